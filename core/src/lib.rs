@@ -1,0 +1,19 @@
+//! The mesh's nouns and decisions. Pure: no IO, no clock, no tokio, no randomness unless passed in.
+//!
+//! `resources` is what people write, `model` is what proxies and controller compute with, and the modules named like
+//! the steps of the data path (`detect`, `enforce`, `lane`, `pick`, `retry`, `relay`) decide and say why.
+
+pub mod detect;
+pub mod enforce;
+pub mod fields;
+pub mod identity;
+pub mod lane;
+pub mod model;
+pub mod names;
+pub mod outcome;
+pub mod pick;
+pub mod relay;
+pub mod resources;
+pub mod retry;
+pub mod route;
+pub mod snapshot;

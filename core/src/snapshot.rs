@@ -1,0 +1,73 @@
+//! Everything a data worker needs to decide, at one moment. Immutable; an exchange keeps the one it began with.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    lane::{LaneGroup, LaneRef},
+    policy::{InboundServer, TrafficPolicy},
+    route::{OutboundPolicy, Target},
+    service::{Service, ServiceKey},
+};
+
+/// What the control side knows, as the data path reads it. Parts are shared between successive snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Counts up with every change in this process.
+    pub revision: u64,
+    /// Policies by application port. A port that is not here is denied.
+    pub inbound: BTreeMap<u16, Arc<InboundServer>>,
+    /// How targets are carried. A target that is not here is being asked for, or is in `unknown`.
+    #[serde(with = "pairs")]
+    pub outbound: BTreeMap<Target, Arc<OutboundPolicy>>,
+    /// Targets that the controller does not know.
+    pub unknown: BTreeSet<Target>,
+    /// Instances by service.
+    pub services: BTreeMap<ServiceKey, Arc<Service>>,
+    /// How calls to a service are treated, by `<name>.<namespace>`; absent = [`TrafficPolicy::default`].
+    pub traffic: BTreeMap<String, Arc<TrafficPolicy>>,
+    /// Lane groups.
+    pub lanes: Arc<Vec<LaneGroup>>,
+    /// What the controller says about this workload.
+    pub workload: Workload,
+    /// Trust anchors, DER; any of them may have signed a peer.
+    pub trust_anchors: Vec<Arc<[u8]>>,
+}
+
+/// What the controller says about the workload a proxy serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Lanes the pod belongs to; fills an absent label only.
+    pub lanes: Vec<LaneRef>,
+    /// Zone of the pod.
+    pub zone: Option<String>,
+    /// Services (`<name>.<namespace>`) that the pod is an instance of.
+    pub services: Vec<String>,
+}
+
+/// Maps whose keys are no strings, as lists of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
