@@ -84,7 +84,8 @@ impl FromStr for LaneRef {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let (group, lane) = text.split_once('/').ok_or_else(|| InvalidName { text: text.chars().take(130).collect() })?;
+        let (group, lane) =
+            text.split_once('/').ok_or_else(|| InvalidName { text: text.chars().take(130).collect() })?;
         Ok(LaneRef { group: group.parse()?, lane: lane.parse()? })
     }
 }

@@ -116,12 +116,7 @@ pub struct TrafficPolicy {
 
 impl Default for TrafficPolicy {
     fn default() -> Self {
-        TrafficPolicy {
-            timeouts: Timeouts::default(),
-            attempts: 3,
-            limits: Limits::default(),
-            labels: BTreeMap::new(),
-        }
+        TrafficPolicy { timeouts: Timeouts::default(), attempts: 3, limits: Limits::default(), labels: BTreeMap::new() }
     }
 }
 

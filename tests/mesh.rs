@@ -1,0 +1,1 @@
+//! Tests of the whole mesh: real processes, real applications, one file per behaviour.
