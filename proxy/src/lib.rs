@@ -1,0 +1,4 @@
+//! The sidecar: data path, control client, identity, admin. `main` is the command line around it.
+
+pub mod net;
+pub mod shared;

@@ -1,0 +1,3 @@
+//! Sockets and TLS. Knows addresses and bytes, nothing of services or lanes.
+
+pub mod tls;
