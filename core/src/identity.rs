@@ -265,7 +265,8 @@ mod tests {
     fn certificate_names_are_refused_unless_exactly_one_identity_of_our_domain() {
         let uri = "spiffe://cluster.local/ns/a/sa/b";
         let dns = "b.a.serviceaccount.identity.lanemesh.cluster.local";
-        let cases: &[(&[&str], &[&str], Result<(), Refusal>)] = &[
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], Result<(), Refusal>);
+        let cases: &[Case<'_>] = &[
             (&[uri], &[dns], Ok(())),
             (&[uri], &[], Ok(())),
             (&[], &[dns], Ok(())),

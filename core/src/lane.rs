@@ -1,15 +1,17 @@
 //! Lanes: which lane a request belongs to, and which level of instances serves it at this hop.
 
-use std::fmt;
+mod carry;
+mod explain;
+mod level;
 
-use crate::{
-    fields::Fields,
-    model::{
-        lane::{LaneGroup, LaneName, LaneRef},
-        service::Service,
-    },
-    snapshot::Workload,
-};
+use std::{borrow::Cow, fmt};
+
+pub(crate) use carry::{CarrierRole, carrier_role};
+pub use carry::{baggage, carried};
+pub use explain::{Hop, Step, StepVerdict, explain};
+pub use level::choose;
+
+use crate::model::lane::{LaneName, LaneRef};
 
 /// Where a label was found; the label of `mesh_lane_source_total{source}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,20 +58,6 @@ impl fmt::Display for Carried {
     }
 }
 
-/// Reads the label of a message: carrier header, aliases, header named like the baggage key, baggage member; malformed
-/// labels count as absent. The workload's own lane fills an absent label (outbound only: pass `None` inbound).
-pub fn carried(fields: &dyn Fields, groups: &[LaneGroup], workload: Option<&Workload>) -> Option<Carried> {
-    let _ = (fields, groups, workload);
-    None
-}
-
-/// Value of the one `baggage` line to send: our member first, every old member of that key removed, foreign members kept
-/// in order and dropped from the end beyond 8,192 bytes. `None` when there is nothing to send.
-pub fn baggage(fields: &dyn Fields, key: &str, carried: Option<&Carried>) -> Option<Vec<u8>> {
-    let _ = (fields, key, carried);
-    None
-}
-
 /// Level of instances that serves a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
@@ -101,7 +89,7 @@ pub enum Reason {
     LaneClosed,
     /// The wanted lane has no member registered here; a parent or baseline serves.
     Missing,
-    /// The wanted lane has too few usable members; a parent or baseline serves.
+    /// The wanted lane has too few usable members; a parent or baseline serves, or the lane itself if it says `stay`.
     Unhealthy,
 }
 
@@ -121,15 +109,16 @@ impl Reason {
 
 /// What was decided for one hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// Pick among these positions of [`Service::endpoints`] (never empty unless the service has no candidate at all).
+pub enum Choice<'a> {
+    /// Pick among these positions of [`Service::endpoints`](crate::model::service::Service::endpoints).
     Use {
         /// Level that serves.
         level: Level,
         /// Why.
         reason: Reason,
-        /// Positions to pick from: enabled, not draining, of the level.
-        candidates: Vec<usize>,
+        /// Positions to pick from: of the level, weight > 0, not draining, and usable (or all of the level where none
+        /// is usable and there is nowhere else to go). Empty only where the service has no instance for baseline.
+        candidates: Cow<'a, [usize]>,
     },
     /// 503 `lane_missing`.
     RejectMissing(LaneRef),
@@ -137,19 +126,11 @@ pub enum Choice {
     RejectUnhealthy(LaneRef),
 }
 
-/// Chooses the level for a request at this hop, in the fixed order of the lanes' specification, section 4: enabled and
-/// weight > 0, not draining, then lane → parents → baseline, by members registered and members usable.
-/// `usable` says of a position whether active health and ejection allow it.
-pub fn choose(
-    carried: Option<&Carried>,
-    groups: &[LaneGroup],
-    service: &Service,
-    usable: &dyn Fn(usize) -> bool,
-) -> Choice {
-    let _ = (carried, groups, usable);
-    Choice::Use {
-        level: Level::Baseline,
-        reason: Reason::Unlabelled,
-        candidates: (0..service.endpoints().len()).collect(),
-    }
+/// Which positions of a service active health and ejection allow.
+#[derive(Clone, Copy)]
+pub enum Usable<'a> {
+    /// All of them; costs nothing.
+    All,
+    /// Those of which this says so.
+    Where(&'a dyn Fn(usize) -> bool),
 }

@@ -1,6 +1,13 @@
 //! Which header fields cross a hop: hop-by-hop rules of RFC 9110 7.6.1, RFC 9112 and RFC 9113 8.2.2, and the fields
 //! that only the mesh may set.
 
+use crate::{
+    fields::Fields,
+    lane::{CarrierRole, carrier_role},
+    model::lane::LaneGroup,
+    names,
+};
+
 /// What to do with one field of a message on its way through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passage {
@@ -12,4 +19,160 @@ pub enum Passage {
     Reserved,
     /// Carrier of a lane (or baggage): dropped and written anew.
     Lane,
+}
+
+/// Who stands at one side of a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The application of this pod.
+    Application,
+    /// A mesh peer with a proven identity.
+    Mesh,
+    /// Anybody else.
+    Outside,
+}
+
+/// Part of a message in which a field stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Header of a request.
+    Request,
+    /// Header of a response, also an interim one.
+    Response,
+    /// Trailer of either.
+    Trailer,
+}
+
+/// The way of a message through this proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Part of the message.
+    pub part: Part,
+    /// Who sent it.
+    pub from: Side,
+    /// Who receives it.
+    pub to: Side,
+}
+
+/// What to do with the field called `name`. Fields named by `Connection` are judged by [`nominated`] besides.
+pub fn passage(name: &[u8], way: Way, groups: &[LaneGroup]) -> Passage {
+    if is_hop_by_hop(name) || (way.part == Part::Trailer && is_barred_from_trailers(name)) {
+        return Passage::HopByHop;
+    }
+    match way.part {
+        Part::Request => match carrier_role(name, groups) {
+            CarrierRole::Carrier => return Passage::Lane,
+            CarrierRole::Alias if way.from == Side::Outside || way.to == Side::Outside => return Passage::Lane,
+            CarrierRole::Alias => return Passage::Keep,
+            CarrierRole::None if is(name, names::BAGGAGE_HEADER) => return Passage::Lane,
+            CarrierRole::None => (),
+        },
+        Part::Trailer if carrier_role(name, groups) != CarrierRole::None => return Passage::Reserved,
+        Part::Response | Part::Trailer => (),
+    }
+    let tells = way.part == Part::Response && way.from == Side::Mesh && tells_an_error(name);
+    if is_reserved(name) && !tells { Passage::Reserved } else { Passage::Keep }
+}
+
+/// Whether `Connection` may take the field called `name` out of the message (RFC 9110 7.6.1). Fields on which framing,
+/// routing, authentication or the mesh depend stay, or a client could have them removed behind the checks of this hop.
+pub fn nominated(name: &[u8], groups: &[LaneGroup]) -> Passage {
+    /// End-to-end fields; listing them in `Connection` is an error of the sender or an attack.
+    const STAY: &[&str] = &[
+        "host",
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "content-range",
+        "trailer",
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "cache-control",
+        "forwarded",
+        "via",
+        "date",
+        "expect",
+        "traceparent",
+        "tracestate",
+        "grpc-timeout",
+        "grpc-encoding",
+        "grpc-status",
+        "grpc-message",
+        "x-real-ip",
+        "x-request-id",
+        names::BAGGAGE_HEADER,
+    ];
+    let stays = STAY.iter().any(|field| is(name, field))
+        || starts(name, "x-forwarded-")
+        || starts(name, "x-b3-")
+        || name.starts_with(b":")
+        || is_reserved(name)
+        || carrier_role(name, groups) != CarrierRole::None;
+    if stays { Passage::Keep } else { Passage::HopByHop }
+}
+
+/// Whether the sender of a request takes trailers: `TE: trailers`, the one value of `TE` that crosses HTTP/2 hops and
+/// that the next request must say again (RFC 9113 8.2.2; gRPC servers insist on it).
+pub fn takes_trailers(fields: &dyn Fields) -> bool {
+    let mut found = false;
+    fields.each("te", &mut |value| {
+        found |= value.split(|byte| *byte == b',').any(|coding| {
+            let name = coding.split(|byte| *byte == b';').next().unwrap_or_default();
+            is(name.trim_ascii(), "trailers")
+        });
+    });
+    found
+}
+
+fn is(name: &[u8], text: &str) -> bool {
+    name.eq_ignore_ascii_case(text.as_bytes())
+}
+
+fn starts(name: &[u8], text: &str) -> bool {
+    name.get(..text.len()).is_some_and(|start| is(start, text))
+}
+
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    match name.len() {
+        2 => is(name, "te"),
+        7 => is(name, "upgrade"),
+        10 => is(name, "connection") || is(name, "keep-alive"),
+        14 => is(name, "http2-settings"),
+        16 => is(name, "proxy-connection"),
+        17 => is(name, "transfer-encoding"),
+        20 => is(name, names::PROXY_CONNECTION_HEADER),
+        _ => false,
+    }
+}
+
+/// Framing, routing and authentication never stand in trailers (RFC 9110 6.5.1).
+fn is_barred_from_trailers(name: &[u8]) -> bool {
+    match name.len() {
+        4 => is(name, "host"),
+        6 => is(name, "cookie") || is(name, "expect"),
+        7 => is(name, "trailer"),
+        10 => is(name, "set-cookie"),
+        12 => is(name, "content-type") || is(name, "max-forwards"),
+        13 => is(name, "authorization") || is(name, "content-range") || is(name, "cache-control"),
+        14 => is(name, "content-length"),
+        16 => is(name, "content-encoding") || is(name, "www-authenticate"),
+        18 => is(name, "proxy-authenticate"),
+        19 => is(name, "proxy-authorization"),
+        _ => name.starts_with(b":"),
+    }
+}
+
+fn is_reserved(name: &[u8]) -> bool {
+    match name.first() {
+        Some(b'l' | b'L') => starts(name, "l5d-"),
+        Some(b'x' | b'X') => starts(name, "x-mesh-") || is(name, names::FORWARDED_CLIENT_CERT_HEADER),
+        _ => false,
+    }
+}
+
+/// Set by the peer's sidecar for whoever reads the answer.
+fn tells_an_error(name: &[u8]) -> bool {
+    is(name, names::ERROR_HEADER) || is(name, names::PROXY_ERROR_HEADER)
 }

@@ -82,8 +82,50 @@ pub enum Reason {
     AttemptsUsed,
 }
 
-/// Decides.
+/// Decides. What provably reached nobody is repeated whatever the method; what may have been processed only where the
+/// method is idempotent; nothing whose body is gone. Statuses and per-try limits arrive here only where a route allows
+/// their repeat.
 pub fn decide(attempt: &Attempt) -> Decision {
-    let _ = attempt;
-    Decision::GiveUp(Reason::AttemptsUsed)
+    if attempt.made >= attempt.allowed {
+        return Decision::GiveUp(Reason::AttemptsUsed);
+    }
+    if attempt.body == Body::Consumed {
+        return Decision::GiveUp(Reason::BodyConsumed);
+    }
+    match (attempt.failure, attempt.idempotent) {
+        (Failure::Connect | Failure::NotProcessed, _) => Decision::Repeat(Reason::NotSent),
+        (_, Idempotence::Idempotent) => Decision::Repeat(Reason::Idempotent),
+        (
+            Failure::ReusedClosed | Failure::Reset | Failure::Status(_) | Failure::TryTimeout,
+            Idempotence::NotIdempotent,
+        ) => Decision::GiveUp(Reason::MayHaveBeenProcessed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_have_had_an_effect_twice_is_repeated() {
+        use Body::{Consumed, Replayable};
+        use Decision::{GiveUp, Repeat};
+        use Idempotence::{Idempotent, NotIdempotent};
+        let cases = [
+            (Failure::Connect, NotIdempotent, Replayable, 1, Repeat(Reason::NotSent)),
+            (Failure::NotProcessed, NotIdempotent, Replayable, 1, Repeat(Reason::NotSent)),
+            (Failure::NotProcessed, NotIdempotent, Consumed, 1, GiveUp(Reason::BodyConsumed)),
+            (Failure::ReusedClosed, NotIdempotent, Replayable, 1, GiveUp(Reason::MayHaveBeenProcessed)),
+            (Failure::ReusedClosed, Idempotent, Replayable, 2, Repeat(Reason::Idempotent)),
+            (Failure::Reset, Idempotent, Replayable, 1, Repeat(Reason::Idempotent)),
+            (Failure::Reset, NotIdempotent, Replayable, 1, GiveUp(Reason::MayHaveBeenProcessed)),
+            (Failure::Status(503), Idempotent, Replayable, 1, Repeat(Reason::Idempotent)),
+            (Failure::TryTimeout, NotIdempotent, Replayable, 1, GiveUp(Reason::MayHaveBeenProcessed)),
+            (Failure::Connect, Idempotent, Replayable, 3, GiveUp(Reason::AttemptsUsed)),
+        ];
+        for (failure, idempotent, body, made, expected) in cases {
+            let attempt = Attempt { made, allowed: 3, failure, idempotent, body };
+            assert_eq!(decide(&attempt), expected, "{attempt:?}");
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! A service and its instances, indexed by lane so that a pick scans only its level.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{endpoint::Endpoint, lane::LaneRef};
+use super::{
+    endpoint::Endpoint,
+    lane::{Baseline, LaneGroup, LaneName, LaneRef, LaneState},
+};
 
 /// Path of a service in the Destination API: `<name>.<namespace>.svc.<cluster domain>:<port>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,14 +38,36 @@ impl fmt::Display for ServiceKey {
     }
 }
 
-/// A service with its instances; immutable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A service with its instances; immutable. Candidates of every lane and of baseline are worked out when it is built, so
+/// that choosing instances for a request allocates nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "ServiceRecord", into = "ServiceRecord")]
 pub struct Service {
     key: ServiceKey,
     exists: bool,
     endpoints: Vec<Arc<Endpoint>>,
     by_lane: BTreeMap<LaneRef, Vec<usize>>,
+    open: Vec<usize>,
+    equal_weights: bool,
+    baseline: Prepared,
+}
+
+/// Baseline positions, and the groups for which they were worked out.
+#[derive(Clone, Debug, Default)]
+struct Prepared {
+    groups: Vec<(LaneName, u64)>,
+    positions: Vec<usize>,
+}
+
+impl Prepared {
+    fn fits(&self, groups: &[LaneGroup]) -> bool {
+        self.groups.len() == groups.len()
+            && self
+                .groups
+                .iter()
+                .zip(groups)
+                .all(|((name, revision), group)| *revision == group.revision && name == &group.name)
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -64,17 +89,48 @@ impl From<Service> for ServiceRecord {
     }
 }
 
+/// Services are equal when they are the same set of instances, whatever was prepared for them.
+impl PartialEq for Service {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && self.exists == other.exists && self.endpoints == other.endpoints
+    }
+}
+
+impl Eq for Service {}
+
 impl Service {
-    /// Indexes `endpoints`; they are ordered by address so that equal sets are equal services.
+    /// Indexes `endpoints`; they are ordered by address so that equal sets are equal services. Follow with
+    /// [`Service::with_groups`] where lane groups exist, or baseline is worked out anew for each request.
     pub fn new(key: ServiceKey, exists: bool, mut endpoints: Vec<Arc<Endpoint>>) -> Self {
         endpoints.sort_by_key(|endpoint| endpoint.address);
+        let takes_traffic = |endpoint: &Endpoint| endpoint.weight > 0 && !endpoint.draining;
         let mut by_lane: BTreeMap<LaneRef, Vec<usize>> = BTreeMap::new();
+        let mut open = Vec::with_capacity(endpoints.len());
         for (position, endpoint) in endpoints.iter().enumerate() {
+            if takes_traffic(endpoint) {
+                open.push(position);
+            }
             for lane in &endpoint.lanes {
-                by_lane.entry(lane.clone()).or_default().push(position);
+                let members = by_lane.entry(lane.clone()).or_default();
+                if takes_traffic(endpoint) && members.last() != Some(&position) {
+                    members.push(position);
+                }
             }
         }
-        Service { key, exists, endpoints, by_lane }
+        let weight = |position: &usize| endpoints[*position].weight;
+        let equal_weights = open.windows(2).all(|pair| weight(&pair[0]) == weight(&pair[1]));
+        let baseline = Prepared { groups: Vec::new(), positions: open.clone() };
+        Service { key, exists, endpoints, by_lane, open, equal_weights, baseline }
+    }
+
+    /// The same service with baseline worked out for these groups (as they stand in the snapshot, all of them).
+    #[must_use]
+    pub fn with_groups(mut self, groups: &[LaneGroup]) -> Self {
+        self.baseline = Prepared {
+            positions: self.baseline_positions(groups),
+            groups: groups.iter().map(|group| (group.name.clone(), group.revision)).collect(),
+        };
+        self
     }
 
     /// Path of the service.
@@ -92,13 +148,51 @@ impl Service {
         &self.endpoints
     }
 
-    /// Positions (in [`Service::endpoints`]) of the instances of one lane.
+    /// Positions (in [`Service::endpoints`]) of every instance that takes traffic: weight > 0 and not draining.
+    pub fn open(&self) -> &[usize] {
+        &self.open
+    }
+
+    /// Positions of the instances of one lane that take traffic.
     pub fn in_lane(&self, lane: &LaneRef) -> &[usize] {
         self.by_lane.get(lane).map_or(&[], Vec::as_slice)
+    }
+
+    /// Positions of the baseline instances that take traffic; prepared by [`Service::with_groups`] for these groups, or
+    /// worked out now.
+    pub fn baseline(&self, groups: &[LaneGroup]) -> Cow<'_, [usize]> {
+        if self.baseline.fits(groups) {
+            Cow::Borrowed(&self.baseline.positions)
+        } else {
+            Cow::Owned(self.baseline_positions(groups))
+        }
+    }
+
+    /// Whether all instances that take traffic have the same weight.
+    pub fn equal_weights(&self) -> bool {
+        self.equal_weights
     }
 
     /// Every lane that has an instance here.
     pub fn lanes(&self) -> impl Iterator<Item = &LaneRef> {
         self.by_lane.keys()
     }
+
+    fn baseline_positions(&self, groups: &[LaneGroup]) -> Vec<usize> {
+        let label = self.key.label();
+        let groups: Vec<&LaneGroup> = groups.iter().filter(|group| group.members.contains(label)).collect();
+        let plain = |position: &usize| groups.iter().all(|group| is_baseline(&self.endpoints[*position], group));
+        self.open.iter().copied().filter(plain).collect()
+    }
+}
+
+/// Whether an instance serves the plain traffic of a group.
+fn is_baseline(endpoint: &Endpoint, group: &LaneGroup) -> bool {
+    endpoint.lanes.iter().filter(|lane| lane.group == group.name).all(|lane| {
+        match (group.lane(&lane.lane).map(|lane| lane.state), group.baseline) {
+            (Some(LaneState::Draft | LaneState::Active | LaneState::Draining), _) => false,
+            (Some(LaneState::Promoted), _) => true,
+            (Some(LaneState::Closed) | None, mode) => mode == Baseline::NotInActiveLane,
+        }
+    })
 }

@@ -1,0 +1,219 @@
+//! Reads the label that a message carries, and writes the one `baggage` line that carries it on.
+
+use std::borrow::Cow;
+
+use super::{Carried, Source};
+use crate::{
+    fields::Fields,
+    model::lane::{Carrier, LaneGroup, LaneName, LaneState},
+    names::{BAGGAGE_HEADER, BAGGAGE_MAX_BYTES, LANE_BAGGAGE_KEY, LANE_HEADER},
+    snapshot::Workload,
+};
+
+/// What follows the baggage key in the name of the member that names the group: `mesh-lane-group`.
+const GROUP_SUFFIX: &str = "-group";
+/// Most bytes of baggage that are looked at, over all lines: senders may exceed what we write, but not without end.
+const BAGGAGE_READ_MAX: usize = 8 * BAGGAGE_MAX_BYTES;
+
+/// Reads the label of a message: carrier header, aliases, header named like the baggage key, baggage member; malformed
+/// labels count as absent. The workload's own lane fills an absent label (outbound only: pass `None` inbound).
+pub fn carried(fields: &dyn Fields, groups: &[LaneGroup], workload: Option<&Workload>) -> Option<Carried> {
+    in_headers(fields, groups).or_else(|| in_baggage(fields, groups)).or_else(|| own_lane(groups, workload?))
+}
+
+fn in_headers(fields: &dyn Fields, groups: &[LaneGroup]) -> Option<Carried> {
+    let read = |name: &str| header_label(fields, name);
+    if groups.is_empty() {
+        return read(LANE_HEADER).or_else(|| read(LANE_BAGGAGE_KEY));
+    }
+    let carriers = || groups.iter().map(|group| &group.carrier);
+    let header = carriers().find_map(|carrier| read(&carrier.header));
+    let alias = || carriers().flat_map(|carrier| &carrier.aliases).find_map(|alias| read(alias));
+    header.or_else(alias).or_else(|| carriers().find_map(|carrier| read(&carrier.baggage_key)))
+}
+
+fn header_label(fields: &dyn Fields, name: &str) -> Option<Carried> {
+    let mut found = None;
+    fields.each(name, &mut |value| {
+        if found.is_none() {
+            found = label(value.trim_ascii());
+        }
+    });
+    found.map(|(group, lane)| Carried { group, lane, source: Source::Header })
+}
+
+/// `<lane>` or `<group>/<lane>`, percent-encoded or not.
+fn label(value: &[u8]) -> Option<(Option<LaneName>, LaneName)> {
+    let text = decode(value)?;
+    match text.split_once('/') {
+        Some((group, lane)) => Some((Some(group.parse().ok()?), lane.parse().ok()?)),
+        None => Some((None, text.parse().ok()?)),
+    }
+}
+
+/// Percent-decodes; `None` where the result is no ASCII text or longer than any label could be.
+fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
+    /// Two names and the stroke, every byte percent-encoded.
+    const ENCODED_MAX: usize = 3 * (2 * crate::model::lane::NAME_MAX + 1);
+    if value.len() > ENCODED_MAX {
+        return None;
+    }
+    if !value.contains(&b'%') {
+        return std::str::from_utf8(value).ok().map(Cow::Borrowed);
+    }
+    let mut text = String::with_capacity(value.len());
+    let mut rest = value;
+    while let [first, after @ ..] = rest {
+        let (byte, next) = match (first, after) {
+            (b'%', [high, low, next @ ..]) => (hex(*high)? << 4 | hex(*low)?, next),
+            (b'%', _) => return None,
+            _ => (*first, after),
+        };
+        text.push(if byte.is_ascii() { byte as char } else { return None });
+        rest = next;
+    }
+    Some(Cow::Owned(text))
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    (digit as char).to_digit(16).map(|digit| digit as u8)
+}
+
+fn in_baggage(fields: &dyn Fields, groups: &[LaneGroup]) -> Option<Carried> {
+    fields.first(BAGGAGE_HEADER)?;
+    let mut keys: Vec<&str> = groups.iter().map(|group| group.carrier.baggage_key.as_str()).collect();
+    if keys.is_empty() {
+        keys.push(LANE_BAGGAGE_KEY);
+    }
+    keys.into_iter().find_map(|key| baggage_label(fields, key))
+}
+
+fn baggage_label(fields: &dyn Fields, key: &str) -> Option<Carried> {
+    let (mut lane, mut group) = (None, None);
+    members(fields, &mut |member| {
+        if lane.is_none() && member.is(key, "") {
+            lane = label(member.value());
+        } else if group.is_none() && member.is(key, GROUP_SUFFIX) {
+            group = label(member.value()).and_then(|(stroke, name)| stroke.is_none().then_some(name));
+        }
+    });
+    let (named, lane) = lane?;
+    Some(Carried { group: named.or(group), lane, source: Source::Baggage })
+}
+
+/// The pod's own lane while its label means something: draft, active or draining.
+fn own_lane(groups: &[LaneGroup], workload: &Workload) -> Option<Carried> {
+    let honoured = |state| match state {
+        LaneState::Draft | LaneState::Active | LaneState::Draining => true,
+        LaneState::Closed | LaneState::Promoted => false,
+    };
+    let own = workload.lanes.iter().find(|own| {
+        let group = groups.iter().find(|group| group.name == own.group);
+        group.and_then(|group| group.lane(&own.lane)).is_some_and(|lane| honoured(lane.state))
+    })?;
+    let group = (groups.len() > 1).then(|| own.group.clone());
+    Some(Carried { group, lane: own.lane.clone(), source: Source::Workload })
+}
+
+/// Value of the one `baggage` line to send: our member first (`<key>=<lane>`, and `<key>-group=<group>` where the label
+/// names one), every old member of these keys removed, foreign members kept in order and dropped from the end beyond
+/// 8,192 bytes; malformed foreign members are dropped. `None` when there is nothing to send.
+pub fn baggage(fields: &dyn Fields, key: &str, carried: Option<&Carried>) -> Option<Vec<u8>> {
+    let mut line = Vec::new();
+    if let Some(carried) = carried {
+        line.extend_from_slice(format!("{key}={}", carried.lane).as_bytes());
+        if let Some(group) = &carried.group {
+            line.extend_from_slice(format!(",{key}{GROUP_SUFFIX}={group}").as_bytes());
+        }
+    }
+    let mut full = false;
+    members(fields, &mut |member| {
+        if full || member.is(key, "") || member.is(key, GROUP_SUFFIX) || !member.is_well_formed() {
+            return;
+        }
+        let comma = usize::from(!line.is_empty());
+        if line.len() + comma + member.text.len() > BAGGAGE_MAX_BYTES {
+            full = true;
+            return;
+        }
+        line.extend_from_slice(&b","[..comma]);
+        line.extend_from_slice(member.text);
+    });
+    (!line.is_empty()).then_some(line)
+}
+
+/// One list member of a baggage line (W3C Baggage 3.3.1), trimmed: `key=value` and properties behind `;`.
+#[derive(Clone, Copy)]
+struct Member<'a> {
+    text: &'a [u8],
+}
+
+impl<'a> Member<'a> {
+    fn split(&self) -> (&'a [u8], &'a [u8]) {
+        let main = self.text.split(|byte| *byte == b';').next().unwrap_or_default();
+        match main.iter().position(|byte| *byte == b'=') {
+            Some(at) => (main[..at].trim_ascii(), main[at + 1..].trim_ascii()),
+            None => (main.trim_ascii(), &[]),
+        }
+    }
+
+    /// Whether the key is `key` followed by `suffix`. Without case: some stacks keep baggage in header names.
+    fn is(&self, key: &str, suffix: &str) -> bool {
+        let (name, _) = self.split();
+        name.len() == key.len() + suffix.len()
+            && name[..key.len()].eq_ignore_ascii_case(key.as_bytes())
+            && name[key.len()..].eq_ignore_ascii_case(suffix.as_bytes())
+    }
+
+    fn value(&self) -> &'a [u8] {
+        self.split().1
+    }
+
+    /// A token, `=`, and visible ASCII: what the next reader can be given. UTF-8 as some SDKs send it unencoded is not.
+    fn is_well_formed(&self) -> bool {
+        let (key, _) = self.split();
+        let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+        let text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+        let main = self.text.split(|byte| *byte == b';').next().unwrap_or_default();
+        !key.is_empty() && key.iter().all(token) && main.contains(&b'=') && self.text.iter().all(text)
+    }
+}
+
+/// Every member of every baggage line, in order.
+fn members<'a>(fields: &'a dyn Fields, visit: &mut dyn FnMut(Member<'a>)) {
+    let mut left = BAGGAGE_READ_MAX;
+    fields.each(BAGGAGE_HEADER, &mut |line| {
+        if line.len() > left {
+            left = 0;
+            return;
+        }
+        left -= line.len();
+        for text in line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|text| !text.is_empty()) {
+            visit(Member { text });
+        }
+    });
+}
+
+/// Whether a header of this name carries lanes, and in which role.
+pub(crate) fn carrier_role(name: &[u8], groups: &[LaneGroup]) -> CarrierRole {
+    let is = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
+    let writes = |carrier: &Carrier| is(&carrier.header) || is(&carrier.baggage_key);
+    if is(LANE_HEADER) || is(LANE_BAGGAGE_KEY) || groups.iter().any(|group| writes(&group.carrier)) {
+        CarrierRole::Carrier
+    } else if groups.iter().any(|group| group.carrier.aliases.iter().any(|alias| is(alias))) {
+        CarrierRole::Alias
+    } else {
+        CarrierRole::None
+    }
+}
+
+/// Role of a header in carrying lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CarrierRole {
+    /// Written by the mesh.
+    Carrier,
+    /// Read by the mesh, written by others.
+    Alias,
+    /// None.
+    None,
+}
