@@ -4,6 +4,8 @@
 //! `verify` holds the verifiers, `refused` the reasons.
 
 mod refused;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::{
