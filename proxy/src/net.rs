@@ -1,3 +1,6 @@
 //! Sockets and TLS. Knows addresses and bytes, nothing of services or lanes.
 
+pub mod listener;
+pub mod original_dst;
+pub mod socket;
 pub mod tls;

@@ -1,0 +1,3 @@
+//! Metrics, access log and spans.
+
+pub mod worker;
