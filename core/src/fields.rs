@@ -17,7 +17,7 @@ pub trait Fields {
     }
 }
 
-impl Fields for [(&str, &str)] {
+impl Fields for &[(&str, &str)] {
     fn each<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8])) {
         for (_, value) in self.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name)) {
             visit(value.as_bytes());
