@@ -1,0 +1,85 @@
+//! The benchmark: what an exchange costs through nginx, Envoy, a bare relay and Lanemesh, measured side by side.
+//!
+//! Start it by `tests/bench/run`, which installs the others and puts this process (load and application) on one core;
+//! the proxies run on the other. Rounds alternate between the contenders, and figures are medians over the rounds.
+
+mod application;
+mod certificates;
+mod contenders;
+mod load;
+mod measure;
+mod rounds;
+mod summary;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::{
+    contenders::{Contender, Place, bare, envoy, nginx, nginx::AccessLog},
+    rounds::Plan,
+};
+
+/// Compares CPU per request, latency and memory of proxies.
+#[derive(Parser)]
+struct Settings {
+    /// About a minute instead of about eight.
+    #[arg(long)]
+    short: bool,
+    /// Fail unless the targets of Lanemesh are met.
+    #[arg(long)]
+    assert: bool,
+    /// Only contenders whose name contains one of these words.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Number of rounds; default by length.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Where to write the figures as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The Envoy binary.
+    #[arg(long)]
+    envoy: PathBuf,
+    /// Folder for configurations and logs of this run.
+    #[arg(long)]
+    folder: PathBuf,
+}
+
+/// Starts one contender.
+type Start = fn(&Place) -> anyhow::Result<Contender>;
+
+/// All contenders by name, in the order of the tables.
+const CONTENDERS: &[(&str, Start)] = &[
+    ("nginx hop", |place| nginx::hop(place, AccessLog::Off)),
+    ("nginx hop, access log", |place| nginx::hop(place, AccessLog::On)),
+    ("bare hop", bare::hop),
+    ("nginx pair", |place| nginx::pair(place, AccessLog::Off)),
+    ("nginx pair, access log", |place| nginx::pair(place, AccessLog::On)),
+    ("envoy pair", envoy::pair),
+    ("bare pair", bare::pair),
+];
+
+fn main() -> anyhow::Result<()> {
+    let settings = Settings::parse();
+    certificates::write(&settings.folder)?;
+    let binaries = std::env::current_exe()?.parent().context("a program lies in a folder")?.to_owned();
+    let place = Place { folder: settings.folder, binaries, envoy: settings.envoy, application: application::start()? };
+
+    let wanted = |name: &str| settings.only.is_empty() || settings.only.iter().any(|word| name.contains(word));
+    let chosen: Vec<_> = CONTENDERS.iter().filter(|(name, _)| wanted(name)).collect();
+    let plan = Plan::new(settings.short, settings.rounds);
+    let figures = rounds::run(&place, &chosen, &plan)?;
+
+    summary::print(&figures, &plan);
+    if let Some(path) = settings.json {
+        std::fs::write(&path, summary::json(&figures, &plan)).context("cannot write the results")?;
+    }
+    let missed = summary::missed(&figures);
+    for line in &missed {
+        println!("missed: {line}");
+    }
+    anyhow::ensure!(!settings.assert || missed.is_empty(), "{} targets missed", missed.len());
+    Ok(())
+}
