@@ -1,1 +1,15 @@
 //! The harness of whole-mesh tests: the mesh as real processes on loopback addresses or in network namespaces.
+//!
+//! Start with [`mesh::Mesh`]. What a test talks with is in [`client`] (requests), [`server`] (ordinary applications),
+//! [`raw`] (bytes as a test wants them), [`peer`] (mesh transport with certificates of the test's own making).
+
+pub mod addresses;
+pub mod client;
+pub mod mesh;
+pub mod metrics;
+pub mod peer;
+pub mod process;
+pub mod programs;
+pub mod raw;
+pub mod server;
+pub mod wait;
