@@ -22,6 +22,8 @@ pub const API_VERSION: &str = "lanemesh.io/v1alpha1";
 pub const TOKEN_AUDIENCE: &str = "lanemesh.io";
 /// Trust domain when none is configured.
 pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+/// Domain of service names when none is configured.
+pub const DEFAULT_CLUSTER_DOMAIN: &str = "cluster.local";
 /// Namespace of the control plane when none is configured; part of every Linkerd-style identity name.
 pub const DEFAULT_CONTROL_NAMESPACE: &str = "lanemesh";
 /// Namespace of a resource or endpoint that names none.

@@ -1,2 +1,62 @@
 //! What people write: resources of `lanemesh.io/v1alpha1`, Gateway API routes, and the service list of the file source.
-//! Strict: an unknown field is an error that names its path, and all problems of a document are reported together.
+//! Strict: an unknown field is an error that names its path, and all problems of all documents are reported together.
+//!
+//! [`parse`] reads one file; [`compile`] checks resources against each other and makes the [`World`] that the controller
+//! serves. A file or set with any problem yields nothing else: the last good world keeps serving.
+
+mod compile;
+pub mod document;
+mod kinds;
+pub mod problem;
+pub mod services;
+pub mod world;
+
+pub use compile::{Domains, compile};
+pub use document::parse;
+pub use problem::Problem;
+pub use world::World;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// One resource as written, checked by itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Resource {
+    /// Kind, name and place.
+    pub metadata: Metadata,
+    /// What it says.
+    #[serde(skip)]
+    pub spec: Spec,
+    /// The document as written, without the separator.
+    pub text: Arc<str>,
+    /// Where its fields stand, for problems found later.
+    #[serde(skip)]
+    pub origin: Arc<problem::Origin>,
+}
+
+/// Kind, name and place of a resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Metadata {
+    /// Kind, as in the document.
+    pub kind: &'static str,
+    /// Namespace; `default` unless written.
+    pub namespace: String,
+    /// Name within kind and namespace; empty for the kind `Services`, which has none.
+    pub name: String,
+}
+
+/// What a resource says, by kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Spec {
+    /// Services of the file source.
+    Services(Vec<services::Service>),
+}
+
+impl Resource {
+    /// `<kind> <namespace>/<name>`, as problems name it.
+    pub fn subject(&self) -> String {
+        let Metadata { kind, namespace, name } = &self.metadata;
+        if name.is_empty() { (*kind).to_owned() } else { format!("{kind} {namespace}/{name}") }
+    }
+}

@@ -1,0 +1,101 @@
+//! Everything that a set of resources says, in model types: what the controller's index holds and publishes from.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use serde::Serialize;
+
+use super::services::Protocol;
+use crate::{
+    identity::Identity,
+    model::{
+        endpoint::Endpoint,
+        lane::{LaneGroup, LaneRef},
+        policy::{InboundServer, TrafficPolicy},
+        route::OutboundPolicy,
+        service::ServiceKey,
+    },
+};
+
+/// What a set of resources says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct World {
+    /// Services by `<name>.<namespace>`.
+    pub services: BTreeMap<String, WorldService>,
+    /// Workloads by `<namespace>/<pod>`: who runs, in which lanes, and who may call it.
+    pub workloads: BTreeMap<String, WorldWorkload>,
+    /// Lane groups with their lanes.
+    pub groups: Vec<LaneGroup>,
+    /// How calls to a service are treated, by `<name>.<namespace>`; absent = the default.
+    pub traffic: BTreeMap<String, TrafficPolicy>,
+}
+
+impl World {
+    /// Key of a workload in [`World::workloads`].
+    pub fn workload_key(namespace: &str, pod: &str) -> String {
+        format!("{namespace}/{pod}")
+    }
+
+    /// The service and port that a host in the namespace of the caller means: `name`, `name.namespace`,
+    /// `name.namespace.svc` or the whole name in `cluster_domain`; without case.
+    pub fn resolve(&self, host: &str, caller_namespace: &str, cluster_domain: &str) -> Option<&WorldService> {
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let short = host.strip_suffix(cluster_domain).and_then(|rest| rest.strip_suffix(".svc.")).unwrap_or(&host);
+        let short = short.strip_suffix(".svc").unwrap_or(short);
+        match short.split_once('.') {
+            Some(_) => self.services.get(short),
+            None => self.services.get(&format!("{short}.{caller_namespace}")),
+        }
+    }
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WorldService {
+    /// Name.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Ports by number.
+    pub ports: BTreeMap<u16, WorldPort>,
+}
+
+impl WorldService {
+    /// `<name>.<namespace>`.
+    pub fn label(&self) -> String {
+        format!("{}.{}", self.name, self.namespace)
+    }
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WorldPort {
+    /// Path of the service at this port in the Destination API.
+    pub key: ServiceKey,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Instances that are enabled, ordered by address; lanes resolved. Those out of traffic have weight 0.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// How callers carry calls to it: its routes, or the default route to itself.
+    pub outbound: Arc<OutboundPolicy>,
+}
+
+/// A workload (pod) that is an instance of one or more services.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WorldWorkload {
+    /// Namespace.
+    pub namespace: String,
+    /// Name by which its sidecar calls itself.
+    pub pod: String,
+    /// Who it is; `None` = no sidecar.
+    pub identity: Option<Identity>,
+    /// Failure domain.
+    pub zone: Option<String>,
+    /// Lanes that it belongs to.
+    pub lanes: Vec<LaneRef>,
+    /// Services, `<name>.<namespace>`.
+    pub services: Vec<String>,
+    /// Addresses of its application.
+    pub addresses: Vec<SocketAddr>,
+    /// Policies by port of the application.
+    pub inbound: BTreeMap<u16, Arc<InboundServer>>,
+}
