@@ -16,11 +16,10 @@ const HEAD_LIMIT: usize = 16 * 1024;
 /// Starts the application on a thread of its own, which lives as long as the process.
 ///
 /// # Errors
-/// When no loopback port can be listened on.
-pub(crate) fn start() -> anyhow::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("application: cannot listen")?;
+/// When `address` cannot be listened on.
+pub(crate) fn start(address: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(address).context("application: cannot listen")?;
     listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("application".into()).spawn(move || runtime.block_on(accept(listener)))?;
     Ok(address)

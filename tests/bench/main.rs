@@ -17,7 +17,7 @@ use anyhow::Context;
 use clap::Parser;
 
 use crate::{
-    contenders::{Contender, Place, bare, envoy, nginx, nginx::AccessLog},
+    contenders::{Contender, Place, bare, envoy, lanemesh, nginx, nginx::AccessLog},
     rounds::Plan,
 };
 
@@ -55,17 +55,19 @@ const CONTENDERS: &[(&str, Start)] = &[
     ("nginx hop", |place| nginx::hop(place, AccessLog::Off)),
     ("nginx hop, access log", |place| nginx::hop(place, AccessLog::On)),
     ("bare hop", bare::hop),
+    ("lanemesh hop", |_| lanemesh::hop()),
     ("nginx pair", |place| nginx::pair(place, AccessLog::Off)),
     ("nginx pair, access log", |place| nginx::pair(place, AccessLog::On)),
     ("envoy pair", envoy::pair),
     ("bare pair", bare::pair),
+    ("lanemesh pair", |_| lanemesh::pair()),
 ];
 
 fn main() -> anyhow::Result<()> {
     let settings = Settings::parse();
     certificates::write(&settings.folder)?;
-    let binaries = std::env::current_exe()?.parent().context("a program lies in a folder")?.to_owned();
-    let place = Place { folder: settings.folder, binaries, envoy: settings.envoy, application: application::start()? };
+    let application = application::start(contenders::free_address()?)?;
+    let place = Place { folder: settings.folder, envoy: settings.envoy, application };
 
     let wanted = |name: &str| settings.only.is_empty() || settings.only.iter().any(|word| name.contains(word));
     let chosen: Vec<_> = CONTENDERS.iter().filter(|(name, _)| wanted(name)).collect();

@@ -1,87 +1,38 @@
 //! What processes cost, read from /proc: CPU time in nanoseconds and resident memory.
 
-use std::{
-    fs::{self, File},
-    io::Write as _,
-    net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, process::Command, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
+use mesh_tests::process::Process;
 
 /// Core of the proxies; the load and the application run where this process was put.
-const PROXY_CORE: &str = "0";
-/// How long a process may take until it listens.
-const START_WAIT: Duration = Duration::from_secs(20);
-/// How long a process may take to end after SIGTERM until it is killed.
-const STOP_WAIT: Duration = Duration::from_secs(3);
+pub(crate) const PROXY_CORE: &str = "0";
 
-/// One process of a contender, with its children; ended when dropped.
-pub(crate) struct Process {
-    child: Child,
+/// A process on the way of requests, with its children.
+pub(crate) struct Measured {
     name: String,
-    log: PathBuf,
+    pid: u32,
 }
 
-impl Process {
-    /// Starts `command` with `variables` in its environment on the proxies' core. Its output goes to
-    /// `<folder>/<name>.log`, its process id to `<folder>/pids`, so that the calling script can clear up after a kill.
-    ///
-    /// # Errors
-    /// When the program cannot be started.
-    pub(crate) fn start(
-        name: &str,
-        folder: &Path,
-        command: &[String],
-        variables: &[(&str, String)],
-    ) -> anyhow::Result<Self> {
-        let log = folder.join(format!("{name}.log"));
-        let output = File::create(&log)?;
-        let child = Command::new("taskset")
-            .args(["-c", PROXY_CORE])
-            .args(command)
-            .envs(variables.iter().map(|(name, value)| (name, value)))
-            .env("BENCH_FOLDER", folder)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("cannot start {name}: {}", command.join(" ")))?;
-        let mut pids = File::options().append(true).create(true).open(folder.join("pids"))?;
-        writeln!(pids, "{}", child.id())?;
-        Ok(Self { child, name: name.to_owned(), log })
+impl Measured {
+    /// Measures `process`, which was put on the proxies' core when it started.
+    pub(crate) fn new(process: &Process) -> Self {
+        Measured { name: process.spec().name.clone(), pid: process.pid() }
     }
 
-    /// Waits until `address` accepts connections.
+    /// Moves all threads of `process` to the proxies' core and measures it.
     ///
     /// # Errors
-    /// When the process ended or does not listen in time; quotes its log.
-    pub(crate) fn listening(&mut self, address: SocketAddr) -> anyhow::Result<()> {
-        self.until("listen", || TcpStream::connect(address).is_ok())
-    }
-
-    /// Waits until `done` says so.
-    ///
-    /// # Errors
-    /// When the process ended or the wait is over; quotes its log.
-    pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut() -> bool) -> anyhow::Result<()> {
-        let begin = Instant::now();
-        while !done() {
-            let ended = self.child.try_wait()?;
-            if ended.is_some() || begin.elapsed() > START_WAIT {
-                let log = fs::read_to_string(&self.log).unwrap_or_default();
-                bail!("{} did not {what} ({ended:?}); its log:\n{log}", self.name);
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+    /// When it cannot be moved.
+    pub(crate) fn moved(process: &Process) -> anyhow::Result<Self> {
+        let pid = process.pid().to_string();
+        let moved = Command::new("taskset").args(["-a", "-p", "-c", PROXY_CORE, &pid]).output()?;
+        ensure!(moved.status.success(), "taskset: {}", String::from_utf8_lossy(&moved.stderr));
+        Ok(Self::new(process))
     }
 
     fn pids(&self) -> Vec<u32> {
-        let parent = self.child.id();
+        let parent = self.pid;
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
         let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
         std::iter::once(parent).chain(children).collect()
@@ -124,22 +75,6 @@ fn field(text: &str, name: &str) -> anyhow::Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kibibytes * 1024)
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // SIGTERM lets nginx end its worker; there is nothing more to do when this fails than to kill.
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).stderr(Stdio::null()).status();
-        let begin = Instant::now();
-        while begin.elapsed() < STOP_WAIT {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Memory in bytes.

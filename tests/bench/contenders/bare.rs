@@ -2,18 +2,17 @@
 
 use std::net::SocketAddr;
 
-use crate::{
-    contenders::{Contender, Place, free_address},
-    measure::Process,
-};
+use mesh_tests::programs;
+
+use crate::contenders::{Contender, Place, Running, free_address};
 
 /// A single plaintext hop.
 ///
 /// # Errors
 /// When the relay does not start.
 pub(crate) fn hop(place: &Place) -> anyhow::Result<Contender> {
-    let (process, address) = start(place, "bare-hop", place.application, &[])?;
-    Ok(Contender { name: "bare hop", address, authority: "application.bench".into(), proxies: vec![process] })
+    let (running, address) = start(place, "bare-hop", place.application, &[])?;
+    Ok(Contender::programs("bare hop", address, vec![running]))
 }
 
 /// Two of them, mutual TLS between, HTTP/1.1 inside.
@@ -24,16 +23,13 @@ pub(crate) fn pair(place: &Place) -> anyhow::Result<Contender> {
     let folder = place.folder.display().to_string();
     let (inner, middle) = start(place, "bare-pair-b", place.application, &["--accept-tls", &folder])?;
     let (outer, address) = start(place, "bare-pair-a", middle, &["--dial-tls", &folder])?;
-    Ok(Contender { name: "bare pair", address, authority: "application.bench".into(), proxies: vec![outer, inner] })
+    Ok(Contender::programs("bare pair", address, vec![outer, inner]))
 }
 
-fn start(place: &Place, name: &str, upstream: SocketAddr, tls: &[&str]) -> anyhow::Result<(Process, SocketAddr)> {
+fn start(place: &Place, name: &str, upstream: SocketAddr, tls: &[&str]) -> anyhow::Result<(Running, SocketAddr)> {
     let address = free_address()?;
     let (listen, upstream) = (address.to_string(), upstream.to_string());
-    let mut command = vec![place.binary("bench-relay")];
-    command.extend(["--listen", &listen, "--upstream", &upstream].map(String::from));
-    command.extend(tls.iter().map(|&argument| argument.to_owned()));
-    let mut process = Process::start(name, &place.folder, &command, &[])?;
-    process.listening(address)?;
-    Ok((process, address))
+    let mut arguments = vec!["--listen", &listen, "--upstream", &upstream];
+    arguments.extend(tls);
+    Ok((Running::start(place, name, &programs::ours("bench-relay"), &arguments, address)?, address))
 }

@@ -4,10 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::{
-    contenders::{Contender, Place, free_address},
-    measure::Process,
-};
+use crate::contenders::{Contender, Place, Running, free_address};
 
 /// Two of them, mutual TLS between.
 ///
@@ -26,18 +23,15 @@ pub(crate) fn pair(place: &Place) -> anyhow::Result<Contender> {
     });
     let accept = transport("DownstreamTlsContext", json!({"require_client_certificate": true}), &common);
     let dial = transport("UpstreamTlsContext", json!({"sni": "bench.test"}), &common);
-    let mut inner = start(place, "envoy-pair-b", configuration(middle, place.application, Some(accept), None))?;
-    inner.listening(middle)?;
-    let mut outer = start(place, "envoy-pair-a", configuration(address, middle, None, Some(dial)))?;
-    outer.listening(address)?;
-    Ok(Contender { name: "envoy pair", address, authority: "application.bench".into(), proxies: vec![outer, inner] })
+    let inner = start(place, "envoy-pair-b", middle, &configuration(middle, place.application, Some(accept), None))?;
+    let outer = start(place, "envoy-pair-a", address, &configuration(address, middle, None, Some(dial)))?;
+    Ok(Contender::programs("envoy pair", address, vec![outer, inner]))
 }
 
-fn start(place: &Place, name: &str, configuration: Value) -> anyhow::Result<Process> {
+fn start(place: &Place, name: &str, listen: SocketAddr, configuration: &Value) -> anyhow::Result<Running> {
     let file = place.write(&format!("{name}.json"), &configuration.to_string())?;
-    let mut command = vec![place.envoy.display().to_string(), "-c".into(), file];
-    command.extend(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"].map(String::from));
-    Process::start(name, &place.folder, &command, &[])
+    let arguments = ["-c", &file, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"];
+    Running::start(place, name, &place.envoy, &arguments, listen)
 }
 
 fn transport(kind: &str, mut extra: Value, common: &Value) -> Value {

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::{
-    contenders::{Contender, Place, free_address},
-    measure::Process,
-};
+use mesh_tests::programs;
+
+use crate::contenders::{Contender, Place, Running, free_address};
 
 /// Whether nginx writes its default access log. Ours counts every exchange in metrics but logs only failures, so the
 /// comparison asserted is the one with nginx's log off; with it on is shown beside.
@@ -26,8 +25,8 @@ pub(crate) fn hop(place: &Place, log: AccessLog) -> anyhow::Result<Contender> {
         AccessLog::Off => "nginx hop",
         AccessLog::On => "nginx hop, access log",
     };
-    let (process, address) = start(place, &name.replace([' ', ','], "-"), "", "http", place.application, "", log)?;
-    Ok(Contender { name, address, authority: "application.bench".into(), proxies: vec![process] })
+    let (running, address) = start(place, &name.replace([' ', ','], "-"), "", "http", place.application, "", log)?;
+    Ok(Contender::programs(name, address, vec![running]))
 }
 
 /// Two of them, mutual TLS between.
@@ -51,7 +50,7 @@ pub(crate) fn pair(place: &Place, log: AccessLog) -> anyhow::Result<Contender> {
     let file = name.replace([' ', ','], "-");
     let (inner, middle) = start(place, &format!("{file}-b"), " ssl", "http", place.application, &accept, log)?;
     let (outer, address) = start(place, &format!("{file}-a"), "", "https", middle, &dial, log)?;
-    Ok(Contender { name, address, authority: "application.bench".into(), proxies: vec![outer, inner] })
+    Ok(Contender::programs(name, address, vec![outer, inner]))
 }
 
 fn start(
@@ -62,7 +61,7 @@ fn start(
     upstream: SocketAddr,
     extra: &str,
     log: AccessLog,
-) -> anyhow::Result<(Process, SocketAddr)> {
+) -> anyhow::Result<(Running, SocketAddr)> {
     let address = free_address()?;
     let folder = place.folder.display();
     let log = match log {
@@ -92,8 +91,6 @@ http {{
 "
     );
     let file = place.write(&format!("{name}.conf"), &text)?;
-    let command = ["nginx", "-p", &folder.to_string(), "-e", "stderr", "-c", &file].map(String::from);
-    let mut process = Process::start(name, &place.folder, &command, &[])?;
-    process.listening(address)?;
-    Ok((process, address))
+    let arguments = ["-p", &folder.to_string(), "-e", "stderr", "-c", &file];
+    Ok((Running::start(place, name, &programs::system("nginx"), &arguments, address)?, address))
 }
