@@ -22,6 +22,9 @@ mod target;
 mod trailers;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use body::{AtEof, BodyDecoder, BodyEvent};
 pub use fields::FieldTable;
 pub use malformed::Malformed;

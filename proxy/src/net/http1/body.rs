@@ -6,7 +6,7 @@ use httparse::{EMPTY_HEADER, Status};
 use super::{
     Framing, Malformed,
     fields::{FieldTable, Span},
-    reader::{check_line_breaks, collect},
+    reader::{check_line_breaks, collect, is_due},
     trailers::Trailers,
 };
 
@@ -186,8 +186,7 @@ impl BodyDecoder {
             [b'\r' | b'\n', ..] => return Err(Malformed::LineBreak),
             _ => {}
         }
-        let news = &buffer[searched.min(buffer.len())..];
-        if news.is_empty() || !(searched == 0 || buffer.len() >= TRAILERS_MAX || news.contains(&b'\n')) {
+        if !is_due(buffer, searched, TRAILERS_MAX) {
             return Ok(BodyEvent::More);
         }
         let Some(trailers) = section(buffer)? else {

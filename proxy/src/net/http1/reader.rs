@@ -12,6 +12,8 @@ use super::{
 
 /// Empty lines tolerated before a request line: what old clients send after a body (RFC 9112 2.2).
 const EMPTY_LINES_MAX: u8 = 4;
+/// Bytes up to which parsing from the start again costs less than the read that brought the last of them.
+const ALWAYS_PARSED: usize = 4 * 1024;
 /// Most fields a head can have whatever the limit: the parser's table lies on the stack.
 const FIELDS_MAX: usize = 256;
 
@@ -66,7 +68,7 @@ impl HeadReader {
     /// The request is wrong or ambiguous: answer [`Malformed::status`] and close.
     pub fn request(&mut self, buffer: &mut BytesMut) -> Result<Option<RequestHead>, Malformed> {
         self.skip_empty_lines(buffer)?;
-        if !self.is_due(buffer) {
+        if !is_due(buffer, self.searched, self.limits.bytes) {
             return Ok(None);
         }
         let window = &buffer[..buffer.len().min(self.limits.bytes)];
@@ -96,7 +98,7 @@ impl HeadReader {
         if matches!(buffer.first(), Some(b'\r' | b'\n')) {
             return Err(Malformed::StatusLine);
         }
-        if !self.is_due(buffer) {
+        if !is_due(buffer, self.searched, self.limits.bytes) {
             return Ok(None);
         }
         let window = &buffer[..buffer.len().min(self.limits.bytes)];
@@ -149,13 +151,6 @@ impl HeadReader {
         }
     }
 
-    /// Whether parsing can learn something new: at first sight, with every further line, and at the limit. Bounds the
-    /// work for a head that arrives in tiny pieces by the number of its lines.
-    fn is_due(&self, buffer: &BytesMut) -> bool {
-        let news = &buffer[self.searched.min(buffer.len())..];
-        !news.is_empty() && (self.searched == 0 || buffer.len() >= self.limits.bytes || news.contains(&b'\n'))
-    }
-
     fn more<T>(&mut self, length: usize) -> Result<Option<T>, Malformed> {
         if length >= self.limits.bytes {
             return Err(Malformed::HeadTooLarge);
@@ -169,6 +164,13 @@ impl HeadReader {
         self.empty_lines = 0;
         FieldTable { bytes: buffer.split_to(length).freeze(), fields, end: (length - 2) as u32 }
     }
+}
+
+/// Whether parsing can learn something new: always while there is little to parse, then with every further line and at
+/// the limit. Bounds the work for a head that arrives in tiny pieces by the number of its lines.
+pub(super) fn is_due(buffer: &[u8], searched: usize, limit: usize) -> bool {
+    let news = buffer.get(searched..).unwrap_or_default();
+    !news.is_empty() && (buffer.len() <= ALWAYS_PARSED || buffer.len() >= limit || news.contains(&b'\n'))
 }
 
 fn version_of(minor: u8) -> Version {
@@ -219,5 +221,6 @@ fn refusal(error: httparse::Error, window: &[u8], line: Malformed) -> Malformed 
 fn names_other_version(window: &[u8], line: Malformed) -> bool {
     let words = if line == Malformed::RequestLine { 2 } else { 0 };
     let version = window.splitn(words + 1, |byte| *byte == b' ').nth(words).unwrap_or_default();
-    version.strip_prefix(b"HTTP/").and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit)
+    let ours = version.starts_with(b"HTTP/1.0") || version.starts_with(b"HTTP/1.1");
+    !ours && version.strip_prefix(b"HTTP/").and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit)
 }
