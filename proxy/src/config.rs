@@ -1,0 +1,137 @@
+//! Settings of one proxy process, parsed and checked. `variables` is the table of them, `parse` reads the environment.
+
+pub mod parse;
+pub mod variables;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use mesh_core::identity::Identity;
+use serde::Serialize;
+
+use crate::telemetry::worker::AccessLog;
+
+/// What this process is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// Beside one application.
+    #[default]
+    Sidecar,
+    /// Entry from outside the mesh.
+    Gateway,
+}
+
+impl Role {
+    /// Name on the wire.
+    pub fn label(self) -> &'static str {
+        match self {
+            Role::Sidecar => "sidecar",
+            Role::Gateway => "gateway",
+        }
+    }
+}
+
+/// Every setting.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// What this process is for.
+    pub role: Role,
+    /// Identity to obtain a certificate for.
+    pub identity: Identity,
+    /// Name of the instance.
+    pub pod: String,
+    /// Namespace of the control plane.
+    pub control_namespace: String,
+    /// Where the control plane is.
+    pub control: ControlPlane,
+    /// PEM file with trust anchors.
+    pub trust_bundle_file: Option<PathBuf>,
+    /// Token of the workload.
+    pub token_file: Option<PathBuf>,
+    /// Last good snapshot and identity; `None` = not kept.
+    pub state_directory: Option<PathBuf>,
+    /// Outbound listener.
+    pub outbound_listen: SocketAddr,
+    /// Inbound listener.
+    pub inbound_listen: SocketAddr,
+    /// Admin listener.
+    pub admin_listen: SocketAddr,
+    /// Data workers, at least 1.
+    pub workers: usize,
+    /// Where the application is reached, if not at the original destination.
+    pub application_address: Option<IpAddr>,
+    /// Largest message head, bytes.
+    pub header_limit: usize,
+    /// How long exchanges may go on after the order to stop.
+    pub drain_deadline: Duration,
+    /// Filter of the log.
+    pub log: String,
+    /// Exchanges that the access log wants.
+    #[serde(serialize_with = "access_log_label")]
+    pub access_log: AccessLog,
+    /// OpenTelemetry collector.
+    pub otlp_endpoint: Option<String>,
+    /// Share of exchanges without trace context that start a trace.
+    pub trace_share: f64,
+    /// Ports whose inbound policy is asked for at once.
+    pub inbound_ports: Vec<u16>,
+}
+
+fn access_log_label<S: serde::Serializer>(access_log: &AccessLog, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match access_log {
+        AccessLog::Off => "off",
+        AccessLog::Failures => "failures",
+        AccessLog::All => "all",
+    })
+}
+
+/// Where the services of the control plane are. One controller is all of them; Linkerd's are three.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPlane {
+    /// Destination.
+    pub destination: ControlPeer,
+    /// InboundServerPolicies and OutboundPolicies.
+    pub policy: ControlPeer,
+    /// Identity.
+    pub identity: ControlPeer,
+    /// `mesh.v1.MeshPolicy`; `None` under Linkerd's control plane.
+    pub mesh: Option<ControlPeer>,
+}
+
+/// A service of the control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPeer {
+    /// Tried in turn; at least one.
+    pub addresses: Vec<ControlAddress>,
+    /// Linkerd-style DNS name of the identity it must prove.
+    pub server_name: String,
+}
+
+/// One address of the control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlAddress {
+    /// Host name or IP address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// How it is spoken to.
+    pub transport: ControlTransport,
+}
+
+/// How an address of the control plane is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ControlTransport {
+    /// Mutual TLS.
+    Tls,
+    /// Nothing between; loopback only.
+    Plaintext,
+}

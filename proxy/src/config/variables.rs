@@ -1,0 +1,106 @@
+//! Every setting of the proxy, one row each: name, unit, default, sentence. The reference page and `mesh-proxy settings`
+//! are made from this table; `parse` reads by it.
+
+use std::fmt::Write as _;
+
+/// A setting, read from the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Name in the environment.
+    pub name: &'static str,
+    /// Unit or form of the value.
+    pub unit: &'static str,
+    /// Text that stands where nothing is set; empty = none.
+    pub default: &'static str,
+    /// What it does.
+    pub sentence: &'static str,
+}
+
+macro_rules! variables {
+    ($($id:ident = $name:literal, $unit:literal, $default:literal, $sentence:literal;)+) => {
+        $(#[doc = $sentence] pub const $id: Variable =
+            Variable { name: $name, unit: $unit, default: $default, sentence: $sentence };)+
+
+        /// Every setting, in the order of the reference page.
+        pub const ALL: &[Variable] = &[$($id),+];
+    };
+}
+
+variables! {
+    NAMESPACE = "LANEMESH_NAMESPACE", "name", "default", "Namespace of the workload.";
+    POD = "LANEMESH_POD", "name", "",
+        "Name by which the controller knows this instance; the host name where nothing is set.";
+    SERVICE_ACCOUNT = "LANEMESH_SERVICE_ACCOUNT", "name", "default",
+        "Service account of the workload; with the namespace it is the identity in the certificate.";
+    TRUST_DOMAIN = "LANEMESH_TRUST_DOMAIN", "domain", "cluster.local", "Trust domain of the mesh.";
+    CONTROL_NAMESPACE = "LANEMESH_CONTROL_NAMESPACE", "name", "lanemesh",
+        "Namespace of the control plane; part of every identity's DNS name.";
+    CONTROLLER_ADDRESS = "LANEMESH_CONTROLLER_ADDRESS", "host:port, …", "",
+        "Addresses of controllers, tried in turn. A loopback address may be written http://host:port, which is plaintext.";
+    TRUST_BUNDLE_FILE = "LANEMESH_TRUST_BUNDLE_FILE", "path", "",
+        "PEM file with the trust anchors to begin with; the controller may replace them while the proxy runs.";
+    TOKEN_FILE = "LANEMESH_TOKEN_FILE", "path", "",
+        "File with the token that proves the workload's identity; read again for every certificate.";
+    STATE_DIRECTORY = "LANEMESH_STATE_DIRECTORY", "path", "",
+        "Directory for the last good snapshot and the identity, so that a restart needs no controller; nothing is kept where nothing is set.";
+    OUTBOUND_LISTEN = "LANEMESH_OUTBOUND_LISTEN", "address:port", "127.0.0.1:4140",
+        "Where the application's outbound connections are taken.";
+    INBOUND_LISTEN = "LANEMESH_INBOUND_LISTEN", "address:port", "0.0.0.0:4143",
+        "Where mesh peers and captured inbound connections are taken.";
+    ADMIN_LISTEN = "LANEMESH_ADMIN_LISTEN", "address:port", "0.0.0.0:4191",
+        "Where /ready, /live and /metrics are served, and the rest of the admin interface to loopback clients.";
+    WORKERS = "LANEMESH_WORKERS", "count, 1 to 64", "",
+        "Data workers; from the CPU quota of the control group where nothing is set, 1 without quota.";
+    APPLICATION_ADDRESS = "LANEMESH_APPLICATION_ADDRESS", "IP address", "",
+        "Where the application is reached; the original destination, or the local address of a connection that was not captured, where nothing is set.";
+    HEADER_LIMIT = "LANEMESH_HEADER_LIMIT", "bytes, 1024 to 1048576", "65536",
+        "Largest request or response head; more is answered 431 or 502.";
+    DRAIN_DEADLINE = "LANEMESH_DRAIN_DEADLINE", "duration, up to 1h", "30s",
+        "How long exchanges under way may take after the order to stop.";
+    LOG = "LANEMESH_LOG", "filter", "warn,mesh_proxy=info",
+        "What is logged to standard error, as level or target=level, several by comma.";
+    ACCESS_LOG = "LANEMESH_ACCESS_LOG", "off | failures | all", "failures",
+        "Which exchanges are written as JSON lines to standard output.";
+    OTLP_ENDPOINT = "LANEMESH_OTLP_ENDPOINT", "http://host:port", "",
+        "OpenTelemetry collector (OTLP over gRPC) that receives spans; none are made where nothing is set.";
+    TRACE_SHARE = "LANEMESH_TRACE_SHARE", "share, 0 to 1", "0",
+        "Share of the exchanges without trace context that start a trace; sampled callers are always followed.";
+    LINKERD_DESTINATION_ADDRESS = "LINKERD2_PROXY_DESTINATION_SVC_ADDR", "host:port", "",
+        "Linkerd's destination controller, instead of a Lanemesh controller.";
+    LINKERD_DESTINATION_NAME = "LINKERD2_PROXY_DESTINATION_SVC_NAME", "identity", "", "Identity it must prove.";
+    LINKERD_POLICY_ADDRESS = "LINKERD2_PROXY_POLICY_SVC_ADDR", "host:port", "", "Linkerd's policy controller.";
+    LINKERD_POLICY_NAME = "LINKERD2_PROXY_POLICY_SVC_NAME", "identity", "", "Identity it must prove.";
+    LINKERD_IDENTITY_ADDRESS = "LINKERD2_PROXY_IDENTITY_SVC_ADDR", "host:port", "", "Linkerd's identity controller.";
+    LINKERD_IDENTITY_NAME = "LINKERD2_PROXY_IDENTITY_SVC_NAME", "identity", "", "Identity it must prove.";
+    INBOUND_PORTS = "LANEMESH_INBOUND_PORTS", "port, …", "",
+        "Application ports whose policy is asked for before the first connection; the controller's list is added.";
+}
+
+/// Prefix of our own settings; an unknown name with it is an error.
+pub const PREFIX: &str = "LANEMESH_";
+
+/// The reference page, Markdown.
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# Settings of the proxy\n\n\
+         Read from the environment by `mesh-proxy`. Made by `mesh-proxy settings --markdown`; do not edit.\n\n\
+         | name | value | default | meaning |\n|---|---|---|---|\n",
+    );
+    for variable in ALL {
+        let Variable { name, unit, default, sentence } = variable;
+        let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+        let unit = unit.replace('|', "\\|");
+        writeln!(page, "| `{name}` | {unit} | {default} | {sentence} |").expect("a String takes any text");
+    }
+    page
+}
+
+/// The table for a terminal.
+pub fn table() -> String {
+    let mut text = String::new();
+    for Variable { name, unit, default, sentence } in ALL {
+        let default = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
+        writeln!(text, "{name}  <{unit}>{default}\n    {sentence}").expect("a String takes any text");
+    }
+    text
+}
