@@ -19,6 +19,9 @@ use crate::model::{
 pub struct Snapshot {
     /// Counts up with every change in this process.
     pub revision: u64,
+    /// Revision of the controller's `mesh.v1` policy in here; empty = none received.
+    #[serde(default)]
+    pub policy_revision: String,
     /// Policies by application port. A port that is not here is denied.
     pub inbound: BTreeMap<u16, Arc<InboundServer>>,
     /// How targets are carried. A target that is not here is being asked for, or is in `unknown`.

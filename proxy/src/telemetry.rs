@@ -1,3 +1,4 @@
 //! Metrics, access log and spans.
 
+pub mod control;
 pub mod worker;

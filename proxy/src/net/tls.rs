@@ -24,7 +24,7 @@ use rustls::{
     server::ServerSessionMemoryCache,
     version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use thiserror::Error;
 pub use verify::LeafNames;
 use verify::{ClientVerifier, ServerVerifier, Trusted};
@@ -100,6 +100,13 @@ impl Trust {
             trust_domain: trust_domain.into(),
             control_namespace: control_namespace.into(),
         })
+    }
+
+    /// Whether a chain leads to one of the anchors, at `now`. Says nothing about the names in the leaf.
+    pub fn vouches_for(&self, own: &KeyAndChain, now: SystemTime) -> bool {
+        let Some((leaf, intermediates)) = own.chain.split_first() else { return false };
+        let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+        Trusted::new(self, &provider()).verify_chain(leaf, intermediates, now).is_ok()
     }
 
     /// For dialling the controller: TLS 1.3, no ALPN, our certificate where we hold one. The server name given to the

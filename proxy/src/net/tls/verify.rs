@@ -99,6 +99,17 @@ impl Trusted {
         }
     }
 
+    /// Whether the chain leads to an anchor, and the leaf may be a server.
+    pub(super) fn verify_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let parsed = ParsedCertificate::try_from(leaf)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, self.algorithms.all)
+    }
+
     fn identity(&self, leaf: &CertificateDer<'_>) -> Result<Identity, Error> {
         let names = LeafNames::read(leaf).map_err(refuse)?;
         if names.certificate_authority {
@@ -134,9 +145,7 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        let (roots, algorithms) = (&self.trusted.roots, self.trusted.algorithms.all);
-        verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)?;
+        self.trusted.verify_chain(end_entity, intermediates, now)?;
         let identity = self.trusted.identity(end_entity)?;
         match server_name {
             ServerName::DnsName(name) if Identity::parse_dns_name(name.as_ref()).as_ref() == Ok(&identity) => {

@@ -1,0 +1,363 @@
+//! Puts together what the controller's streams say: pure state, `apply` takes one event, `publish` makes the next
+//! snapshot when something changed. Parts that did not change are shared with the snapshot before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use mesh_core::{
+    model::{
+        endpoint::Endpoint,
+        policy::InboundServer,
+        route::{Backend, Distribution, HttpRoute, OutboundPolicy, OutboundProtocol, Target},
+        service::{Service, ServiceKey},
+    },
+    snapshot::Snapshot,
+};
+use mesh_proto::convert::{endpoint::Change, policy::Policy};
+
+/// Targets that are remembered as unknown; the first in order goes when one more joins.
+const UNKNOWN_MAX: usize = 1_024;
+
+/// One thing that the controller said, or that we decided about what we follow.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A target's policy.
+    Target(Target, Arc<OutboundPolicy>),
+    /// The controller does not know the target.
+    TargetUnknown(Target),
+    /// The target is not followed any more, or `unknown` may be asked again.
+    TargetForgotten(Target),
+    /// First update of a stream: the whole set of instances.
+    ServiceReplaced(ServiceKey, Change),
+    /// Later update of a stream.
+    ServiceChanged(ServiceKey, Change),
+    /// The service is not followed any more.
+    ServiceForgotten(ServiceKey),
+    /// Policy of an inbound port.
+    Port(u16, Arc<InboundServer>),
+    /// The port has no policy: it is denied.
+    PortUnknown(u16),
+    /// Everything of `mesh.v1` except the trust anchors, which go through the credentials.
+    Policy(Box<Policy>),
+    /// Trust anchors in force.
+    Anchors(Vec<Arc<[u8]>>),
+}
+
+/// The state behind the snapshots.
+#[derive(Debug, Default)]
+pub struct Builder {
+    snapshot: Snapshot,
+    instances: BTreeMap<ServiceKey, Instances>,
+    changed: BTreeSet<ServiceKey>,
+    dirty: bool,
+}
+
+#[derive(Debug, Default)]
+struct Instances {
+    exists: bool,
+    by_address: BTreeMap<SocketAddr, Arc<Endpoint>>,
+}
+
+impl Builder {
+    /// Goes on from a snapshot kept on disk.
+    pub fn from_snapshot(snapshot: Snapshot) -> Self {
+        let instances = snapshot.services.iter().map(|(key, service)| {
+            let by_address = service.endpoints().iter().map(|one| (one.address, Arc::clone(one))).collect();
+            (key.clone(), Instances { exists: service.exists(), by_address })
+        });
+        Builder { instances: instances.collect(), changed: BTreeSet::new(), dirty: false, snapshot }
+    }
+
+    /// What the last snapshot says, with the events since.
+    pub fn current(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Whether there is something to publish.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Takes in one event. An event that says what is known already changes nothing.
+    pub fn apply(&mut self, event: Event) {
+        self.dirty |= match event {
+            Event::Target(target, policy) => {
+                let was_unknown = self.snapshot.unknown.remove(&target);
+                put(&mut self.snapshot.outbound, target, policy) || was_unknown
+            }
+            Event::TargetUnknown(target) => {
+                let known = self.snapshot.outbound.remove(&target).is_some();
+                self.remember_unknown(target) || known
+            }
+            Event::TargetForgotten(target) => {
+                let known = self.snapshot.outbound.remove(&target).is_some();
+                self.snapshot.unknown.remove(&target) || known
+            }
+            Event::ServiceReplaced(key, change) => self.change_service(key, change, Known::Dropped),
+            Event::ServiceChanged(key, change) => self.change_service(key, change, Known::Kept),
+            Event::ServiceForgotten(key) => {
+                self.instances.remove(&key);
+                self.changed.remove(&key);
+                self.snapshot.services.remove(&key).is_some()
+            }
+            Event::Port(port, server) => put(&mut self.snapshot.inbound, port, server),
+            Event::PortUnknown(port) => self.snapshot.inbound.remove(&port).is_some(),
+            Event::Policy(policy) => self.take_policy(*policy),
+            Event::Anchors(anchors) => replace(&mut self.snapshot.trust_anchors, anchors),
+        };
+    }
+
+    /// The next snapshot, if anything changed since the last.
+    pub fn publish(&mut self) -> Option<Arc<Snapshot>> {
+        if !std::mem::take(&mut self.dirty) {
+            return None;
+        }
+        for key in std::mem::take(&mut self.changed) {
+            if let Some(instances) = self.instances.get(&key) {
+                let endpoints = instances.by_address.values().cloned().collect();
+                let service = Service::new(key.clone(), instances.exists, endpoints);
+                self.snapshot.services.insert(key, Arc::new(service));
+            }
+        }
+        self.snapshot.revision += 1;
+        Some(Arc::new(self.snapshot.clone()))
+    }
+
+    fn remember_unknown(&mut self, target: Target) -> bool {
+        if self.snapshot.unknown.len() >= UNKNOWN_MAX && !self.snapshot.unknown.contains(&target) {
+            self.snapshot.unknown.pop_first();
+        }
+        self.snapshot.unknown.insert(target)
+    }
+
+    fn change_service(&mut self, key: ServiceKey, change: Change, known: Known) -> bool {
+        let is_new = !self.instances.contains_key(&key);
+        let instances = self.instances.entry(key.clone()).or_default();
+        let changed = instances.take(change, known);
+        if changed || is_new {
+            self.changed.insert(key);
+        }
+        changed || is_new
+    }
+
+    fn take_policy(&mut self, policy: Policy) -> bool {
+        let snapshot = &mut self.snapshot;
+        let lanes = *snapshot.lanes != policy.lanes;
+        if lanes {
+            snapshot.lanes = Arc::new(policy.lanes);
+        }
+        let mut traffic = policy.traffic;
+        for (name, known) in &snapshot.traffic {
+            if let Some(new) = traffic.get_mut(name).filter(|new| *new == known) {
+                *new = Arc::clone(known);
+            }
+        }
+        let traffic = replace(&mut snapshot.traffic, traffic);
+        let revision = replace(&mut snapshot.policy_revision, policy.revision);
+        replace(&mut snapshot.workload, policy.workload) || traffic || lanes || revision
+    }
+}
+
+/// What happens to instances that an update does not name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Kept,
+    Dropped,
+}
+
+impl Instances {
+    fn take(&mut self, change: Change, known: Known) -> bool {
+        let existed = self.exists;
+        let mut changed = false;
+        if known == Known::Dropped {
+            let named: BTreeSet<SocketAddr> = match &change {
+                Change::Add(endpoints) => endpoints.iter().map(|endpoint| endpoint.address).collect(),
+                Change::Remove(_) | Change::Empty { .. } => BTreeSet::new(),
+            };
+            let before = self.by_address.len();
+            self.by_address.retain(|address, _| named.contains(address));
+            changed |= self.by_address.len() != before;
+        }
+        match change {
+            Change::Add(endpoints) => {
+                self.exists = true;
+                for endpoint in endpoints {
+                    changed |= put(&mut self.by_address, endpoint.address, endpoint);
+                }
+            }
+            Change::Remove(addresses) => {
+                for address in addresses {
+                    changed |= self.by_address.remove(&address).is_some();
+                }
+            }
+            Change::Empty { exists } => {
+                self.exists = exists;
+                changed |= !self.by_address.is_empty();
+                self.by_address.clear();
+            }
+        }
+        changed || existed != self.exists
+    }
+}
+
+fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, Arc<V>>, key: K, value: Arc<V>) -> bool {
+    if map.get(&key) == Some(&value) {
+        return false;
+    }
+    map.insert(key, value);
+    true
+}
+
+fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {
+    let changed = *place != value;
+    if changed {
+        *place = value;
+    }
+    changed
+}
+
+/// Every service that a policy sends to, each once.
+pub fn services_of(policy: &OutboundPolicy) -> BTreeSet<&ServiceKey> {
+    let mut found = BTreeSet::new();
+    match &policy.protocol {
+        OutboundProtocol::Detect { opaque, http1, http2, timeout: _ } => {
+            add(&mut found, opaque);
+            add_routes(&mut found, http1);
+            add_routes(&mut found, http2);
+        }
+        OutboundProtocol::Opaque(distribution) | OutboundProtocol::Tls(distribution) => add(&mut found, distribution),
+        OutboundProtocol::Http1(routes) | OutboundProtocol::Http2(routes) | OutboundProtocol::Grpc(routes) => {
+            add_routes(&mut found, routes);
+        }
+    }
+    found
+}
+
+fn add_routes<'a>(found: &mut BTreeSet<&'a ServiceKey>, routes: &'a [HttpRoute]) {
+    routes.iter().flat_map(|route| &route.rules).for_each(|rule| add(found, &rule.backends));
+}
+
+fn add<'a>(found: &mut BTreeSet<&'a ServiceKey>, distribution: &'a Distribution) {
+    let mut backend = |backend: &'a Backend| match backend {
+        Backend::Service(key) => {
+            found.insert(key);
+        }
+        Backend::Forward(_) => {}
+    };
+    match distribution {
+        Distribution::Empty => {}
+        Distribution::FirstAvailable(backends) => backends.iter().for_each(&mut backend),
+        Distribution::Weighted(backends) => backends.iter().for_each(|(one, _)| backend(one)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mesh_core::model::{endpoint::ProtocolHint, policy::InboundProtocol};
+
+    use super::*;
+
+    fn endpoint(port: u16, weight: u32) -> Arc<Endpoint> {
+        Arc::new(Endpoint {
+            address: SocketAddr::from(([10, 0, 0, 1], port)),
+            weight,
+            identity: None,
+            server_name: None,
+            inbound_port: None,
+            hint: ProtocolHint::Unknown,
+            lanes: Vec::new(),
+            zone: None,
+            ready_since: None,
+            draining: false,
+            labels: BTreeMap::new(),
+        })
+    }
+
+    fn key(name: &str) -> ServiceKey {
+        ServiceKey(name.into())
+    }
+
+    fn ports(snapshot: &Snapshot, service: &str) -> Vec<u16> {
+        snapshot.services[&key(service)].endpoints().iter().map(|endpoint| endpoint.address.port()).collect()
+    }
+
+    fn server(port: u16) -> Arc<InboundServer> {
+        Arc::new(InboundServer {
+            port,
+            protocol: InboundProtocol::Detect { timeout: Duration::from_secs(1) },
+            authorizations: Vec::new(),
+            routes: Vec::new(),
+            name: "test".to_owned(),
+        })
+    }
+
+    #[test]
+    fn first_update_of_a_stream_replaces_and_later_ones_change() {
+        let mut builder = Builder::default();
+        builder.apply(Event::ServiceReplaced(key("a"), Change::Add(vec![endpoint(1, 1), endpoint(2, 1)])));
+        builder.apply(Event::ServiceChanged(key("a"), Change::Add(vec![endpoint(3, 1)])));
+        builder.apply(Event::ServiceChanged(key("a"), Change::Remove(vec![endpoint(1, 1).address])));
+        assert_eq!(ports(&builder.publish().unwrap(), "a"), [2, 3]);
+        builder.apply(Event::ServiceReplaced(key("a"), Change::Add(vec![endpoint(3, 1), endpoint(4, 1)])));
+        assert_eq!(ports(&builder.publish().unwrap(), "a"), [3, 4]);
+        builder.apply(Event::ServiceChanged(key("a"), Change::Empty { exists: false }));
+        let snapshot = builder.publish().unwrap();
+        assert!(!snapshot.services[&key("a")].exists() && snapshot.services[&key("a")].endpoints().is_empty());
+    }
+
+    #[test]
+    fn repeated_news_publish_nothing_and_unchanged_parts_are_shared() {
+        let mut builder = Builder::default();
+        builder.apply(Event::ServiceReplaced(key("a"), Change::Add(vec![endpoint(1, 1)])));
+        builder.apply(Event::ServiceReplaced(key("b"), Change::Add(vec![endpoint(2, 1)])));
+        builder.apply(Event::Port(80, server(80)));
+        let first = builder.publish().unwrap();
+        builder.apply(Event::ServiceReplaced(key("a"), Change::Add(vec![endpoint(1, 1)])));
+        builder.apply(Event::Port(80, server(80)));
+        builder.apply(Event::Policy(Box::default()));
+        assert!(builder.publish().is_none());
+        builder.apply(Event::ServiceChanged(key("a"), Change::Add(vec![endpoint(1, 2)])));
+        let second = builder.publish().unwrap();
+        assert_eq!(second.revision, first.revision + 1);
+        assert!(Arc::ptr_eq(&first.services[&key("b")], &second.services[&key("b")]));
+        assert!(!Arc::ptr_eq(&first.services[&key("a")], &second.services[&key("a")]));
+    }
+
+    #[test]
+    fn service_without_instances_is_still_known() {
+        let mut builder = Builder::default();
+        builder.apply(Event::ServiceReplaced(key("a"), Change::Empty { exists: false }));
+        assert!(!builder.publish().unwrap().services[&key("a")].exists());
+    }
+
+    #[test]
+    fn unknown_targets_are_bounded_and_forgotten_ones_can_be_asked_again() {
+        let mut builder = Builder::default();
+        let target = |number: usize| Target::Authority(format!("{number:05}").into(), 80);
+        for number in 0..=UNKNOWN_MAX {
+            builder.apply(Event::TargetUnknown(target(number)));
+        }
+        let snapshot = builder.publish().unwrap();
+        assert_eq!(snapshot.unknown.len(), UNKNOWN_MAX);
+        assert!(!snapshot.unknown.contains(&target(0)));
+        builder.apply(Event::TargetForgotten(target(7)));
+        assert!(!builder.publish().unwrap().unknown.contains(&target(7)));
+    }
+
+    #[test]
+    fn state_goes_on_from_a_snapshot_kept_on_disk() {
+        let mut builder = Builder::default();
+        builder.apply(Event::ServiceReplaced(key("a"), Change::Add(vec![endpoint(1, 1), endpoint(2, 1)])));
+        let kept = builder.publish().unwrap();
+        let mut builder = Builder::from_snapshot(kept.as_ref().clone());
+        assert!(builder.publish().is_none());
+        builder.apply(Event::ServiceReplaced(key("a"), Change::Add(vec![endpoint(2, 1)])));
+        let snapshot = builder.publish().unwrap();
+        assert_eq!((ports(&snapshot, "a"), snapshot.revision), (vec![2], kept.revision + 1));
+    }
+}
