@@ -1,5 +1,6 @@
-//! A mesh of real processes on loopback addresses: a controller with the file source and its own CA, and pods, each an
-//! address with a sidecar. Applications are started by the test, on [`Mesh::application`].
+//! A mesh of real processes: a controller with the file source and its own CA, and pods, each an address with a sidecar.
+//! Pods are loopback addresses, or network namespaces with transparent capture ([`Builder::captured`]). Applications are
+//! started by the test, on [`Mesh::application`].
 //!
 //! Everything ends with the [`Mesh`], also when the test is killed.
 
@@ -7,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -17,171 +19,39 @@ use tempfile::TempDir;
 use crate::{
     addresses::Block,
     client::{self, Answer, Connection, Version},
-    metrics::Metrics,
+    netns::Network,
     peer::Authority,
+    pod::{self, Meshed, NAMESPACE, Pod, PodSpec, TRUST_DOMAIN},
     process::{Process, Spec},
     programs, raw,
     wait::{PATIENCE, until, until_true},
 };
 
-/// Port on which applications of pods listen, unless a pod says otherwise.
-pub const APPLICATION_PORT: u16 = 8080;
-/// Trust domain of test meshes.
-pub const TRUST_DOMAIN: &str = "mesh.test";
-/// Namespace of pods that name none.
-pub const NAMESPACE: &str = "demo";
+/// User as whom captured sidecars run: its own traffic is not captured.
+const PROXY_USER: u32 = 2_102;
 
-/// A pod to be started.
-#[derive(Clone, Debug)]
-pub struct PodSpec {
-    name: String,
-    service: Option<String>,
-    account: String,
-    port: u16,
-    protocol: Option<String>,
-    labels: Vec<(String, String)>,
-    environment: Vec<(String, String)>,
-    meshed: Meshed,
+/// Where pods live.
+enum Place {
+    Loopback(Block),
+    Namespaces(Network),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meshed {
-    Sidecar,
-    /// Registered as having a sidecar, which the test plays itself.
-    Fake,
-    Plain,
-}
-
-impl PodSpec {
-    /// A pod that is an instance of no service; its account has its name.
-    pub fn new(name: &str) -> PodSpec {
-        PodSpec {
-            name: name.to_owned(),
-            service: None,
-            account: name.to_owned(),
-            port: APPLICATION_PORT,
-            protocol: None,
-            labels: Vec::new(),
-            environment: Vec::new(),
-            meshed: Meshed::Sidecar,
+impl Place {
+    fn pod(&mut self, last: u8) -> (Option<String>, Ipv4Addr) {
+        match self {
+            Place::Loopback(block) => (None, block.address(last)),
+            Place::Namespaces(network) => {
+                let (space, address) = network.join(last);
+                (Some(space), address)
+            }
         }
     }
 
-    /// An instance of this service.
-    pub fn of(mut self, service: &str) -> PodSpec {
-        self.service = Some(service.to_owned());
-        self
-    }
-
-    /// Runs as this service account.
-    pub fn account(mut self, account: &str) -> PodSpec {
-        self.account = account.to_owned();
-        self
-    }
-
-    /// Its application listens on this port, which is the service's too.
-    pub fn port(mut self, port: u16) -> PodSpec {
-        self.port = port;
-        self
-    }
-
-    /// Protocol of the port as written in the service list; default `detect`.
-    pub fn protocol(mut self, protocol: &str) -> PodSpec {
-        self.protocol = Some(protocol.to_owned());
-        self
-    }
-
-    /// A label of the instance.
-    pub fn label(mut self, key: &str, value: &str) -> PodSpec {
-        self.labels.push((key.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// A setting of its sidecar.
-    pub fn setting(mut self, name: &str, value: impl Into<String>) -> PodSpec {
-        self.environment.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// No sidecar, and registered without one.
-    pub fn plain(mut self) -> PodSpec {
-        self.meshed = Meshed::Plain;
-        self
-    }
-
-    /// Registered as having a sidecar, but none is started: the test plays it.
-    pub fn fake_sidecar(mut self) -> PodSpec {
-        self.meshed = Meshed::Fake;
-        self
-    }
-}
-
-/// A running pod.
-pub struct Pod {
-    spec: PodSpec,
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// Its sidecar; `None` where the test plays it or there is none.
-    pub sidecar: Option<Process>,
-}
-
-impl Pod {
-    /// Where its application must listen.
-    pub fn application(&self) -> SocketAddr {
-        (self.address, self.spec.port).into()
-    }
-
-    /// Where its application sends its calls.
-    pub fn outbound(&self) -> SocketAddr {
-        (self.address, 4140).into()
-    }
-
-    /// Where peers reach it.
-    pub fn inbound(&self) -> SocketAddr {
-        (self.address, 4143).into()
-    }
-
-    /// Admin port of its sidecar.
-    pub fn admin(&self) -> SocketAddr {
-        (self.address, 4191).into()
-    }
-
-    /// Name by which peers ask for it in TLS.
-    pub fn server_name(&self) -> String {
-        crate::peer::dns_name(TRUST_DOMAIN, NAMESPACE, &self.spec.account)
-    }
-
-    /// The sidecar's process.
-    ///
-    /// # Panics
-    /// When the pod has none.
-    pub fn proxy(&mut self) -> &mut Process {
-        self.sidecar.as_mut().expect("the pod has a sidecar")
-    }
-
-    /// Log of the sidecar.
-    pub fn log(&self) -> String {
-        self.sidecar.as_ref().map(Process::log).unwrap_or_default()
-    }
-
-    /// Waits until the sidecar is ready.
-    pub async fn ready(&self) {
-        let admin = self.admin();
-        let what = format!("sidecar of {} ready", self.spec.name);
-        until(&what, PATIENCE, || async move {
-            let answer = client::get(admin, Version::Http1, "admin", "/ready", &[]).await.ok()?;
-            (answer.status == 200).then_some(())
-        })
-        .await;
-    }
-
-    /// What the sidecar counts.
-    ///
-    /// # Panics
-    /// When it does not answer.
-    pub async fn metrics(&self) -> Metrics {
-        let answer = client::get(self.admin(), Version::Http1, "admin", "/metrics", &[]).await;
-        Metrics::parse(&answer.expect("the sidecar answers /metrics").text())
+    fn controller(&self) -> (Option<&str>, Ipv4Addr, Ipv4Addr) {
+        match self {
+            Place::Loopback(block) => (None, block.address(1), block.address(1)),
+            Place::Namespaces(network) => (Some(network.hub()), network.hub_address(), Ipv4Addr::LOCALHOST),
+        }
     }
 }
 
@@ -191,9 +61,16 @@ pub struct Builder {
     resources: Vec<String>,
     state: Vec<(String, String)>,
     controller: Vec<String>,
+    captured: bool,
 }
 
 impl Builder {
+    /// One network namespace per pod, and capture by `mesh-proxy redirect`. Needs root.
+    pub fn captured(mut self) -> Builder {
+        self.captured = true;
+        self
+    }
+
     /// One more pod.
     pub fn pod(mut self, pod: PodSpec) -> Builder {
         self.pods.push(pod);
@@ -223,47 +100,60 @@ impl Builder {
     /// # Panics
     /// When a part does not become ready.
     pub async fn start(self) -> Mesh {
-        let block = Block::reserve();
-        let folder = TempDir::with_prefix("lanemesh-test-").expect("a temporary folder");
-        for place in ["state", "source", "logs"] {
-            std::fs::create_dir(folder.path().join(place)).expect("a folder in the temporary folder");
-        }
+        let mut place =
+            if self.captured { Place::Namespaces(Network::new()) } else { Place::Loopback(Block::reserve()) };
+        let folder = make_folder();
         for (file, text) in &self.state {
             write_private(&folder.path().join("state").join(file), text);
         }
-        let pods: BTreeMap<String, Pod> = (2u8..)
-            .zip(self.pods)
-            .map(|(last, spec)| (spec.name.clone(), Pod { address: block.address(last), spec, sidecar: None }))
-            .collect();
-        let controller = controller_spec(block.address(1), folder.path(), &self.controller);
+        let mut pods = BTreeMap::new();
+        for (last, spec) in (2u8..).zip(self.pods) {
+            let (namespace, address) = place.pod(last);
+            pods.insert(spec.name.clone(), Pod { address, namespace, spec, sidecar: None });
+        }
         let source = folder.path().join("source");
         std::fs::write(source.join("services.yaml"), service_list(&pods)).expect("the source folder is writable");
         if !self.resources.is_empty() {
             std::fs::write(source.join("resources.yaml"), self.resources.join("\n---\n")).expect("writable");
         }
+        let controller = controller_spec(&place, folder.path(), &self.controller);
         let controller = controller.start(&folder.path().join("logs"));
-        let mut mesh = Mesh { pods, controller, block, folder };
+        let mut mesh = Mesh { pods, controller, place, folder };
         mesh.controller_ready().await;
         mesh.start_sidecars().await;
         mesh
     }
 }
 
+/// A temporary folder that the user of captured sidecars can read.
+fn make_folder() -> TempDir {
+    let folder = TempDir::with_prefix("lanemesh-test-").expect("a temporary folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("own folder");
+    for place in ["state", "source", "logs"] {
+        std::fs::create_dir(folder.path().join(place)).expect("a folder in the temporary folder");
+    }
+    folder
+}
+
 fn write_private(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, text).expect("the temporary folder is writable");
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("own file");
 }
 
-fn controller_spec(address: Ipv4Addr, folder: &Path, arguments: &[String]) -> Spec {
-    Spec::new("controller", programs::ours("mesh-controller"))
+fn controller_spec(place: &Place, folder: &Path, arguments: &[String]) -> Spec {
+    let (namespace, address, admin) = place.controller();
+    let spec = Spec::new("controller", programs::ours("mesh-controller"))
         .arg("--file")
         .arg(folder.join("source"))
         .arg("--state-directory")
         .arg(folder.join("state"))
-        .args(["--listen".to_owned(), format!("{address}:8086"), "--admin".to_owned(), format!("{address}:8084")])
+        .args(["--listen".to_owned(), format!("{address}:8086"), "--admin".to_owned(), format!("{admin}:8084")])
         .args(["--trust-domain", TRUST_DOMAIN])
-        .args(arguments.iter().cloned())
+        .args(arguments.iter().cloned());
+    match namespace {
+        Some(namespace) => spec.in_namespace(namespace),
+        None => spec,
+    }
 }
 
 /// The service list of the file source.
@@ -308,14 +198,14 @@ pub struct Mesh {
     pods: BTreeMap<String, Pod>,
     /// The controller's process.
     pub controller: Process,
-    block: Block,
+    place: Place,
     folder: TempDir,
 }
 
 impl Mesh {
     /// A mesh without pods yet.
     pub fn builder() -> Builder {
-        Builder { pods: Vec::new(), resources: Vec::new(), state: Vec::new(), controller: Vec::new() }
+        Builder { pods: Vec::new(), resources: Vec::new(), state: Vec::new(), controller: Vec::new(), captured: false }
     }
 
     /// The pod of this name.
@@ -339,9 +229,15 @@ impl Mesh {
         self.pod(name).application()
     }
 
-    /// An address for anything else of the test; `last` from 200 to 250.
+    /// An address for anything else of the test on loopback; `last` from 200 to 250.
+    ///
+    /// # Panics
+    /// Where pods are namespaces.
     pub fn address(&self, last: u8) -> IpAddr {
-        self.block.address(last).into()
+        match &self.place {
+            Place::Loopback(block) => block.address(last).into(),
+            Place::Namespaces(_) => panic!("this mesh has no loopback addresses"),
+        }
     }
 
     /// State directory of the controller.
@@ -366,12 +262,12 @@ impl Mesh {
 
     /// gRPC address of the controller.
     pub fn controller_address(&self) -> SocketAddr {
-        (self.block.address(1), 8086).into()
+        (self.place.controller().1, 8086).into()
     }
 
     /// Admin address of the controller.
     pub fn controller_admin(&self) -> SocketAddr {
-        (self.block.address(1), 8084).into()
+        (self.place.controller().2, 8084).into()
     }
 
     /// The CA of this mesh.
@@ -381,12 +277,19 @@ impl Mesh {
 
     /// Waits until the controller is ready.
     pub async fn controller_ready(&self) {
-        let admin = self.controller_admin();
-        until("controller ready", PATIENCE, || async move {
-            let answer = client::get(admin, Version::Http1, "admin", "/ready", &[]).await.ok()?;
-            (answer.status == 200).then_some(())
+        until("controller ready", PATIENCE, || async {
+            let (status, _) = self.controller_page("/ready").await.ok()?;
+            (status == 200).then_some(())
         })
         .await;
+    }
+
+    /// A page of the controller's admin port: status and text.
+    ///
+    /// # Errors
+    /// When nothing answers.
+    pub async fn controller_page(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        pod::fetch(self.place.controller().0, self.controller_admin(), path).await
     }
 
     async fn start_sidecars(&mut self) {
@@ -409,23 +312,46 @@ impl Mesh {
         std::fs::create_dir_all(&state).expect("a folder in the temporary folder");
         let token = state.join("token");
         write_private(&token, &self.token(NAMESPACE, &pod.spec.account).await);
-        let mut spec = Spec::new(format!("sidecar-{name}"), programs::ours("mesh-proxy"))
+        let mut spec = Spec::new(format!("sidecar-{name}"), self.proxy_program())
             .env("LANEMESH_NAMESPACE", NAMESPACE)
             .env("LANEMESH_POD", name)
             .env("LANEMESH_SERVICE_ACCOUNT", &pod.spec.account)
             .env("LANEMESH_TRUST_DOMAIN", TRUST_DOMAIN)
             .env("LANEMESH_CONTROLLER_ADDRESS", self.controller_address().to_string())
             .env("LANEMESH_TRUST_BUNDLE_FILE", self.state().join("trust-bundle.pem"))
-            .env("LANEMESH_TOKEN_FILE", token)
-            .env("LANEMESH_STATE_DIRECTORY", &state)
-            .env("LANEMESH_OUTBOUND_LISTEN", pod.outbound().to_string())
-            .env("LANEMESH_INBOUND_LISTEN", pod.inbound().to_string())
-            .env("LANEMESH_ADMIN_LISTEN", pod.admin().to_string())
-            .env("LANEMESH_APPLICATION_ADDRESS", pod.address.to_string());
+            .env("LANEMESH_TOKEN_FILE", &token)
+            .env("LANEMESH_STATE_DIRECTORY", &state);
+        match &pod.namespace {
+            Some(namespace) => {
+                let bundle = state.join("trust-bundle.pem");
+                std::fs::copy(self.state().join("trust-bundle.pem"), &bundle).expect("the controller wrote it");
+                for file in [&state, &token, &bundle] {
+                    std::os::unix::fs::chown(file, Some(PROXY_USER), Some(PROXY_USER)).expect("root may");
+                }
+                spec = spec.env("LANEMESH_TRUST_BUNDLE_FILE", bundle).in_namespace(namespace).as_user(PROXY_USER);
+            }
+            None => {
+                spec = spec
+                    .env("LANEMESH_OUTBOUND_LISTEN", pod.outbound().to_string())
+                    .env("LANEMESH_INBOUND_LISTEN", pod.inbound().to_string())
+                    .env("LANEMESH_ADMIN_LISTEN", pod.admin().to_string())
+                    .env("LANEMESH_APPLICATION_ADDRESS", pod.address.to_string());
+            }
+        }
         for (name, value) in &pod.spec.environment {
             spec = spec.env(name.clone(), value.clone());
         }
         spec
+    }
+
+    /// The proxy where its own user can run it: the folder of the build may be closed to others.
+    fn proxy_program(&self) -> PathBuf {
+        let program = programs::ours("mesh-proxy");
+        let copy = self.folder.path().join("mesh-proxy");
+        if !copy.exists() && std::fs::hard_link(&program, &copy).is_err() {
+            std::fs::copy(&program, &copy).expect("the temporary folder is writable");
+        }
+        copy
     }
 
     /// A token for a workload of this mesh.
@@ -452,8 +378,8 @@ impl Mesh {
     /// # Errors
     /// When the controller does not answer with JSON.
     pub async fn console(&self, path: &str) -> anyhow::Result<serde_json::Value> {
-        let answer = client::get(self.controller_admin(), Version::Http1, "admin", path, &[]).await?;
-        serde_json::from_slice(&answer.body).with_context(|| format!("{path}: {}", answer.text()))
+        let (_, text) = self.controller_page(path).await?;
+        serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))
     }
 
     /// Puts a document into the folder of the file source at once (atomic rename).
