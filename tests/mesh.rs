@@ -1,4 +1,15 @@
 //! Tests of the whole mesh: real processes, real applications, one file per behaviour.
+#![cfg(test)]
 
+#[path = "mesh/grpc_interop.rs"]
+mod grpc_interop;
+#[path = "mesh/h2spec.rs"]
+mod h2spec;
 #[path = "mesh/http1_requests.rs"]
 mod http1_requests;
+#[path = "mesh/http1_responses.rs"]
+mod http1_responses;
+#[path = "mesh/http2_requests.rs"]
+mod http2_requests;
+#[path = "mesh/refusals.rs"]
+mod refusals;

@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod client;
+pub mod forward;
 pub mod mesh;
 pub mod metrics;
 pub mod netns;

@@ -335,7 +335,7 @@ impl Mesh {
                     .env("LANEMESH_OUTBOUND_LISTEN", pod.outbound().to_string())
                     .env("LANEMESH_INBOUND_LISTEN", pod.inbound().to_string())
                     .env("LANEMESH_ADMIN_LISTEN", pod.admin().to_string())
-                    .env("LANEMESH_APPLICATION_ADDRESS", pod.address.to_string());
+                    .env("LANEMESH_APPLICATION_ADDRESS", pod.application().ip().to_string());
             }
         }
         for (name, value) in &pod.spec.environment {

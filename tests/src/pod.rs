@@ -22,6 +22,9 @@ pub const TRUST_DOMAIN: &str = "mesh.test";
 /// Namespace of pods that name none.
 pub const NAMESPACE: &str = "demo";
 
+/// Distance of the last octet of an application that listens elsewhere.
+const ELSEWHERE: u8 = 100;
+
 /// A pod to be started.
 #[derive(Clone, Debug)]
 pub struct PodSpec {
@@ -33,6 +36,7 @@ pub struct PodSpec {
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) meshed: Meshed,
+    pub(crate) elsewhere: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,7 @@ impl PodSpec {
             labels: Vec::new(),
             environment: Vec::new(),
             meshed: Meshed::Sidecar,
+            elsewhere: false,
         }
     }
 
@@ -94,6 +99,12 @@ impl PodSpec {
         self
     }
 
+    /// Its application listens on another address than the one that callers know, so that a forwarder can stand there.
+    pub fn application_elsewhere(mut self) -> PodSpec {
+        self.elsewhere = true;
+        self
+    }
+
     /// No sidecar, and registered without one.
     pub fn plain(mut self) -> PodSpec {
         self.meshed = Meshed::Plain;
@@ -121,6 +132,13 @@ pub struct Pod {
 impl Pod {
     /// Where its application must listen.
     pub fn application(&self) -> SocketAddr {
+        let [a, b, c, last] = self.address.octets();
+        let last = if self.spec.elsewhere { last + ELSEWHERE } else { last };
+        (Ipv4Addr::new(a, b, c, last), self.spec.port).into()
+    }
+
+    /// Where callers find it: what the controller knows.
+    pub fn registered(&self) -> SocketAddr {
         (self.address, self.spec.port).into()
     }
 
@@ -165,6 +183,20 @@ impl Pod {
             Some(namespace) => spec.in_namespace(namespace),
             None => spec,
         }
+    }
+
+    /// Whether something listens on this TCP port in the pod's namespace; asks no one, so that nothing is disturbed.
+    pub fn listens(&self, port: u16) -> bool {
+        let mut command = match &self.namespace {
+            Some(namespace) => {
+                let mut command = std::process::Command::new(programs::system("ip"));
+                command.args(["netns", "exec", namespace, "ss"]);
+                command
+            }
+            None => std::process::Command::new(programs::system("ss")),
+        };
+        command.args(["--no-header", "--listening", "--tcp", "--numeric", &format!("sport = :{port}")]);
+        command.output().is_ok_and(|output| !output.stdout.is_empty())
     }
 
     /// A page of the admin port: status and text.
