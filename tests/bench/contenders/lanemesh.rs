@@ -1,7 +1,10 @@
 //! Lanemesh as a user runs it: a controller with the file source, one worker per sidecar, default telemetry (metrics on,
 //! access log of failures only).
 
-use mesh_tests::mesh::{Mesh, NAMESPACE, PodSpec};
+use mesh_tests::{
+    mesh::Mesh,
+    pod::{NAMESPACE, PodSpec},
+};
 
 use crate::{
     application,
