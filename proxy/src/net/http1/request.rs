@@ -63,7 +63,7 @@ impl RequestHead {
             authority,
             framing: if target.form == TargetForm::Authority { tunnel_framing(framing)? } else { framing },
             options,
-            upgrade: upgrade(&table, version, options, framing),
+            upgrade: upgrade(&table, table.slice(method), version, options, framing),
             expects_continue: expects_continue(&table)? && version == Version::Http11,
             te_trailers: options.te && takes_trailers(&table),
             table,
@@ -145,8 +145,8 @@ impl RequestHead {
     }
 
     /// Protocols of an upgrade that may be forwarded. `None` as well where RFC 9110 7.8 says or lets us ignore the
-    /// offer: HTTP/1.0, no `Connection: upgrade`, `Connection: close` beside it, several Upgrade lines, a body, or
-    /// `h2c` (RFC 9113 3.1).
+    /// offer: HTTP/1.0, no `Connection: upgrade`, `Connection: close` beside it, several Upgrade lines, a body, HEAD,
+    /// CONNECT, or `h2c` (RFC 9113 3.1).
     pub fn upgrade(&self) -> Option<&[u8]> {
         self.upgrade.map(|span| self.table.slice(span))
     }
@@ -227,8 +227,11 @@ fn expects_continue(table: &FieldTable) -> Result<bool, Malformed> {
     Ok(expects)
 }
 
-fn upgrade(table: &FieldTable, version: Version, options: Options, framing: Framing) -> Option<Span> {
-    if version == Version::Http10 || !options.upgrade || options.close || !framing.is_bodiless() {
+fn upgrade(table: &FieldTable, method: &[u8], version: Version, options: Options, framing: Framing) -> Option<Span> {
+    let meant = options.upgrade && !options.close && version == Version::Http11;
+    // After HEAD or CONNECT a switch would contend with another reading of the response.
+    let possible = framing.is_bodiless() && method != b"HEAD" && method != b"CONNECT";
+    if !meant || !possible {
         return None;
     }
     let mut lines = table.fields.iter().filter(|field| field.kind == Kind::Upgrade);

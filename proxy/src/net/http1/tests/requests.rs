@@ -390,6 +390,10 @@ fn an_upgrade_is_seen_only_where_it_may_be_forwarded() {
     }
     let old = request("GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").expect("well-formed");
     assert_eq!(old.upgrade(), None);
+    for start in ["HEAD /", "CONNECT a:1"] {
+        let text = format!("{start} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        assert_eq!(request(&text).expect("well-formed").upgrade(), None, "{start}");
+    }
 }
 
 #[test]
