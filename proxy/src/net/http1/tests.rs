@@ -6,6 +6,7 @@ mod forwarding;
 mod pieces;
 mod requests;
 mod responses;
+mod second_reader;
 
 use bytes::BytesMut;
 

@@ -157,7 +157,7 @@ fn message() -> impl Strategy<Value = String> {
     })
 }
 
-fn stream() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn stream() -> impl Strategy<Value = Vec<u8>> {
     vec(message(), 1..4).prop_map(|messages| messages.concat().into_bytes())
 }
 
@@ -178,6 +178,15 @@ fn forward(head: &RequestHead, message: &Message) -> Vec<u8> {
     }
     write_last_chunk(&mut out, None, |_| Passage::Keep);
     out.to_vec()
+}
+
+/// Forwards the first message of the input if it is whole: method, body, and what goes upstream.
+pub(super) fn forward_first(text: &[u8]) -> Option<(String, Vec<u8>, Vec<u8>)> {
+    let message = read_all(&[text]).0.into_iter().next().filter(|message| message.whole)?;
+    let head = HeadReader::new(HeadLimits::new(LIMITS.0, LIMITS.1)).request(&mut BytesMut::from(text));
+    let head = head.expect("read before").expect("whole");
+    let upstream = forward(&head, &message);
+    Some((head.method().to_owned(), message.body, upstream))
 }
 
 proptest! {
