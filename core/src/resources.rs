@@ -4,11 +4,21 @@
 //! [`parse`] reads one file; [`compile`] checks resources against each other and makes the [`World`] that the controller
 //! serves. A file or set with any problem yields nothing else: the last good world keeps serving.
 
+pub mod access_policy;
 mod compile;
 pub mod document;
+mod grpc_route;
+pub mod http_route;
 mod kinds;
+pub mod lane;
+pub mod lane_group;
+pub mod mesh_service;
+pub mod model_route;
+mod node;
 pub mod problem;
+mod reference;
 pub mod services;
+pub mod traffic_policy;
 pub mod world;
 
 pub use compile::{Domains, compile};
@@ -49,6 +59,22 @@ pub struct Metadata {
 /// What a resource says, by kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Spec {
+    /// A lane group.
+    LaneGroup(Box<lane_group::LaneGroup>),
+    /// A lane.
+    Lane(Box<lane::Lane>),
+    /// How calls to a service are treated.
+    TrafficPolicy(Box<traffic_policy::TrafficPolicy>),
+    /// Who may call.
+    AccessPolicy(Box<access_policy::AccessPolicy>),
+    /// One service over several sources.
+    MeshService(mesh_service::MeshService),
+    /// Virtual models.
+    ModelRoute(Box<model_route::ModelRoute>),
+    /// Routes of HTTP requests.
+    HttpRoute(http_route::Route),
+    /// Routes of gRPC calls.
+    GrpcRoute(http_route::Route),
     /// Services of the file source.
     Services(Vec<services::Service>),
 }

@@ -47,7 +47,7 @@ pub(super) fn walk<'a>(
             AtLevel::Next(why) => reason = if reason == Reason::Matched { why } else { reason },
             AtLevel::Skip => (),
         }
-        level = parent(group, lane);
+        level = group.parent_of(lane);
     }
     baseline(groups, service, usable, reason, visit)
 }
@@ -59,21 +59,6 @@ fn resolve<'g>(carried: &Carried, groups: &'g [LaneGroup], label: &str) -> Optio
         .filter(|group| carried.group.as_ref().is_none_or(|name| name == &group.name))
         .filter(|group| group.members.contains(label))
         .find_map(|group| group.lane(&carried.lane).map(|lane| (group, lane)))
-}
-
-/// Next level of a lane: its parent, or the lane that its hierarchical name implies (`dev` of `dev.alice`).
-fn parent<'g>(group: &'g LaneGroup, lane: &Lane) -> Option<&'g Lane> {
-    if let Some(parent) = &lane.parent {
-        return group.lane(parent);
-    }
-    let mut name = lane.name.as_str();
-    while let Some((shorter, _)) = name.rsplit_once('.') {
-        if let Some(found) = group.lanes.iter().find(|lane| lane.name.as_str() == shorter) {
-            return Some(found);
-        }
-        name = shorter;
-    }
-    None
 }
 
 fn ignored(lane: &Lane) -> bool {

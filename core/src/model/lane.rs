@@ -128,6 +128,22 @@ impl LaneGroup {
     pub fn lane(&self, name: &LaneName) -> Option<&Lane> {
         self.lanes.iter().find(|lane| &lane.name == name)
     }
+
+    /// Next level of one of the group's lanes: its parent, or the lane that its hierarchical name implies (`dev` of
+    /// `dev.alice`); `None` = baseline.
+    pub fn parent_of(&self, lane: &Lane) -> Option<&Lane> {
+        if let Some(parent) = &lane.parent {
+            return self.lane(parent);
+        }
+        let mut name = lane.name.as_str();
+        while let Some((shorter, _)) = name.rsplit_once('.') {
+            if let Some(found) = self.lanes.iter().find(|lane| lane.name.as_str() == shorter) {
+                return Some(found);
+            }
+            name = shorter;
+        }
+        None
+    }
 }
 
 /// Services that belong to a group.
@@ -187,7 +203,7 @@ pub enum Baseline {
 pub struct Lane {
     /// Name within the group.
     pub name: LaneName,
-    /// Next level; `None` = baseline.
+    /// Next level as written; see [`LaneGroup::parent_of`] for what `None` means.
     pub parent: Option<LaneName>,
     /// Stage of the lane's life.
     pub state: LaneState,

@@ -1,7 +1,9 @@
 //! Checks resources against each other and makes the world of them.
 
 mod access;
+mod lanes;
 mod routes;
+mod traffic;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -16,11 +18,17 @@ pub struct Domains {
     pub trust: String,
     /// Domain of service names (`<name>.<namespace>.svc.<cluster>`).
     pub cluster: String,
+    /// Namespace of the control plane, a part of Linkerd-style identity names.
+    pub control_namespace: String,
 }
 
 impl Default for Domains {
     fn default() -> Self {
-        Domains { trust: names::DEFAULT_TRUST_DOMAIN.to_owned(), cluster: names::DEFAULT_CLUSTER_DOMAIN.to_owned() }
+        Domains {
+            trust: names::DEFAULT_TRUST_DOMAIN.to_owned(),
+            cluster: names::DEFAULT_CLUSTER_DOMAIN.to_owned(),
+            control_namespace: names::DEFAULT_CONTROL_NAMESPACE.to_owned(),
+        }
     }
 }
 
@@ -31,14 +39,18 @@ impl Default for Domains {
 pub fn compile(resources: &[Resource], domains: &Domains) -> Result<World, Vec<Problem>> {
     let mut findings = Findings::default();
     duplicates(resources, &mut findings);
-    let mut built = workloads::build(resources, domains, &|_, _| Vec::new(), &mut findings);
-    access::apply(&mut built);
+    let groups = lanes::build(resources, &mut findings);
+    let lanes_of = |label: &str, labels: &BTreeMap<String, String>| groups.lanes_of(label, labels);
+    let mut built = workloads::build(resources, domains, &lanes_of, &mut findings);
+    routes::apply(resources, &mut built, &mut findings);
+    access::apply(resources, domains, &mut built, &mut findings);
+    let traffic = traffic::build(resources, &built, &mut findings);
     if !findings.problems.is_empty() {
         findings.problems.sort();
+        findings.problems.dedup();
         return Err(findings.problems);
     }
-    let (groups, traffic) = (Vec::new(), BTreeMap::new());
-    Ok(World { services: built.services, workloads: built.workloads, groups, traffic })
+    Ok(World { services: built.services, workloads: built.workloads, groups: groups.groups, traffic })
 }
 
 /// Problems found so far.

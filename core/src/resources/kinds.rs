@@ -1,11 +1,14 @@
 //! Every kind of resource that is read, with its version and reader. A new kind is a row here.
 
 use super::{
-    Metadata, Spec,
-    document::{Node, Object},
-    services,
+    Metadata, Spec, access_policy, grpc_route, http_route, lane, lane_group, mesh_service, model_route,
+    node::{Node, Object},
+    services, traffic_policy,
 };
-use crate::names::{self, API_VERSION};
+use crate::{
+    model::lane::LaneName,
+    names::{self, API_VERSION},
+};
 
 /// What a reader makes of a document; the kind is filled in by the caller.
 type Read = fn(&Node<'_>) -> Option<(Metadata, Spec)>;
@@ -20,10 +23,121 @@ pub(super) struct Kind {
     pub(super) read: Read,
 }
 
-/// All kinds.
-pub(super) const KINDS: &[Kind] = &[Kind { name: "Services", api_version: API_VERSION, read: read_services }];
+/// Group and version of the Gateway API's routes.
+const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
 
-fn read_services(root: &Node<'_>) -> Option<(Metadata, Spec)> {
+/// All kinds.
+pub(super) const KINDS: &[Kind] = &[
+    Kind { name: "LaneGroup", api_version: API_VERSION, read: lane_group },
+    Kind { name: "Lane", api_version: API_VERSION, read: lane },
+    Kind { name: "TrafficPolicy", api_version: API_VERSION, read: traffic_policy },
+    Kind { name: "AccessPolicy", api_version: API_VERSION, read: access_policy },
+    Kind { name: "MeshService", api_version: API_VERSION, read: mesh_service },
+    Kind { name: "ModelRoute", api_version: API_VERSION, read: model_route },
+    Kind { name: "HTTPRoute", api_version: GATEWAY_API, read: http_route },
+    Kind { name: "GRPCRoute", api_version: GATEWAY_API, read: grpc_route },
+    Kind { name: "Services", api_version: API_VERSION, read: services },
+];
+
+/// Fields of `metadata` that are read, and those that Kubernetes adds.
+const METADATA: &[&str] = &[
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "finalizers",
+    "managedFields",
+    "ownerReferences",
+];
+
+/// Metadata and specification of a document.
+fn head<'a>(root: &Node<'a>) -> Option<(Metadata, Node<'a>)> {
+    let document = root.object(&["apiVersion", "kind", "metadata", "spec", "status"])?;
+    let metadata = document.required("metadata").and_then(|node| metadata(&node));
+    let spec = document.required("spec");
+    Some((metadata?, spec?))
+}
+
+fn metadata(node: &Node<'_>) -> Option<Metadata> {
+    let object: Object<'_> = node.object(METADATA)?;
+    let name = object.required("name").and_then(|node| node.dns_name());
+    let namespace = object.get("namespace").and_then(|node| node.dns_label());
+    for key in ["labels", "annotations"] {
+        object.get(key).map(|node| node.texts_by_key());
+    }
+    Some(Metadata {
+        kind: "",
+        namespace: namespace.unwrap_or_else(|| names::DEFAULT_NAMESPACE.to_owned()),
+        name: name?,
+    })
+}
+
+/// The resource's name as name of a lane or group.
+fn lane_name(root: &Node<'_>, metadata: &Metadata) -> Option<LaneName> {
+    match metadata.name.parse() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            root.problem(format!("metadata.name: {error}"));
+            None
+        }
+    }
+}
+
+fn lane_group(root: &Node<'_>) -> Option<(Metadata, Spec)> {
+    let (metadata, spec) = head(root)?;
+    let name = lane_name(root, &metadata)?;
+    let group = lane_group::read(&spec, &metadata.namespace, name)?;
+    Some((metadata, Spec::LaneGroup(Box::new(group))))
+}
+
+fn lane(root: &Node<'_>) -> Option<(Metadata, Spec)> {
+    let (metadata, spec) = head(root)?;
+    let name = lane_name(root, &metadata)?;
+    let lane = lane::read(&spec, name)?;
+    Some((metadata, Spec::Lane(Box::new(lane))))
+}
+
+fn traffic_policy(root: &Node<'_>) -> Option<(Metadata, Spec)> {
+    let (metadata, spec) = head(root)?;
+    let policy = traffic_policy::read(&spec, &metadata.namespace)?;
+    Some((metadata, Spec::TrafficPolicy(Box::new(policy))))
+}
+
+fn access_policy(root: &Node<'_>) -> Option<(Metadata, Spec)> {
+    let (metadata, spec) = head(root)?;
+    let policy = access_policy::read(&spec, &metadata.namespace)?;
+    Some((metadata, Spec::AccessPolicy(Box::new(policy))))
+}
+
+fn mesh_service(root: &Node<'_>) -> Option<(Metadata, Spec)> {
+    let (metadata, spec) = head(root)?;
+    Some((metadata, Spec::MeshService(mesh_service::read(&spec)?)))
+}
+
+fn model_route(root: &Node<'_>) -> Option<(Metadata, Spec)> {
+    let (metadata, spec) = head(root)?;
+    Some((metadata, Spec::ModelRoute(Box::new(model_route::read(&spec)?))))
+}
+
+fn http_route(root: &Node<'_>) -> Option<(Metadata, Spec)> {
+    let (metadata, spec) = head(root)?;
+    let route = http_route::read(&spec, &metadata.namespace)?;
+    Some((metadata, Spec::HttpRoute(route)))
+}
+
+fn grpc_route(root: &Node<'_>) -> Option<(Metadata, Spec)> {
+    let (metadata, spec) = head(root)?;
+    let route = grpc_route::read(&spec, &metadata.namespace)?;
+    Some((metadata, Spec::GrpcRoute(route)))
+}
+
+fn services(root: &Node<'_>) -> Option<(Metadata, Spec)> {
     let document = root.object(&["apiVersion", "kind", "services"])?;
     let metadata = Metadata { kind: "", namespace: names::DEFAULT_NAMESPACE.to_owned(), name: String::new() };
     Some((metadata, Spec::Services(services::read(&document))))

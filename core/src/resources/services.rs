@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use super::document::{Node, Object};
+use super::node::{Node, Object};
 use crate::{model::endpoint::WEIGHT_ONE, names};
 
 /// A service.

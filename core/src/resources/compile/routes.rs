@@ -1,17 +1,125 @@
 //! How calls to each service are carried: the routes attached to it, or the default route to itself.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use super::{Findings, workloads::Built};
 use crate::{
     model::{
-        route::{Backend, Distribution, HttpRoute, HttpRule, OutboundPolicy, OutboundProtocol, RouteTimeouts},
+        route::{
+            Backend, Distribution, HttpRoute, HttpRule, OutboundPolicy, OutboundProtocol, RouteRetry, RouteTimeouts,
+        },
         service::ServiceKey,
     },
-    resources::services::Protocol,
+    resources::{
+        Resource, Spec,
+        http_route::{Reference, Route, Rule},
+        services::Protocol,
+        world::WorldService,
+    },
 };
 
 /// How long the first bytes of a connection are awaited before it counts as opaque (Linkerd's figure).
 pub(super) const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest request body that is kept for a repeat, bytes.
+const RETRY_BODY_MAX: usize = 64 << 10;
+
+/// Attaches every route to its parents. A port with routes has no default route: what none matches is answered 404.
+pub(super) fn apply(resources: &[Resource], built: &mut Built, findings: &mut Findings) {
+    let mut attached: BTreeMap<(String, u16), Vec<HttpRoute>> = BTreeMap::new();
+    for resource in resources {
+        let (Spec::HttpRoute(route) | Spec::GrpcRoute(route)) = &resource.spec else { continue };
+        check_backends(resource, route, &built.services, findings);
+        for (index, parent) in route.parents.iter().enumerate() {
+            let path = format!("spec.parentRefs[{index}]");
+            let Some(service) = find(resource, &path, parent, &built.services, findings) else { continue };
+            let ports = service.ports.iter().filter(|(port, _)| parent.port.is_none_or(|wanted| wanted == **port));
+            for (port, target) in ports {
+                if matches!(target.protocol, Protocol::Opaque | Protocol::Tls) {
+                    let message = format!("port {port} of {} carries bytes, which no route can read", parent.service);
+                    findings.add(resource, &path, message);
+                }
+                let rules = rules(route, &target.key, &built.services);
+                let name = format!("{}/{}", resource.metadata.namespace, resource.metadata.name);
+                let route = HttpRoute { name, hosts: Vec::new(), rules };
+                attached.entry((parent.service.clone(), *port)).or_default().push(route);
+            }
+        }
+    }
+    for ((label, port), mut routes) in attached {
+        routes.sort_by(|one, other| one.name.cmp(&other.name));
+        if let Some(target) = built.services.get_mut(&label).and_then(|service| service.ports.get_mut(&port)) {
+            target.outbound = Arc::new(policy(&target.key, target.protocol, routes));
+        }
+    }
+}
+
+/// The service that a route names; a problem where it or its port is not there.
+fn find<'w>(
+    resource: &Resource,
+    path: &str,
+    reference: &Reference,
+    services: &'w BTreeMap<String, WorldService>,
+    findings: &mut Findings,
+) -> Option<&'w WorldService> {
+    let Some(service) = services.get(&reference.service) else {
+        findings.add(resource, &format!("{path}.name"), format!("there is no service {}", reference.service));
+        return None;
+    };
+    if let Some(port) = reference.port.filter(|port| !service.ports.contains_key(port)) {
+        let known: Vec<String> = service.ports.keys().map(u16::to_string).collect();
+        let message = format!("service {} has no port {port}; it has {}", reference.service, known.join(", "));
+        findings.add(resource, &format!("{path}.port"), message);
+    }
+    Some(service)
+}
+
+fn check_backends(
+    resource: &Resource,
+    route: &Route,
+    services: &BTreeMap<String, WorldService>,
+    findings: &mut Findings,
+) {
+    for (rule, content) in route.rules.iter().enumerate() {
+        for (index, (backend, _)) in content.backends.iter().flatten().enumerate() {
+            let path = format!("spec.rules[{rule}].backendRefs[{index}]");
+            find(resource, &path, backend, services, findings);
+        }
+    }
+}
+
+fn rules(route: &Route, parent: &ServiceKey, services: &BTreeMap<String, WorldService>) -> Vec<HttpRule> {
+    let rule = |rule: &Rule| HttpRule {
+        matches: rule.matches.clone(),
+        filters: rule.filters.clone(),
+        backends: match &rule.backends {
+            None => itself(parent),
+            Some(backends) => distribution(backends, services),
+        },
+        timeouts: RouteTimeouts {
+            request: rule.request_timeout,
+            response: rule.backend_timeout.filter(|_| rule.retry.is_none()),
+            idle: None,
+        },
+        retry: rule.retry.as_ref().map(|retry| RouteRetry {
+            retries: retry.attempts,
+            body_limit: RETRY_BODY_MAX,
+            statuses: retry.codes.iter().map(|code| (*code, *code)).collect(),
+            try_timeout: rule.backend_timeout,
+        }),
+    };
+    route.rules.iter().map(rule).collect()
+}
+
+fn distribution(backends: &[(Reference, u32)], services: &BTreeMap<String, WorldService>) -> Distribution {
+    let key = |reference: &Reference| {
+        let port = services.get(&reference.service)?.ports.get(&reference.port?)?;
+        Some(Backend::Service(port.key.clone()))
+    };
+    let weighted = backends.iter().filter(|(_, weight)| *weight > 0);
+    let weighted: Vec<_> = weighted.filter_map(|(reference, weight)| Some((key(reference)?, *weight))).collect();
+    if weighted.is_empty() { Distribution::Empty } else { Distribution::Weighted(weighted) }
+}
 
 /// Everything to the service itself.
 pub(super) fn default_policy(key: &ServiceKey, protocol: Protocol) -> OutboundPolicy {

@@ -1,13 +1,16 @@
 //! Services, their instances, and the workloads behind them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Domains, Findings, routes};
 use crate::{
     identity::Identity,
     model::{endpoint, endpoint::ProtocolHint, lane::LaneRef, service::ServiceKey},
     resources::{
-        Resource, Spec,
+        Resource, Spec, World,
         services::{Endpoint, Protocol, Service},
         world::{WorldPort, WorldService, WorldWorkload},
     },
@@ -20,16 +23,22 @@ pub(super) struct Built {
     pub(super) services: BTreeMap<String, WorldService>,
     /// By `<namespace>/<pod>`.
     pub(super) workloads: BTreeMap<String, WorldWorkload>,
-    /// Protocol of each port of each workload's application.
-    pub(super) ports: BTreeMap<String, BTreeMap<u16, Protocol>>,
+    /// Ports of each workload's application.
+    pub(super) ports: BTreeMap<String, BTreeMap<u16, PortUse>>,
+}
+
+/// What a port of an application is for.
+pub(super) struct PortUse {
+    /// What is spoken there.
+    pub(super) protocol: Protocol,
+    /// Services (`<name>.<namespace>`) and their ports that lead there.
+    pub(super) serves: Vec<(String, u16)>,
 }
 
 /// Every service of every document of kind `Services`.
-pub(super) fn services<'r>(resources: &'r [Resource]) -> impl Iterator<Item = (&'r Resource, usize, &'r Service)> {
+pub(super) fn services(resources: &[Resource]) -> impl Iterator<Item = (&Resource, usize, &Service)> {
     resources.iter().flat_map(|resource| {
-        let list = match &resource.spec {
-            Spec::Services(list) => list.as_slice(),
-        };
+        let list = if let Spec::Services(list) = &resource.spec { list.as_slice() } else { &[] };
         list.iter().enumerate().map(move |(index, service)| (resource, index, service))
     })
 }
@@ -54,22 +63,26 @@ pub(super) fn build(resources: &[Resource], domains: &Domains, lanes: LanesOf<'_
         });
         let (name, namespace) = (service.name.clone(), service.namespace.clone());
         let world = WorldService { name, namespace, ports: ports.collect() };
-        let world = built.services.entry(label.clone()).or_insert(world);
+        built.services.insert(label.clone(), world);
+        let mut seen = BTreeSet::new();
         for (at, endpoint) in service.endpoints.iter().enumerate() {
-            let path = format!("services[{index}].endpoints[{at}]");
-            let Some(found) = instance(endpoint, domains, lanes(&label, &endpoint.labels)) else {
-                findings.add(resource, &format!("{path}.identity"), "makes no identity".to_owned());
+            let found = instance(endpoint, domains, lanes(&label, &endpoint.labels));
+            let mut wrong = |field: &str, message: String| {
+                findings.add(resource, &format!("services[{index}].endpoints[{at}].{field}"), message);
+            };
+            let Some(found) = found else {
+                wrong("identity", "makes no identity in this trust domain".to_owned());
                 continue;
             };
-            let Some(port) = world.ports.get_mut(&endpoint.port) else { continue };
-            join(&mut built.workloads, &mut built.ports, (&label, service, endpoint, port.protocol), &found);
-            if endpoint.enabled && port.endpoints.iter().any(|other| other.address == found.address) {
-                findings.add(resource, &format!("{path}.address"), format!("{} is there twice", found.address));
-            } else if endpoint.enabled {
-                port.endpoints.push(Arc::new(found));
+            if !seen.insert((endpoint.port, found.address)) {
+                wrong("address", format!("{} serves port {} already", found.address, endpoint.port));
             }
+            if let Err(message) = built.join(&label, service, endpoint, &found) {
+                wrong("pod", message);
+            }
+            built.add(&label, endpoint, found);
         }
-        for port in world.ports.values_mut() {
+        for port in built.services.get_mut(&label).into_iter().flat_map(|service| service.ports.values_mut()) {
             port.endpoints.sort_by_key(|endpoint| endpoint.address);
         }
     }
@@ -96,33 +109,55 @@ fn instance(endpoint: &Endpoint, domains: &Domains, lanes: Vec<LaneRef>) -> Opti
     })
 }
 
-/// Makes the instance part of its workload: instances with the same pod name in a namespace are one.
-fn join(
-    workloads: &mut BTreeMap<String, WorldWorkload>,
-    ports: &mut BTreeMap<String, BTreeMap<u16, Protocol>>,
-    (label, service, endpoint, protocol): (&str, &Service, &Endpoint, Protocol),
-    found: &endpoint::Endpoint,
-) {
-    let namespace = endpoint.identity.as_ref().map_or(&service.namespace, |account| &account.namespace);
-    let key = crate::resources::World::workload_key(namespace, &endpoint.pod);
-    ports.entry(key.clone()).or_default().entry(found.address.port()).or_insert(protocol);
-    let workload = workloads.entry(key).or_insert_with(|| WorldWorkload {
-        namespace: namespace.clone(),
-        pod: endpoint.pod.clone(),
-        identity: found.identity.clone(),
-        zone: found.zone.clone(),
-        lanes: Vec::new(),
-        services: Vec::new(),
-        addresses: Vec::new(),
-        inbound: BTreeMap::new(),
-    });
-    workload
-        .lanes
-        .extend(found.lanes.iter().filter(|lane| !workload.lanes.contains(lane)).cloned().collect::<Vec<_>>());
-    if !workload.services.iter().any(|known| known == label) {
-        workload.services.push(label.to_owned());
+impl Built {
+    fn add(&mut self, label: &str, endpoint: &Endpoint, found: endpoint::Endpoint) {
+        let port = self.services.get_mut(label).and_then(|service| service.ports.get_mut(&endpoint.port));
+        if let Some(port) = port.filter(|_| endpoint.enabled) {
+            port.endpoints.push(Arc::new(found));
+        }
     }
-    if !workload.addresses.contains(&found.address) {
-        workload.addresses.push(found.address);
+
+    /// Makes the instance part of its workload: instances with the same pod name in a namespace are one. The error says
+    /// why they cannot be.
+    fn join(
+        &mut self,
+        label: &str,
+        service: &Service,
+        endpoint: &Endpoint,
+        found: &endpoint::Endpoint,
+    ) -> Result<(), String> {
+        let namespace = endpoint.identity.as_ref().map_or(&service.namespace, |account| &account.namespace);
+        let key = World::workload_key(namespace, &endpoint.pod);
+        let protocol = service.ports.iter().find(|port| port.port == endpoint.port).map(|port| port.protocol);
+        let usage = PortUse { protocol: protocol.unwrap_or_default(), serves: Vec::new() };
+        let ports = self.ports.entry(key.clone()).or_default();
+        ports.entry(found.address.port()).or_insert(usage).serves.push((label.to_owned(), endpoint.port));
+        let workload = self.workloads.entry(key).or_insert_with(|| WorldWorkload {
+            namespace: namespace.clone(),
+            pod: endpoint.pod.clone(),
+            identity: found.identity.clone(),
+            zone: found.zone.clone(),
+            lanes: Vec::new(),
+            services: Vec::new(),
+            addresses: Vec::new(),
+            inbound: BTreeMap::new(),
+        });
+        for lane in &found.lanes {
+            if !workload.lanes.contains(lane) {
+                workload.lanes.push(lane.clone());
+            }
+        }
+        if !workload.services.iter().any(|known| known == label) {
+            workload.services.push(label.to_owned());
+        }
+        if !workload.addresses.contains(&found.address) {
+            workload.addresses.push(found.address);
+        }
+        if workload.identity == found.identity {
+            Ok(())
+        } else {
+            let pod = &endpoint.pod;
+            Err(format!("pod {pod} is there with another identity; one pod has one service account"))
+        }
     }
 }

@@ -1,0 +1,164 @@
+//! Lane groups with their lanes, and which lanes an instance belongs to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Findings;
+use crate::{
+    model::lane::{Baseline, CHAIN_MAX, Lane, LaneGroup, LaneName, LaneRef},
+    resources::{Resource, Spec, lane, lane_group},
+};
+
+/// Groups as the data path uses them, and as written.
+#[derive(Default)]
+pub(super) struct Groups<'r> {
+    /// In order of name.
+    pub(super) groups: Vec<LaneGroup>,
+    written: BTreeMap<LaneName, Written<'r>>,
+}
+
+/// A group as written, with its lanes.
+struct Written<'r> {
+    group: &'r lane_group::LaneGroup,
+    lanes: BTreeMap<LaneName, (&'r Resource, &'r lane::Lane)>,
+}
+
+pub(super) fn build<'r>(resources: &'r [Resource], findings: &mut Findings) -> Groups<'r> {
+    let mut written = groups(resources, findings);
+    for resource in resources {
+        let Spec::Lane(lane) = &resource.spec else { continue };
+        let known: Vec<&str> = written.keys().map(LaneName::as_str).collect();
+        let known = known.join(", ");
+        let Some(group) = written.get_mut(&lane.group) else {
+            let message = format!("there is no LaneGroup {:?}; there are: {known}", lane.group.as_str());
+            findings.add(resource, "spec.group", message);
+            continue;
+        };
+        match group.lanes.get(&lane.name) {
+            Some((other, _)) => {
+                let place = other.origin.place("metadata.name");
+                let message = format!("lane {} of group {} is already defined at {place}", lane.name, lane.group);
+                findings.add(resource, "spec.name", message);
+            }
+            None => {
+                group.lanes.insert(lane.name.clone(), (resource, lane));
+            }
+        }
+    }
+    let groups: Vec<LaneGroup> = written.values().map(model).collect();
+    for (group, written) in groups.iter().zip(written.values()) {
+        check_parents(group, written, findings);
+    }
+    Groups { groups, written }
+}
+
+fn groups<'r>(resources: &'r [Resource], findings: &mut Findings) -> BTreeMap<LaneName, Written<'r>> {
+    let mut found: BTreeMap<LaneName, Written<'r>> = BTreeMap::new();
+    let mut places: BTreeMap<&LaneName, String> = BTreeMap::new();
+    for resource in resources {
+        let Spec::LaneGroup(group) = &resource.spec else { continue };
+        if let Some(place) = places.get(&group.name) {
+            let message =
+                format!("a group of this name is already defined at {place}; groups are the mesh's, not a namespace's");
+            findings.add(resource, "metadata.name", message);
+            continue;
+        }
+        places.insert(&group.name, resource.origin.place("metadata.name"));
+        found.insert(group.name.clone(), Written { group, lanes: BTreeMap::new() });
+    }
+    found
+}
+
+fn model(written: &Written<'_>) -> LaneGroup {
+    let group = written.group;
+    let lane = |(_, lane): &(&Resource, &lane::Lane)| {
+        let rules = lane.rules.over(&group.defaults);
+        Lane {
+            name: lane.name.clone(),
+            parent: lane.parent.clone(),
+            state: lane.state,
+            on_missing: rules.on_missing,
+            on_unhealthy: rules.on_unhealthy,
+            min_healthy: rules.min_healthy,
+        }
+    };
+    let mut group = LaneGroup {
+        name: group.name.clone(),
+        revision: 0,
+        entries: group.entries.iter().cloned().collect::<BTreeSet<_>>(),
+        members: group.services.clone(),
+        carrier: group.carrier.clone(),
+        baseline: group.baseline,
+        lanes: written.lanes.values().map(lane).collect(),
+    };
+    group.revision = revision(&group);
+    group
+}
+
+/// FNV-1a over the contents, so that replicas which read the same source agree without speaking to each other.
+fn revision(group: &LaneGroup) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let text = serde_json::to_vec(group).expect("a lane group is made of texts and numbers");
+    text.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
+}
+
+fn check_parents(group: &LaneGroup, written: &Written<'_>, findings: &mut Findings) {
+    for lane in &group.lanes {
+        let Some((resource, _)) = written.lanes.get(&lane.name) else { continue };
+        if let Some(parent) = lane.parent.as_ref().filter(|parent| group.lane(parent).is_none()) {
+            let known: Vec<&str> = group.lanes.iter().map(|lane| lane.name.as_str()).collect();
+            let message =
+                format!("group {} has no lane {:?}; it has: {}", group.name, parent.as_str(), known.join(", "));
+            findings.add(resource, "spec.parent", message);
+        }
+        if let Some(message) = bad_chain(group, lane) {
+            findings.add(resource, "spec.parent", message);
+        }
+    }
+}
+
+/// What is wrong with the chain of parents that begins at `lane`: a cycle through it, or too many parents. A cycle that
+/// it only leads into is reported where it is.
+fn bad_chain(group: &LaneGroup, lane: &Lane) -> Option<String> {
+    let mut chain = vec![lane.name.as_str()];
+    let mut next = group.parent_of(lane);
+    while let Some(parent) = next {
+        chain.push(parent.name.as_str());
+        if parent.name == lane.name {
+            return Some(format!("the chain of parents is a cycle: {}", chain.join(" → ")));
+        }
+        if chain[..chain.len() - 1].contains(&parent.name.as_str()) {
+            return None;
+        }
+        if chain.len() > CHAIN_MAX + 1 {
+            return Some(format!("the chain of parents is longer than {CHAIN_MAX}: {} → …", chain.join(" → ")));
+        }
+        next = group.parent_of(parent);
+    }
+    None
+}
+
+impl Groups<'_> {
+    /// Lanes that an instance of the service `label` with these labels belongs to. In a group whose baseline is
+    /// `untagged`, a lane key's value that names no lane is a mark too, and keeps the instance out of baseline.
+    pub(super) fn lanes_of(&self, label: &str, labels: &BTreeMap<String, String>) -> Vec<LaneRef> {
+        let mut found = Vec::new();
+        for (group, written) in self.groups.iter().zip(self.written.values()) {
+            if !group.members.contains(label) {
+                continue;
+            }
+            let tag = written.group.lane_keys.iter().find_map(|key| labels.get(key));
+            let is_member = |lane: &lane::Lane| {
+                let selected = |(key, value): (&String, &String)| labels.get(key) == Some(value);
+                let selects = !lane.selector.is_empty() && lane.selector.iter().all(selected);
+                selects || tag.is_some_and(|tag| tag == lane.name.as_str())
+            };
+            let members = written.lanes.values().filter(|(_, lane)| is_member(lane)).map(|(_, lane)| lane.name.clone());
+            let reference = |lane| LaneRef { group: group.name.clone(), lane };
+            found.extend(members.map(reference));
+            let unknown = tag.and_then(|tag| tag.parse().ok()).filter(|tag| !written.lanes.contains_key(tag));
+            found.extend(unknown.filter(|_| group.baseline == Baseline::Untagged).map(reference));
+        }
+        found
+    }
+}
