@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     chain::Chain,
@@ -33,6 +34,8 @@ pub(crate) struct App {
     pub(crate) version: String,
     /// How the next service is called.
     pub(crate) chain: Chain,
+    /// Connections that became something else than HTTP; waited for at the end.
+    pub(crate) upgraded: TaskTracker,
     /// True from SIGTERM on.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -48,7 +51,7 @@ impl App {
             ("events", None, None) => self.events(),
             ("ws", None, None) => {
                 let empty = Full::default().map_err(|never| match never {}).boxed();
-                websocket::accept(request, self.stopping.clone()).map(|()| empty)
+                websocket::accept(request, &self.upgraded, self.stopping.clone()).map(|()| empty)
             }
             ("status", Some(code), None) => status(code),
             ("bytes", Some(length), None) => letters(length),

@@ -21,6 +21,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
+use tokio_util::task::TaskTracker;
 
 mod answer;
 mod chain;
@@ -67,10 +68,12 @@ async fn main() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
     let (stop, stopping) = watch::channel(false);
+    let upgraded = TaskTracker::new();
     let app = Arc::new(answer::App {
         name: args.name,
         version: args.version,
         chain: chain::Chain::new(args.next, args.via, args.forward),
+        upgraded: upgraded.clone(),
         stopping: stopping.clone(),
     });
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
@@ -92,7 +95,13 @@ async fn main() -> anyhow::Result<()> {
     }
     drop(listener);
     stop.send_replace(true);
-    let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    upgraded.close();
+    let ended = async {
+        while connections.join_next().await.is_some() {}
+        upgraded.wait().await;
+    };
+    // What is still open after the grace ends with the process.
+    let _ = timeout(GRACE, ended).await;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
+use tokio_util::task::TaskTracker;
 
 /// Largest frame that is echoed, bytes.
 const FRAME_MAX: u64 = 1 << 20;
@@ -35,8 +36,12 @@ mod opcode {
     pub(super) const PONG: u8 = 10;
 }
 
-/// Answers the handshake and, once the connection is handed over, echoes until it ends.
-pub(crate) fn accept(mut request: Request<Incoming>, stopping: watch::Receiver<bool>) -> Response<()> {
+/// Answers the handshake and, once the connection is handed over, echoes until it ends, as one of `tasks`.
+pub(crate) fn accept(
+    mut request: Request<Incoming>,
+    tasks: &TaskTracker,
+    stopping: watch::Receiver<bool>,
+) -> Response<()> {
     let key = match handshake_key(request.method(), request.headers()) {
         Ok(key) => accept_value(key),
         Err(status) => {
@@ -47,8 +52,7 @@ pub(crate) fn accept(mut request: Request<Incoming>, stopping: watch::Receiver<b
         }
     };
     let upgrade = hyper::upgrade::on(&mut request);
-    // The connection's own task ends with the upgrade, so this task is its successor and ends with the socket or SIGTERM.
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         if let Ok(upgraded) = upgrade.await {
             let _ = echo(TokioIo::new(upgraded), stopping).await;
         }

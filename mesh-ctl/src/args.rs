@@ -1,0 +1,336 @@
+//! The command line as types. Defaults, names and sentences stand here; the reference page is made from them.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use http::Uri;
+use mesh_core::names;
+
+use crate::{exit, output::Format};
+
+/// See and steer a Lanemesh: services, lanes, proxies, policies.
+#[derive(Debug, Parser)]
+#[command(name = "mesh-ctl", version, after_help = exit::CODES, after_long_help = exit::CODES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// Console address of the controller
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "LANEMESH_CONTROLLER_ADMIN",
+        default_value = "http://127.0.0.1:8084",
+        value_parser = controller_url
+    )]
+    pub(crate) controller: Uri,
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a whole mesh on this machine, send traffic through it and show it
+    Demo(Demo),
+    /// Check files of resources without a controller; every problem is named with its place
+    Validate(Validate),
+    /// Give files of resources to the controller, which checks them against everything else it knows
+    Apply(Apply),
+    /// Show what the controller knows
+    Get(Get),
+    /// Look at proxies
+    #[command(subcommand)]
+    Proxy(Proxy),
+    /// Tokens by which workloads prove who they are
+    #[command(subcommand)]
+    Token(Token),
+    /// Look at lanes
+    #[command(subcommand)]
+    Lane(Lane),
+    /// Versions of mesh-ctl and of the controller
+    Version(Version),
+    /// Write completion for a shell to standard output
+    Completion {
+        /// Shell to write for
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Parent of the processes of a demo; ends them when the demo is gone
+    #[command(hide = true)]
+    DemoGuard,
+}
+
+/// Arguments of `demo`.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Demo {
+    /// Run a fixed scenario, print what passed, and exit 0 or 1
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// One network namespace per pod, applications captured by mesh-proxy redirect (needs root)
+    #[arg(long)]
+    pub(crate) netns: bool,
+    /// End by itself after this time, for example 30s or 5m
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "check")]
+    pub(crate) duration: Option<Duration>,
+    /// Keep logs and configuration in this folder afterwards
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+/// Arguments of `validate`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Validate {
+    /// YAML files, or folders of *.yaml files; `-` reads standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// Arguments of `apply`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Apply {
+    /// YAML files, or folders of *.yaml files; `-` reads standard input
+    #[arg(short = 'f', long = "file", required = true, value_name = "FILE", num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Check on the controller, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Get {
+    /// What to show
+    #[arg(value_enum)]
+    pub(crate) kind: Kind,
+    /// Show the one of this name, or those whose name begins so and ends in `*`
+    pub(crate) name: Option<String>,
+    /// Show one namespace alone
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// What `get` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Services with their ports
+    #[value(alias = "service", alias = "svc")]
+    Services,
+    /// Instances of services
+    #[value(alias = "endpoint", alias = "ep")]
+    Endpoints,
+    /// Lane groups with their lanes
+    #[value(alias = "lane")]
+    Lanes,
+    /// Proxies that are connected
+    #[value(alias = "proxy")]
+    Proxies,
+    /// Policies of traffic and access
+    #[value(alias = "policy")]
+    Policies,
+}
+
+/// Commands about proxies.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Proxy {
+    /// Revision that each proxy serves against the current one, life of its certificate, age of its snapshot
+    Status {
+        /// Show this proxy alone (pod, or namespace/pod)
+        name: Option<String>,
+        /// Format of the result
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Everything that a proxy decides by, from its admin port (loopback of the proxy's own machine or namespace)
+    Dump {
+        /// Pod, namespace/pod, or HOST:PORT of an admin port
+        proxy: String,
+        /// Format of the result; a table lists the parts
+        #[arg(short, long, value_enum, default_value = "json")]
+        output: Format,
+    },
+}
+
+/// Commands about tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Sign a token for a workload outside Kubernetes; needs the controller's state folder
+    Create(TokenCreate),
+}
+
+/// Arguments of `token create`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TokenCreate {
+    /// Namespace of the workload
+    #[arg(short, long, default_value = names::DEFAULT_NAMESPACE)]
+    pub(crate) namespace: String,
+    /// Service account of the workload
+    #[arg(short = 's', long)]
+    pub(crate) service_account: String,
+    /// How long the token is good, for example 1h or 30d
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "24h")]
+    pub(crate) ttl: Duration,
+    /// State folder of the controller; holds token.key
+    #[arg(long, value_name = "FOLDER", env = "LANEMESH_CONTROLLER_STATE")]
+    pub(crate) state_directory: PathBuf,
+    /// Write to this file (mode 0600) instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Commands about lanes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lane {
+    /// For a request given by method, URL and headers: which instances serve it at each service, and why
+    Explain(Explain),
+}
+
+/// Arguments of `lane explain`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Explain {
+    /// Method of the request
+    pub(crate) method: String,
+    /// URL of the request; its host names the first service
+    pub(crate) url: Uri,
+    /// Header of the request, `Name: value`; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Service at which the request enters, NAME or NAME.NAMESPACE (default: the URL's host)
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) entry: Option<String>,
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// Arguments of `version`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Version {
+    /// Do not ask the controller
+    #[arg(long)]
+    pub(crate) client: bool,
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+fn controller_url(text: &str) -> Result<Uri, String> {
+    let expected = "expected http://HOST:PORT, for example http://127.0.0.1:8084";
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let uri: Uri = full.parse().map_err(|error| format!("{error}; {expected}"))?;
+    match (uri.scheme_str(), uri.host(), uri.path()) {
+        (Some("http"), Some(_), "" | "/") => Ok(uri),
+        _ => Err(expected.to_owned()),
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let expected = "expected `Name: value`";
+    let (name, value) = text.split_once(':').ok_or(expected)?;
+    let name = name.trim().parse::<http::HeaderName>().map_err(|error| format!("{error}; {expected}"))?;
+    let value = value.trim();
+    http::HeaderValue::from_str(value).map_err(|error| format!("{error}; {expected}"))?;
+    Ok((name.as_str().to_owned(), value.to_owned()))
+}
+
+/// Reads a whole number with a unit: ms, s, m, h or d.
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected a whole number with a unit of ms, s, m, h or d, for example 90s";
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(expected)?;
+    let number: u64 = text[..digits].parse().map_err(|_| expected)?;
+    let milliseconds = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(expected.to_owned()),
+    };
+    match number.checked_mul(milliseconds) {
+        Some(0) => Err("must be more than 0".to_owned()),
+        Some(total) => Ok(Duration::from_millis(total)),
+        None => Err("is too long".to_owned()),
+    }
+}
+
+/// Reads `proxy dump`'s argument as the address of an admin port, if it is one.
+pub(crate) fn admin_address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_are_more_than_nothing() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for refused in ["", "s", "5", "0s", "-1s", "1.5h", "5 m", "99999999999999999999s", "18446744073709551615d"] {
+            assert!(duration(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn controller_is_an_address_or_a_plain_url() {
+        for accepted in ["http://127.0.0.1:8084", "127.0.0.1:8084", "http://localhost:1/"] {
+            assert!(controller_url(accepted).is_ok(), "{accepted}");
+        }
+        for refused in ["https://127.0.0.1:8084", "http://h:1/path", "ftp://h"] {
+            assert!(controller_url(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn headers_are_written_as_curl_takes_them() {
+        assert_eq!(header("X-Mesh-Lane: canary"), Ok(("x-mesh-lane".to_owned(), "canary".to_owned())));
+        assert_eq!(header("empty:"), Ok(("empty".to_owned(), String::new())));
+        for refused in ["no colon", "bad name: x", "a: b\nc"] {
+            assert!(header(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn every_command_of_the_readme_is_understood() {
+        for line in [
+            "demo --check",
+            "demo --netns --check",
+            "demo --duration 30s",
+            "validate a.yaml b.yaml",
+            "apply -f a.yaml",
+            "apply -f a.yaml b.yaml --dry-run",
+            "get services",
+            "get ep b -n demo -o json",
+            "proxy status -o yaml",
+            "proxy dump demo/b",
+            "token create -n demo -s b --state-directory /tmp/x --ttl 1h",
+            "lane explain GET http://gateway.demo/ -H x-mesh-lane:canary --entry gateway.demo",
+            "version --client",
+            "completion bash",
+            "--controller 127.0.0.1:9 get lanes",
+        ] {
+            let words = std::iter::once("mesh-ctl").chain(line.split(' '));
+            Args::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_exit_code_two() {
+        for line in ["get nothing", "validate", "demo --check --duration 5s", "apply", "-o json"] {
+            let words = std::iter::once("mesh-ctl").chain(line.split(' '));
+            assert_eq!(Args::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}
