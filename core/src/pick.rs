@@ -127,3 +127,97 @@ fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DRAWS: u64 = 40_000;
+
+    fn shares(weights: &[u32], cost: &dyn Fn(usize, u64) -> f64) -> Vec<f64> {
+        let candidates: Vec<usize> = (0..weights.len()).collect();
+        let mut counts = vec![0_u64; weights.len()];
+        for round in 0..DRAWS {
+            let random = [mix(round * 2 + 1), mix(mix(round * 2 + 2))];
+            let weight = |position: usize| weights[position];
+            let each = Weights::Each(&weight);
+            let picked = two_choices(&candidates, each, random, &|position| cost(position, round)).unwrap();
+            counts[picked] += 1;
+        }
+        counts.iter().map(|count| *count as f64 / DRAWS as f64).collect()
+    }
+
+    fn assert_shares(weights: &[u32], cost: &dyn Fn(usize, u64) -> f64) {
+        let total: u32 = weights.iter().sum();
+        for (share, weight) in shares(weights, cost).iter().zip(weights) {
+            let expected = f64::from(*weight) / f64::from(total);
+            assert!((share - expected).abs() < 0.01, "{weights:?}: {share} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn shares_follow_weights_while_costs_are_alike() {
+        for weights in [&[1, 1][..], &[9_000, 1_000], &[10_000, 10_000, 5_000], &[1, 2, 3, 4], &[0, 5, 5]] {
+            assert_shares(weights, &|_, _| 1.0);
+            assert_shares(weights, &|position, round| {
+                1.0 + (mix(round ^ (position as u64) << 32) % 100) as f64 / 1_000.0
+            });
+        }
+    }
+
+    #[test]
+    fn an_expensive_endpoint_is_avoided() {
+        let shares = shares(&[1, 1, 1, 1], &|position, _| if position == 0 { 100.0 } else { 1.0 });
+        assert!(shares[0] < 0.01, "{shares:?}");
+        let shares = self::shares(&[9, 1], &|position, _| if position == 0 { 100.0 } else { 1.0 });
+        assert!(shares[0] < 0.05, "{shares:?}");
+    }
+
+    #[test]
+    fn nothing_is_picked_where_no_candidate_has_weight() {
+        assert_eq!(two_choices(&[], Weights::Equal, [1, 2], &|_| 1.0), None);
+        assert_eq!(two_choices(&[3], Weights::Each(&|_| 0), [1, 2], &|_| 1.0), None);
+        assert_eq!(two_choices(&[3, 4], Weights::Each(&|_| 0), [1, 2], &|_| 1.0), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_candidate_of_positive_weight_is_picked(
+            weights in prop::collection::vec(prop_oneof![Just(0), Just(1), any::<u32>()], 0..20),
+            random in any::<[u64; 2]>(),
+            costs in prop::collection::vec(prop_oneof![0.0..1e9_f64, Just(f64::NAN)], 20),
+        ) {
+            let candidates: Vec<usize> = (0..weights.len()).collect();
+            let weight = |position: usize| weights[position];
+            let picked = two_choices(&candidates, Weights::Each(&weight), random, &|position| costs[position]);
+            match picked {
+                Some(position) => prop_assert!(weights[position] > 0),
+                None => prop_assert!(weights.iter().all(|weight| *weight == 0)),
+            }
+            let equal = two_choices(&candidates, Weights::Equal, random, &|position| costs[position]);
+            prop_assert_eq!(equal.is_some(), !candidates.is_empty());
+        }
+    }
+
+    #[test]
+    fn estimate_rises_at_once_and_falls_slowly() {
+        let mut load = PeakEwma::new(Duration::ZERO);
+        load.observe(Duration::ZERO, Duration::from_millis(200));
+        let peak = load.cost(Duration::ZERO, 0, WEIGHT_ONE);
+        assert_eq!(peak, 200e6);
+        load.observe(Duration::from_secs(1), Duration::from_millis(10));
+        let later = load.cost(Duration::from_secs(1), 0, WEIGHT_ONE);
+        assert!(later > 150e6 && later < peak, "{later}");
+        assert!(load.cost(Duration::from_secs(61), 0, WEIGHT_ONE) < 1e6);
+    }
+
+    #[test]
+    fn load_counts_relative_to_weight() {
+        let load = PeakEwma::new(Duration::ZERO);
+        let cost = |in_flight, weight| load.cost(Duration::ZERO, in_flight, weight);
+        assert_eq!(cost(0, 1_000), cost(0, WEIGHT_ONE));
+        assert!((cost(1, 1_000) / cost(10, WEIGHT_ONE) - 1.0).abs() < 1e-9);
+    }
+}

@@ -176,3 +176,116 @@ fn is_reserved(name: &[u8]) -> bool {
 fn tells_an_error(name: &[u8]) -> bool {
     is(name, names::ERROR_HEADER) || is(name, names::PROXY_ERROR_HEADER)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::lane::{Baseline, Carrier, Members};
+
+    const OUT: Way = Way { part: Part::Request, from: Side::Application, to: Side::Mesh };
+    const IN: Way = Way { part: Part::Request, from: Side::Mesh, to: Side::Application };
+    const STRANGER: Way = Way { part: Part::Request, from: Side::Outside, to: Side::Application };
+    const LEAVING: Way = Way { part: Part::Request, from: Side::Application, to: Side::Outside };
+    const ANSWER: Way = Way { part: Part::Response, from: Side::Mesh, to: Side::Application };
+    const OWN_ANSWER: Way = Way { part: Part::Response, from: Side::Application, to: Side::Mesh };
+    const TRAILER: Way = Way { part: Part::Trailer, from: Side::Application, to: Side::Mesh };
+
+    fn groups() -> Vec<LaneGroup> {
+        let carrier = Carrier {
+            header: "x-gray".to_owned(),
+            baggage_key: "gray".to_owned(),
+            aliases: vec!["x-mse-tag".to_owned()],
+        };
+        vec![LaneGroup {
+            name: "g".parse().unwrap(),
+            revision: 1,
+            entries: Default::default(),
+            members: Members::All,
+            carrier,
+            baseline: Baseline::NotInActiveLane,
+            lanes: Vec::new(),
+        }]
+    }
+
+    #[test]
+    fn each_field_passes_as_its_meaning_asks() {
+        use Passage::{HopByHop, Keep, Lane, Reserved};
+        let everywhere = [OUT, IN, STRANGER, LEAVING, ANSWER, OWN_ANSWER, TRAILER];
+        for name in [
+            "Connection",
+            "keep-alive",
+            "TE",
+            "Transfer-Encoding",
+            "upgrade",
+            "HTTP2-Settings",
+            "proxy-connection",
+            "l5d-proxy-connection",
+        ] {
+            for way in everywhere {
+                assert_eq!(passage(name.as_bytes(), way, &groups()), HopByHop, "{name} {way:?}");
+            }
+        }
+        let cases = [
+            ("content-type", OUT, Keep),
+            ("content-length", OUT, Keep),
+            ("trailer", OUT, Keep),
+            ("x-meshed", OUT, Keep),
+            ("traceparent", OUT, Keep),
+            ("X-Mesh-Lane", OUT, Lane),
+            ("mesh-lane", OUT, Lane),
+            ("x-gray", IN, Lane),
+            ("gray", IN, Lane),
+            ("baggage", IN, Lane),
+            ("x-mse-tag", IN, Keep),
+            ("x-mse-tag", STRANGER, Lane),
+            ("x-mse-tag", LEAVING, Lane),
+            ("l5d-client-id", OUT, Reserved),
+            ("L5D-Client-Id", IN, Reserved),
+            ("x-forwarded-client-cert", IN, Reserved),
+            ("x-mesh-draining", IN, Reserved),
+            ("x-mesh-draining", ANSWER, Reserved),
+            ("x-mesh-error", ANSWER, Keep),
+            ("l5d-proxy-error", ANSWER, Keep),
+            ("x-mesh-error", OWN_ANSWER, Reserved),
+            ("baggage", OWN_ANSWER, Keep),
+            ("grpc-status", TRAILER, Keep),
+            ("content-length", TRAILER, HopByHop),
+            ("host", TRAILER, HopByHop),
+            ("x-mesh-lane", TRAILER, Reserved),
+            ("x-gray", TRAILER, Reserved),
+        ];
+        for (name, way, expected) in cases {
+            assert_eq!(passage(name.as_bytes(), way, &groups()), expected, "{name} {way:?}");
+        }
+    }
+
+    #[test]
+    fn connection_cannot_nominate_away_what_the_next_hop_relies_on() {
+        for name in [
+            "Host",
+            "content-length",
+            "authorization",
+            "x-mesh-lane",
+            "X-Gray",
+            "baggage",
+            "l5d-client-id",
+            "x-forwarded-for",
+            "cookie",
+        ] {
+            assert_eq!(nominated(name.as_bytes(), &groups()), Passage::Keep, "{name}");
+        }
+        for name in ["keep-alive", "x-custom", "foo"] {
+            assert_eq!(nominated(name.as_bytes(), &groups()), Passage::HopByHop, "{name}");
+        }
+    }
+
+    #[test]
+    fn trailers_are_announced_only_by_their_word() {
+        for (value, expected) in
+            [("trailers", true), ("gzip;q=0.5, Trailers", true), ("trailers;q=1", true), ("x-trailers", false)]
+        {
+            let fields: &[(&str, &str)] = &[("TE", value)];
+            assert_eq!(takes_trailers(&fields), expected, "{value}");
+        }
+    }
+}

@@ -19,6 +19,7 @@ pub mod problem;
 mod reference;
 pub mod services;
 pub mod traffic_policy;
+mod wording;
 pub mod world;
 
 pub use compile::{Domains, compile};

@@ -6,8 +6,9 @@ use serde_yaml_ng::Value;
 
 use super::{
     Metadata, Resource, Spec, kinds,
-    node::{Context, Node, suggestion},
+    node::{Context, Node},
     problem::{Origin, Problem},
+    wording::suggestion,
 };
 use crate::names;
 
