@@ -1,6 +1,10 @@
 //! Tests of the whole mesh: real processes, real applications, one file per behaviour.
 #![cfg(test)]
 
+#[path = "mesh/applications.rs"]
+mod applications;
+#[path = "mesh/exchanges.rs"]
+mod exchanges;
 #[path = "mesh/grpc_interop.rs"]
 mod grpc_interop;
 #[path = "mesh/h2spec.rs"]
@@ -11,5 +15,7 @@ mod http1_requests;
 mod http1_responses;
 #[path = "mesh/http2_requests.rs"]
 mod http2_requests;
+#[path = "mesh/lanes.rs"]
+mod lanes;
 #[path = "mesh/refusals.rs"]
 mod refusals;

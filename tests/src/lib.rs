@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod client;
 pub mod forward;
+pub mod length;
 pub mod mesh;
 pub mod metrics;
 pub mod netns;

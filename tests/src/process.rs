@@ -121,10 +121,10 @@ impl Spec {
     /// # Panics
     /// When it cannot be started or does not end within `limit`.
     pub async fn run(&self, logs: &Path, limit: Duration) -> Finished {
+        let earlier = std::fs::metadata(logs.join(format!("{}.log", self.name))).map_or(0, |log| log.len() as usize);
         let mut process = self.start(logs);
-        let skip = 0;
         let status = process.ended(limit).await;
-        let output = process.log()[skip..].to_owned();
+        let output = process.log().get(earlier..).unwrap_or_default().to_owned();
         Finished { status, output }
     }
 }
