@@ -3,6 +3,10 @@
 
 #[path = "mesh/applications.rs"]
 mod applications;
+#[path = "mesh/bad_input.rs"]
+mod bad_input;
+#[path = "mesh/demo.rs"]
+mod demo;
 #[path = "mesh/exchanges.rs"]
 mod exchanges;
 #[path = "mesh/grpc_interop.rs"]
@@ -17,5 +21,9 @@ mod http1_responses;
 mod http2_requests;
 #[path = "mesh/lanes.rs"]
 mod lanes;
+#[path = "mesh/outage.rs"]
+mod outage;
 #[path = "mesh/refusals.rs"]
 mod refusals;
+#[path = "mesh/telemetry.rs"]
+mod telemetry;

@@ -48,12 +48,12 @@ fn target(mesh: &Mesh) -> String {
     mesh.pod("b").registered().to_string()
 }
 
-/// Connections that b's sidecar took from mesh peers: shows that the traffic went through both sidecars.
+/// Shows that the traffic went through both sidecars, over mutual TLS.
 async fn carried_over_mutual_tls(mesh: &Mesh) {
-    let identity = format!("sa/a");
-    let metrics = mesh.pod("b").metrics().await;
-    let seen = metrics.samples.iter().any(|sample| sample.value > 0.0 && sample.name.starts_with("mesh_"));
-    assert!(seen, "b's sidecar counted nothing ({identity})");
+    let taken = mesh.pod("a").metrics().await.sum("mesh_connections_accepted_total", &[("direction", "outbound")]);
+    assert!(taken > 0.0, "a's sidecar took no connection of its application");
+    let shaken = mesh.pod("b").metrics().await.sum("mesh_tls_handshakes_total", &[("direction", "inbound")]);
+    assert!(shaken > 0.0, "b's sidecar took no mesh connection");
 }
 
 fn nginx(mesh: &Mesh, folder: &Path) -> Spec {
@@ -88,6 +88,7 @@ async fn nginx_answers_curl_and_learns_who_calls() {
     assert_eq!(client(&mesh, many).await.matches("caller").count(), 10);
     let posted = curl().args(["--header", "Transfer-Encoding: chunked", "--data", "x=1"]).arg(&url);
     assert!(client(&mesh, posted).await.contains("caller"));
+    carried_over_mutual_tls(&mesh).await;
 }
 
 #[tokio::test]
@@ -245,6 +246,7 @@ async fn mail_server_that_speaks_first_is_reached() {
         let address = mesh.pod("b").address.to_string();
         let smtp = caller(&mesh, programs::python()).arg(programs::app("smtp_client.py")).args([&address, "2525"]);
         assert!(client(&mesh, smtp).await.contains("sent"), "{protocol}");
+        carried_over_mutual_tls(&mesh).await;
     }
 }
 

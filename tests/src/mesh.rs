@@ -62,9 +62,16 @@ pub struct Builder {
     state: Vec<(String, String)>,
     controller: Vec<String>,
     captured: bool,
+    held: Option<Block>,
 }
 
 impl Builder {
+    /// Keeps a block of addresses that the test needed before the mesh; see [`Mesh::held`].
+    pub fn hold(mut self, block: Block) -> Builder {
+        self.held = Some(block);
+        self
+    }
+
     /// One network namespace per pod, and capture by `mesh-proxy redirect`. Needs root.
     pub fn captured(mut self) -> Builder {
         self.captured = true;
@@ -118,7 +125,7 @@ impl Builder {
         }
         let controller = controller_spec(&place, folder.path(), &self.controller);
         let controller = controller.start(&folder.path().join("logs"));
-        let mut mesh = Mesh { pods, controller, place, folder };
+        let mut mesh = Mesh { pods, controller, place, held: self.held, folder };
         mesh.controller_ready().await;
         mesh.start_sidecars().await;
         mesh
@@ -199,13 +206,21 @@ pub struct Mesh {
     /// The controller's process.
     pub controller: Process,
     place: Place,
+    held: Option<Block>,
     folder: TempDir,
 }
 
 impl Mesh {
     /// A mesh without pods yet.
     pub fn builder() -> Builder {
-        Builder { pods: Vec::new(), resources: Vec::new(), state: Vec::new(), controller: Vec::new(), captured: false }
+        Builder {
+            pods: Vec::new(),
+            resources: Vec::new(),
+            state: Vec::new(),
+            controller: Vec::new(),
+            captured: false,
+            held: None,
+        }
     }
 
     /// The pod of this name.
@@ -238,6 +253,14 @@ impl Mesh {
             Place::Loopback(block) => block.address(last).into(),
             Place::Namespaces(_) => panic!("this mesh has no loopback addresses"),
         }
+    }
+
+    /// First address of the block given to [`Builder::hold`].
+    ///
+    /// # Panics
+    /// When none was given.
+    pub fn held(&self) -> IpAddr {
+        self.held.as_ref().expect("the test held a block").address(1).into()
     }
 
     /// State directory of the controller.
