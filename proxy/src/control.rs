@@ -4,3 +4,4 @@
 pub mod client;
 pub mod disk;
 pub mod snapshot;
+pub mod stream;

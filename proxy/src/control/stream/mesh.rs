@@ -1,0 +1,125 @@
+//! The stream of our own API: hello, revisions down, each answered, and a report of our state every few seconds.
+
+use std::{sync::Arc, time::Duration};
+
+use mesh_proto::{
+    convert::{policy::Policy, timestamp},
+    mesh::v1::{
+        Ack, Hello, Nack, PolicySnapshot, ProxyReport, Status as StatusReport, mesh_policy_client::MeshPolicyClient,
+        proxy_report::Report,
+    },
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status as RpcStatus, transport::Channel};
+
+use super::{
+    News,
+    watch::{Context, Ended},
+};
+use crate::{control::client::MESSAGE_MAX, identity::Credentials, telemetry::control::ControlCounters};
+
+/// How often the controller hears how we are.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// Reports that wait to be sent; a status that finds the queue full is left out.
+const REPORT_QUEUE: usize = 16;
+/// Pause before a control plane without this API is asked again: it may be replaced by one that has it.
+const UNIMPLEMENTED_PAUSE: Duration = Duration::from_secs(300);
+
+/// What a status report is made of.
+pub(super) struct Status {
+    pub(super) credentials: watch::Receiver<Arc<Credentials>>,
+    pub(super) draining: watch::Receiver<bool>,
+    pub(super) counters: Arc<ControlCounters>,
+}
+
+impl Status {
+    fn report(&self) -> Report {
+        let written = ControlCounters::get(&self.counters.snapshot_written);
+        let written = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(written);
+        Report::Status(StatusReport {
+            certificate_not_after: self.credentials.borrow().held.as_ref().map(|held| timestamp(held.not_after)),
+            snapshot_written: (written > std::time::SystemTime::UNIX_EPOCH).then(|| timestamp(written)),
+            draining: *self.draining.borrow(),
+            subscriptions: u32::try_from(ControlCounters::get(&self.counters.subscriptions)).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+/// Keeps the stream open for ever. `hello.applied_revision` follows what was applied.
+pub(super) async fn follow(context: Arc<Context>, channel: Channel, mut hello: Hello, status: Status) {
+    let mut failures = 0;
+    loop {
+        match follow_once(&context, channel.clone(), &mut hello, &status, &mut failures).await {
+            Err(Ended::Deaf) | Ok(()) => return,
+            Err(Ended::Status(ended)) if ended.code() == Code::Unimplemented => {
+                tracing::info!("the control plane has no mesh.v1: lanes and traffic policies are not available");
+                if context.tell(News::NoPolicy).await.is_err() {
+                    return;
+                }
+                sleep(UNIMPLEMENTED_PAUSE).await;
+            }
+            Err(Ended::Status(ended)) => context.pause(&"mesh policy", &ended, &mut failures).await,
+        }
+    }
+}
+
+async fn follow_once(
+    context: &Context,
+    channel: Channel,
+    hello: &mut Hello,
+    status: &Status,
+    failures: &mut u32,
+) -> Result<(), Ended> {
+    let (reports, queue) = mpsc::channel(REPORT_QUEUE);
+    let report = |report| ProxyReport { report: Some(report) };
+    send(&reports, report(Report::Hello(hello.clone()))).await?;
+    let mut client = MeshPolicyClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    let mut stream = client.watch(ReceiverStream::new(queue)).await?.into_inner();
+    let mut tick = interval(STATUS_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = stream.message() => {
+                let Some(message) = message? else {
+                    return Err(RpcStatus::unavailable("the controller closed the stream").into());
+                };
+                *failures = 0;
+                let revision = message.revision.clone();
+                let answer = match apply(context, message).await? {
+                    Ok(()) => {
+                        ControlCounters::add(&context.counters.acknowledged);
+                        hello.applied_revision.clone_from(&revision);
+                        Report::Ack(Ack { revision })
+                    }
+                    Err(reason) => {
+                        ControlCounters::add(&context.counters.refused);
+                        tracing::warn!(revision, reason, "policy refused; the last good one stays");
+                        Report::Nack(Nack { revision, reason })
+                    }
+                };
+                send(&reports, report(answer)).await?;
+            }
+            // A full queue means that the controller does not read: the next status says the same.
+            _ = tick.tick() => drop(reports.try_send(report(status.report()))),
+        }
+    }
+}
+
+async fn send(reports: &mpsc::Sender<ProxyReport>, report: ProxyReport) -> Result<(), Ended> {
+    reports.send(report).await.map_err(|_| RpcStatus::unavailable("the controller stopped reading reports").into())
+}
+
+/// Applied, or the reason why not.
+async fn apply(context: &Context, message: PolicySnapshot) -> Result<Result<(), String>, Ended> {
+    let policy = match Policy::from_wire(message) {
+        Ok(policy) => policy,
+        Err(invalid) => return Ok(Err(invalid.to_string())),
+    };
+    let (answer, applied) = oneshot::channel();
+    context.tell(News::Policy(Box::new(policy), answer)).await?;
+    applied.await.map_err(|_| Ended::Deaf)
+}
