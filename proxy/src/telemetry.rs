@@ -1,4 +1,8 @@
 //! Metrics, access log and spans.
 
+pub mod access_log;
 pub mod control;
+pub mod metrics;
+pub mod records;
+pub mod spans;
 pub mod worker;

@@ -31,12 +31,21 @@ pub struct ControlCounters {
     pub snapshot_written: AtomicU64,
     /// Lines that the access log dropped because nobody read fast enough.
     pub log_lines_dropped: AtomicU64,
+    /// Spans that the collector took.
+    pub spans_exported: AtomicU64,
+    /// Spans that it did not take, or that found the queue full.
+    pub spans_dropped: AtomicU64,
 }
 
 impl ControlCounters {
     /// Counts one.
     pub fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Relaxed);
+    }
+
+    /// Counts several.
+    pub fn add_many(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Relaxed);
     }
 
     /// Current value.

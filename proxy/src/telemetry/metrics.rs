@@ -1,0 +1,146 @@
+//! Every metric of the proxy, one row each: full name, kind, labels, meaning. The reference page is made from this
+//! table; `render` fills it from the counters.
+
+pub mod render;
+
+use std::fmt::Write as _;
+
+/// What a number means over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes both ways.
+    Gauge,
+    /// Distribution.
+    Histogram,
+}
+
+impl Kind {
+    fn label(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Full name, as it stands in the answer to a scrape.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: Kind,
+    /// Names of its labels; each has few values.
+    pub labels: &'static str,
+    /// Meaning.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($id:ident = $name:literal, $kind:ident, $labels:literal, $help:literal;)+) => {
+        $(#[doc = $help] pub const $id: Metric =
+            Metric { name: $name, kind: Kind::$kind, labels: $labels, help: $help };)+
+
+        /// Every metric, in the order of the reference page.
+        pub const ALL: &[Metric] = &[$($id),+];
+    };
+}
+
+metrics! {
+    EXCHANGES = "mesh_requests_total", Counter, "direction, service, lane, level, reason, outcome",
+        "Exchanges that ended, by outcome.";
+    RESPONSES = "mesh_responses_total", Counter, "direction, service, lane, level, reason, class",
+        "Exchanges that ended, by class of the response's status (none, 1xx to 5xx).";
+    DURATION = "mesh_request_duration_seconds", Histogram, "direction, service, lane, level, reason",
+        "Time from the start of an exchange to its end.";
+    IN_FLIGHT = "mesh_requests_in_flight", Gauge, "direction, service, lane, level, reason", "Exchanges under way.";
+    BYTES = "mesh_bytes_total", Counter, "direction, service, lane, level, reason, flow",
+        "Bytes from (in) and to (out) the caller.";
+    ACCEPTED = "mesh_connections_accepted_total", Counter, "direction", "Connections accepted.";
+    OPEN = "mesh_connections_open", Gauge, "direction", "Connections accepted and still open.";
+    ACCEPT_PAUSES = "mesh_accept_pauses_total", Counter, "", "Pauses of accepting for want of descriptors or memory.";
+    TLS_HANDSHAKES = "mesh_tls_handshakes_total", Counter, "direction", "TLS handshakes that succeeded.";
+    TLS_REFUSED = "mesh_tls_refused_total", Counter, "direction, reason",
+        "Peers refused for want of a proven identity: callers (inbound), endpoints (outbound).";
+    LANE_SOURCES = "mesh_lane_source_total", Counter, "source", "Requests by where their lane label was found.";
+    CONNECTS = "mesh_upstream_connects_total", Counter, "", "Connections opened to endpoints and to the application.";
+    CONNECT_FAILURES = "mesh_upstream_connect_failures_total", Counter, "", "Attempts to open one that failed.";
+    REUSED = "mesh_upstream_reused_total", Counter, "", "Exchanges that took a pooled connection.";
+    RETRIES = "mesh_retries_total", Counter, "", "Attempts after the first.";
+    RECORDS_DROPPED = "mesh_records_dropped_total", Counter, "",
+        "Exchanges that reached neither access log nor traces because the queue was full.";
+    LOG_LINES_DROPPED = "mesh_access_log_dropped_total", Counter, "",
+        "Lines of the access log that were dropped because nobody read fast enough.";
+    SPANS_EXPORTED = "mesh_spans_exported_total", Counter, "", "Spans that the collector took.";
+    SPANS_DROPPED = "mesh_spans_dropped_total", Counter, "", "Spans that it did not take, or that found the queue full.";
+    READY = "mesh_ready", Gauge, "", "1 while /ready answers 200.";
+    DRAINING = "mesh_draining", Gauge, "", "1 from the order to stop on.";
+    CERTIFICATES = "mesh_certificates_total", Counter, "", "Certificates obtained.";
+    CERTIFICATE_FAILURES = "mesh_certificate_failures_total", Counter, "", "Attempts to obtain one that failed.";
+    CERTIFICATE_END = "mesh_certificate_expiry_timestamp_seconds", Gauge, "",
+        "Unix time at which the certificate ends; 0 without certificate.";
+    TRUST_ANCHORS = "mesh_trust_anchors", Gauge, "", "Trust anchors in force.";
+    SNAPSHOTS = "mesh_snapshots_total", Counter, "", "Snapshots handed to the workers.";
+    SNAPSHOT_REVISION = "mesh_snapshot_revision", Gauge, "", "Revision of the snapshot in force.";
+    SNAPSHOT_WRITTEN = "mesh_snapshot_written_timestamp_seconds", Gauge, "",
+        "Unix time at which the snapshot was last written to disk; 0 = never.";
+    POLICY_ACKNOWLEDGED = "mesh_policy_acknowledged_total", Counter, "", "Revisions of the controller applied.";
+    POLICY_REFUSED = "mesh_policy_refused_total", Counter, "", "Revisions of the controller refused.";
+    STREAM_FAILURES = "mesh_control_stream_failures_total", Counter, "", "Control streams that broke.";
+    SUBSCRIPTIONS = "mesh_subscriptions", Gauge, "", "Targets, services and ports that are followed.";
+    SUBSCRIPTIONS_REFUSED = "mesh_subscriptions_refused_total", Counter, "",
+        "Targets that were not followed because of the bound.";
+    STATE_WRITTEN = "mesh_state_writes_total", Counter, "", "Files written into the state directory.";
+    STATE_FAILURES = "mesh_state_write_failures_total", Counter, "", "Writes into the state directory that failed.";
+    STATE_REFUSED = "mesh_state_refused_total", Counter, "", "Files of the state directory refused at the start.";
+    MEMORY = "process_resident_memory_bytes", Gauge, "", "Resident memory.";
+    DESCRIPTORS = "process_open_fds", Gauge, "", "Open file descriptors.";
+    CPU = "process_cpu_seconds_total", Counter, "", "Processor time, user and system.";
+    STARTED = "process_start_time_seconds", Gauge, "", "Unix time at which the process started.";
+    BUILD = "mesh_build_info", Gauge, "version", "Always 1.";
+}
+
+/// The reference page, Markdown.
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# Metrics of the proxy\n\n\
+         Served at `/metrics` of the admin port. Made by `mesh-proxy metrics --markdown`; do not edit.\n\n\
+         | name | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for Metric { name, kind, labels, help } in ALL {
+        writeln!(page, "| `{name}` | {} | {labels} | {help} |", kind.label()).expect("a String takes any text");
+    }
+    page
+}
+
+/// The table for a terminal.
+pub fn table() -> String {
+    let mut text = String::new();
+    for Metric { name, kind, labels, help } in ALL {
+        let labels = if labels.is_empty() { String::new() } else { format!(" {{{labels}}}") };
+        writeln!(text, "{name}{labels}  {}\n    {help}", kind.label()).expect("a String takes any text");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reference_page_is_the_table() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/proxy-metrics.md");
+        let written = std::fs::read_to_string(page).unwrap_or_default();
+        assert!(written == reference(), "write the page anew: mesh-proxy metrics --markdown > {page}");
+    }
+
+    #[test]
+    fn counters_and_nothing_else_end_in_total() {
+        for metric in ALL {
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+        }
+    }
+}
