@@ -35,6 +35,16 @@ impl Role {
     }
 }
 
+/// Whether lane labels that reach a gateway from outside are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OutsideLanes {
+    /// Removed.
+    Strip,
+    /// Kept, as if a mesh peer had sent them.
+    Trust,
+}
+
 /// Every setting.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -78,6 +88,8 @@ pub struct Settings {
     pub otlp_endpoint: Option<String>,
     /// Share of exchanges without trace context that start a trace.
     pub trace_share: f64,
+    /// Lane labels from outside, at a gateway.
+    pub outside_lanes: OutsideLanes,
     /// Ports whose inbound policy is asked for at once.
     pub inbound_ports: Vec<u16>,
 }

@@ -1,9 +1,12 @@
 //! The sidecar: data path, control client, identity, admin. `main` is the command line around it.
 
+pub mod admin;
+pub mod await_ready;
 pub mod backoff;
 pub mod cause;
 pub mod config;
 pub mod control;
+pub mod drain;
 pub mod identity;
 pub mod net;
 pub mod shared;

@@ -1,10 +1,14 @@
 //! The command line of the sidecar.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use mesh_proxy::config::{Role, parse, variables};
+use mesh_proxy::{
+    await_ready,
+    config::{Role, parse, variables},
+    telemetry::metrics,
+};
 
 /// The sidecar of Lanemesh. Without subcommand it runs until SIGTERM; its settings come from the environment
 /// (`mesh-proxy settings` lists them).
@@ -20,8 +24,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Wait until the sidecar beside this process is ready (post-start hook).
+    Await {
+        /// How long to wait: 500ms, 30s, 2m.
+        #[arg(long, default_value = "60s", value_parser = duration)]
+        timeout: Duration,
+    },
     /// List every setting with its unit, default and meaning.
     Settings {
+        /// As the reference page.
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// List every metric with its kind, labels and meaning.
+    Metrics {
         /// As the reference page.
         #[arg(long)]
         markdown: bool,
@@ -41,6 +57,13 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
+        Some(Command::Await { timeout }) => {
+            let admin = parse::admin_listen(std::env::vars())?;
+            await_ready::until_ready(admin, timeout)?;
+        }
+        Some(Command::Metrics { markdown }) => {
+            print(&if markdown { metrics::reference() } else { metrics::table() })?;
+        }
         Some(Command::Settings { markdown }) => {
             print(&if markdown { variables::reference() } else { variables::table() })?;
         }
@@ -49,6 +72,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse::duration(text).ok_or_else(|| "expected a duration such as 500ms, 30s or 2m".to_owned())
 }
 
 /// Unlike `print!` it does not panic when the reader has gone.

@@ -1,13 +1,20 @@
 //! Reads the settings from an environment. Every bad setting is reported in one go, with its value and what is allowed.
 
-use std::{collections::BTreeMap, fmt, fs, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use mesh_core::{identity::Identity, names};
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    ControlAddress, ControlPeer, ControlPlane, ControlTransport, Role, Settings,
+    ControlAddress, ControlPeer, ControlPlane, ControlTransport, OutsideLanes, Role, Settings,
     variables::{self as v, Variable},
 };
 use crate::telemetry::worker::AccessLog;
@@ -18,6 +25,7 @@ const WORKERS_MAX: usize = 64;
 const DRAIN_MAX: Duration = Duration::from_secs(3_600);
 /// Most addresses of one control service.
 const ADDRESSES_MAX: usize = 16;
+const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:4140 or [::1]:4140";
 /// A known name is suggested for an unknown one when at most one letter in this many differs.
 const SUGGEST_LETTERS: usize = 3;
 
@@ -52,6 +60,16 @@ pub fn settings(
     }
 }
 
+/// The admin address alone, for commands that speak to a running proxy.
+///
+/// # Errors
+/// When it is set to something else than an address.
+pub fn admin_listen(environment: impl IntoIterator<Item = (String, String)>) -> Result<SocketAddr, InvalidSettings> {
+    let mut reader = Reader { environment: environment.into_iter().collect(), problems: Vec::new() };
+    let address = reader.typed(v::ADMIN_LISTEN, ADDRESS);
+    address.ok_or(InvalidSettings { problems: reader.problems })
+}
+
 struct Reader {
     environment: BTreeMap<String, String>,
     problems: Vec<String>,
@@ -84,7 +102,6 @@ impl Reader {
     }
 
     fn settings(&mut self, role: Role) -> Option<Settings> {
-        const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:4140 or [::1]:4140";
         // Everything is read before anything is given up, so that all problems are reported.
         let identity = self.identity();
         let control_namespace = self.control_namespace();
@@ -110,6 +127,11 @@ impl Reader {
         let trace_share = self.read(v::TRACE_SHARE, "a share from 0 to 1", |text| {
             text.parse().ok().filter(|share| (0.0..=1.0).contains(share))
         });
+        let outside_lanes = self.read(v::OUTSIDE_LANES, "strip or trust", |text| match text {
+            "strip" => Some(OutsideLanes::Strip),
+            "trust" => Some(OutsideLanes::Trust),
+            _ => None,
+        });
         let inbound_ports = self.read(v::INBOUND_PORTS, "ports from 1 to 65535, separated by commas", ports);
         Some(Settings {
             role,
@@ -131,6 +153,7 @@ impl Reader {
             access_log: access_log?,
             otlp_endpoint,
             trace_share: trace_share?,
+            outside_lanes: outside_lanes?,
             inbound_ports: inbound_ports.unwrap_or_default(),
         })
     }

@@ -72,6 +72,8 @@ variables! {
     LINKERD_POLICY_NAME = "LINKERD2_PROXY_POLICY_SVC_NAME", "identity", "", "Identity it must prove.";
     LINKERD_IDENTITY_ADDRESS = "LINKERD2_PROXY_IDENTITY_SVC_ADDR", "host:port", "", "Linkerd's identity controller.";
     LINKERD_IDENTITY_NAME = "LINKERD2_PROXY_IDENTITY_SVC_NAME", "identity", "", "Identity it must prove.";
+    OUTSIDE_LANES = "LANEMESH_OUTSIDE_LANES", "strip | trust", "strip",
+        "What a gateway does with lane labels that come from outside the mesh.";
     INBOUND_PORTS = "LANEMESH_INBOUND_PORTS", "port, …", "",
         "Application ports whose policy is asked for before the first connection; the controller's list is added.";
 }

@@ -1,0 +1,307 @@
+//! Joins the parts and owns every long-lived task: control streams, identity, state on disk, admin, telemetry on this
+//! thread, data workers on theirs. Ends when the order to drain was given and the workers have drained.
+
+mod start;
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet, spawn_blocking},
+    time::timeout,
+};
+
+use self::start::{MISSING_CERTIFICATE, MISSING_LISTENERS, Start};
+use crate::{
+    admin::{self, Admin, LogFilter},
+    config::Settings,
+    control::{
+        client::{self, Proof},
+        disk::Keeper,
+        stream::{Asker, Channels, Streams},
+    },
+    drain::{Cause, Order},
+    identity::{
+        Credentials,
+        rotate::{self, Rotation},
+    },
+    net::tls::TlsMaterial,
+    shared::Shared,
+    telemetry::{
+        access_log,
+        control::ControlCounters,
+        metrics::render::Sources,
+        records,
+        spans::Spans,
+        worker::{RECORD_QUEUE, Sink, Tracing, WorkerMetrics},
+    },
+    worker::{self, WorkerHandle},
+};
+
+/// Stack of helper threads (files, names, log), bytes: they do little.
+const HELPER_STACK: usize = 256 * 1_024;
+/// Helper threads for files and names.
+const HELPERS_MAX: usize = 4;
+/// For what is left to do after the workers have drained: last state, last log lines, last spans.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// More than the workers' own limit, after which they are not waited for.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// How often the workers are looked at.
+const WORKER_CHECK: Duration = Duration::from_secs(1);
+
+/// Runs the proxy until it has drained.
+///
+/// # Errors
+/// When it cannot start, or a worker is lost.
+pub fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(HELPER_STACK)
+        .max_blocking_threads(HELPERS_MAX)
+        .build()
+        .context("cannot start the control thread")?;
+    runtime.block_on(serve(settings, log))
+}
+
+/// Everything that the tasks share.
+struct Parts {
+    settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    credentials: Arc<watch::Sender<Arc<Credentials>>>,
+    missing: Arc<watch::Sender<BTreeSet<String>>>,
+    counters: Arc<ControlCounters>,
+    order: Order,
+    workers: Vec<Arc<WorkerMetrics>>,
+}
+
+async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
+    let mut signals = Signals::new().context("cannot watch for signals")?;
+    let admin_listener = TcpListener::bind(settings.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (admin)", settings.admin_listen))?;
+    let (order, draining) = Order::new();
+    let Start { parts, kept, asks, revision } = start::prepare(settings, order, draining)?;
+    let (log_lines, writer) = access_log::open(parts.settings.access_log, Arc::clone(&parts.counters));
+    let writer = helper("access-log", move || writer.run(std::io::stdout()))?;
+    let (sender, recorded) = mpsc::channel(RECORD_QUEUE);
+    let records = tokio::spawn(records::run(recorded, log_lines, parts.spans()?));
+    let workers = parts.start_workers(sender)?;
+    let (stop, stopped) = mpsc::channel(1);
+    let keeper = parts.keep(stopped);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(parts.streams(revision).run(kept, asks));
+    tasks.spawn(rotate::run(parts.rotation(), Arc::clone(&parts.credentials)));
+    tasks.spawn(publish_tls(
+        parts.credentials.subscribe(),
+        Arc::clone(&parts.shared),
+        Arc::clone(&parts.missing),
+        parts.settings.control_namespace.clone(),
+    ));
+    tasks.spawn(admin::serve(parts.admin(log), admin_listener));
+    parts.order_from(&mut signals, &workers).await;
+    let lost = parts.drained(&mut signals, workers).await;
+    drop(stop);
+    // State and log are finished as far as they can be in a bounded time.
+    let last = async {
+        let _ = records.await;
+        if let Some(keeper) = keeper {
+            let _ = keeper.await;
+        }
+        let _ = spawn_blocking(move || writer.join()).await;
+    };
+    if timeout(LAST_WORDS, last).await.is_err() {
+        tracing::warn!("not everything was written before the end");
+    }
+    tracing::info!("drained");
+    lost
+}
+
+/// Starts a helper thread.
+fn helper(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<thread::JoinHandle<()>> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(HELPER_STACK)
+        .spawn(work)
+        .with_context(|| format!("cannot start the thread {name}"))
+}
+
+/// Hands every new certificate and trust bundle to the workers.
+async fn publish_tls(
+    mut credentials: watch::Receiver<Arc<Credentials>>,
+    shared: Arc<Shared>,
+    missing: Arc<watch::Sender<BTreeSet<String>>>,
+    control_namespace: String,
+) {
+    loop {
+        let current = Arc::clone(&credentials.borrow_and_update());
+        if let Some(held) = current.valid(SystemTime::now()) {
+            match TlsMaterial::new(&held.own, &current.trust) {
+                Ok(material) => {
+                    shared.tls.store(Some(Arc::new(material)));
+                    missing.send_if_modified(|missing| missing.remove(MISSING_CERTIFICATE));
+                }
+                Err(error) => tracing::error!(%error, control_namespace, "the certificate in force cannot be used"),
+            }
+        }
+        if credentials.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Parts {
+    fn spans(&self) -> anyhow::Result<Option<Spans>> {
+        let Some(endpoint) = &self.settings.otlp_endpoint else { return Ok(None) };
+        let identity = &self.settings.identity;
+        let service = format!("{}.{}", identity.service_account(), identity.namespace());
+        let spans = Spans::new(endpoint, service, self.settings.pod.clone(), Arc::clone(&self.counters));
+        spans.map(Some).with_context(|| format!("cannot send spans to {endpoint}"))
+    }
+
+    fn start_workers(&self, records: mpsc::Sender<Box<crate::telemetry::worker::Record>>) -> anyhow::Result<Vec<WorkerHandle>> {
+        let config = Arc::new(start::worker_config(&self.settings));
+        let tracing = match self.settings.otlp_endpoint {
+            Some(_) => Tracing::On { share: self.settings.trace_share },
+            None => Tracing::Off,
+        };
+        let start = |metrics: &Arc<WorkerMetrics>| {
+            let sink = Sink {
+                metrics: Arc::clone(metrics),
+                records: records.clone(),
+                access_log: self.settings.access_log,
+                tracing,
+            };
+            worker::spawn(metrics.worker, Arc::clone(&config), Arc::clone(&self.shared), sink).with_context(|| {
+                format!("cannot listen on {} and {}", self.settings.outbound_listen, self.settings.inbound_listen)
+            })
+        };
+        let workers: Vec<WorkerHandle> = self.workers.iter().map(start).collect::<Result<_, _>>()?;
+        self.missing.send_if_modified(|missing| missing.remove(MISSING_LISTENERS));
+        if let Some(worker) = workers.first() {
+            let inbound = worker.inbound.map(tracing::field::display);
+            tracing::info!(outbound = %worker.outbound, inbound, workers = workers.len(), "listening");
+        }
+        Ok(workers)
+    }
+
+    fn keep(&self, stopped: mpsc::Receiver<()>) -> Option<JoinHandle<()>> {
+        let keeper = Keeper {
+            directory: self.settings.state_directory.clone()?,
+            shared: Arc::clone(&self.shared),
+            credentials: self.credentials.subscribe(),
+            counters: Arc::clone(&self.counters),
+        };
+        Some(tokio::spawn(keeper.run(stopped)))
+    }
+
+    fn streams(&self, revision: watch::Sender<u64>) -> Streams {
+        let control = &self.settings.control;
+        let channel = |peer| client::channel(peer, self.credentials.subscribe(), Proof::Required);
+        let destination = channel(&control.destination);
+        let shared_with = |peer| if *peer == control.destination { destination.clone() } else { channel(peer) };
+        let channels = Channels {
+            policy: shared_with(&control.policy),
+            mesh: control.mesh.as_ref().map(shared_with),
+            destination: destination.clone(),
+        };
+        Streams {
+            channels,
+            asker: Asker {
+                hello: start::hello(&self.settings),
+                control_namespace: self.settings.control_namespace.clone(),
+                inbound_ports: self.settings.inbound_ports.iter().copied().collect(),
+            },
+            shared: Arc::clone(&self.shared),
+            revision,
+            credentials: Arc::clone(&self.credentials),
+            missing: Arc::clone(&self.missing),
+            counters: Arc::clone(&self.counters),
+            workers: self.workers.clone(),
+        }
+    }
+
+    fn rotation(&self) -> Rotation {
+        Rotation {
+            peer: self.settings.control.identity.clone(),
+            control_namespace: self.settings.control_namespace.clone(),
+            token_file: self.settings.token_file.clone(),
+            trust_bundle_file: self.settings.trust_bundle_file.clone(),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
+    fn admin(&self, log: LogFilter) -> Admin {
+        let sources = Sources {
+            workers: self.workers.clone(),
+            control: Arc::clone(&self.counters),
+            shared: Arc::clone(&self.shared),
+            credentials: self.credentials.subscribe(),
+            missing: self.missing.subscribe(),
+            started: SystemTime::now(),
+        };
+        Admin { settings: Arc::clone(&self.settings), sources, order: self.order.clone(), log }
+    }
+
+    /// Returns when the order to drain was given, by whomever.
+    async fn order_from(&self, signals: &mut Signals, workers: &[WorkerHandle]) {
+        let mut check = tokio::time::interval(WORKER_CHECK);
+        loop {
+            tokio::select! {
+                name = signals.next() => drop(self.order.give(Cause::Signal(name))),
+                () = self.order.given() => return,
+                _ = check.tick() => {
+                    if workers.iter().any(WorkerHandle::is_finished) {
+                        self.order.give(Cause::WorkerLost);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the workers; a second signal or the deadline ends the wait.
+    async fn drained(&self, signals: &mut Signals, workers: Vec<WorkerHandle>) -> anyhow::Result<()> {
+        let joined = spawn_blocking(move || {
+            let ends: Vec<_> = workers.into_iter().map(WorkerHandle::join).collect();
+            ends.into_iter().collect::<Result<(), _>>()
+        });
+        tokio::select! {
+            ends = joined => ends.context("waiting for the workers failed")?.context("a worker ended badly"),
+            name = signals.next() => {
+                tracing::warn!(signal = name, "second signal: ending at once");
+                std::process::exit(1);
+            }
+            () = tokio::time::sleep(self.settings.drain_deadline + DRAIN_GRACE) => {
+                tracing::warn!("the workers did not end in time");
+                std::process::exit(1);
+            }
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

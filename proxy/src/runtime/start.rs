@@ -1,0 +1,137 @@
+//! What a process begins with: kept state, trust anchors, and what is missing until it may say that it is ready.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::Path,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, bail};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use mesh_core::snapshot::Snapshot;
+use mesh_proto::mesh::v1::Hello;
+use tokio::sync::{mpsc, watch};
+
+use super::Parts;
+use crate::{
+    config::{Settings, variables},
+    control::{
+        disk::{self, Kept},
+        stream::{MISSING_POLICY, missing_port},
+    },
+    drain::Order,
+    identity::{Credentials, Held, read_bundle},
+    net::tls::Trust,
+    shared::{ASK_QUEUE, Ask, Shared},
+    telemetry::{control::ControlCounters, worker::WorkerMetrics},
+};
+
+/// Missing until the first certificate.
+pub(super) const MISSING_CERTIFICATE: &str = "certificate";
+/// Missing until the workers listen.
+pub(super) const MISSING_LISTENERS: &str = "listeners";
+
+/// What the tasks begin with.
+pub(super) struct Start {
+    pub(super) parts: Parts,
+    pub(super) kept: Snapshot,
+    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) revision: watch::Sender<u64>,
+}
+
+pub(super) fn prepare(settings: Settings, order: Order, draining: watch::Receiver<bool>) -> anyhow::Result<Start> {
+    let counters = Arc::new(ControlCounters::default());
+    let Kept { snapshot, held } = match &settings.state_directory {
+        Some(directory) => {
+            create_private(directory)?;
+            disk::load(directory, &settings.identity, &counters)
+        }
+        None => Kept::default(),
+    };
+    let credentials = credentials(&settings, snapshot.as_ref(), held)?;
+    let kept = snapshot.map(|(snapshot, _)| snapshot);
+    if let Some(Snapshot { revision, policy_revision, .. }) = &kept {
+        tracing::info!(revision, policy_revision, "serving from the kept snapshot");
+    }
+    let missing = missing(&settings, kept.as_ref());
+    let kept = kept.unwrap_or_default();
+    let (ask, asks) = mpsc::channel(ASK_QUEUE);
+    let (revision, watched) = watch::channel(kept.revision);
+    let shared = Shared {
+        snapshot: ArcSwap::from_pointee(kept.clone()),
+        tls: ArcSwapOption::empty(),
+        ask,
+        revision: watched,
+        draining,
+    };
+    let workers = (0..settings.workers).map(|number| Arc::new(WorkerMetrics::new(number))).collect();
+    let parts = Parts {
+        settings: Arc::new(settings),
+        shared: Arc::new(shared),
+        credentials: Arc::new(watch::Sender::new(Arc::new(credentials))),
+        missing: Arc::new(watch::Sender::new(missing)),
+        counters,
+        order,
+        workers,
+    };
+    Ok(Start { parts, kept, asks, revision })
+}
+
+fn create_private(directory: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| {
+        let name = variables::STATE_DIRECTORY.name;
+        format!("cannot make the state directory {} ({name})", directory.display())
+    })
+}
+
+/// Trust anchors: what the controller last said, and the bundle file where it is newer or nothing was kept.
+fn credentials(
+    settings: &Settings,
+    snapshot: Option<&(Snapshot, SystemTime)>,
+    held: Option<Held>,
+) -> anyhow::Result<Credentials> {
+    let mut anchors = snapshot.map(|(snapshot, _)| snapshot.trust_anchors.clone()).unwrap_or_default();
+    if let Some(file) = &settings.trust_bundle_file {
+        let modified = fs::metadata(file).and_then(|metadata| metadata.modified()).ok();
+        let written = snapshot.map(|(_, written)| *written);
+        if anchors.is_empty() || modified > written {
+            match read_bundle(file) {
+                Ok(bundle) => anchors.extend(bundle.into_iter().filter(|anchor| !anchors.contains(anchor)).collect::<Vec<_>>()),
+                Err(error) if anchors.is_empty() => return Err(error.into()),
+                Err(error) => tracing::warn!(%error, "going on with the kept trust anchors"),
+            }
+        }
+    }
+    if anchors.is_empty() {
+        bail!("nobody to trust: {} is not set and no trust anchors are kept", variables::TRUST_BUNDLE_FILE.name);
+    }
+    let identity = settings.identity.clone();
+    let trust = Trust::new(&anchors, identity.trust_domain(), &settings.control_namespace)?;
+    Ok(Credentials { identity, anchors, trust, held: held.map(Arc::new) })
+}
+
+fn missing(settings: &Settings, kept: Option<&Snapshot>) -> BTreeSet<String> {
+    let mut missing = BTreeSet::from([MISSING_CERTIFICATE.to_owned(), MISSING_LISTENERS.to_owned()]);
+    if settings.control.mesh.is_some() && kept.is_none() {
+        missing.insert(MISSING_POLICY.to_owned());
+    }
+    let unknown = settings.inbound_ports.iter().filter(|port| !kept.is_some_and(|kept| kept.inbound.contains_key(port)));
+    missing.extend(unknown.map(|port| missing_port(*port)));
+    missing
+}
+
+/// How the proxy introduces itself to the controller.
+pub(super) fn hello(settings: &Settings) -> Hello {
+    Hello {
+        namespace: settings.identity.namespace().to_owned(),
+        pod: settings.pod.clone(),
+        service_account: settings.identity.service_account().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        applied_revision: String::new(),
+        admin_address: settings.admin_listen.to_string(),
+        role: settings.role.label().to_owned(),
+    }
+}
