@@ -73,7 +73,7 @@ mod tests {
     const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn span(value: &str, share: f64) -> Option<Span> {
-        Span::of(&[(TRACEPARENT, value)] as &[_] as &dyn Fields, Tracing::On { share }, || 7)
+        Span::of(&(&[(TRACEPARENT, value)] as &[_]), Tracing::On { share }, || 7)
     }
 
     #[test]
