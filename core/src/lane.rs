@@ -7,7 +7,7 @@ mod level;
 use std::{borrow::Cow, fmt};
 
 pub(crate) use carry::{CarrierRole, carrier_role};
-pub use carry::{baggage, carried};
+pub use carry::{baggage, carried, foreign_baggage};
 pub use explain::{Hop, Step, StepVerdict, explain};
 pub use level::choose;
 

@@ -7,40 +7,45 @@ use crate::model::endpoint::WEIGHT_ONE;
 /// Smoothed latency of one endpoint as one worker saw it (peak EWMA: rises at once, decays slowly).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PeakEwma {
-    estimate_nanos: f64,
+    /// `None` until something was measured.
+    estimate_nanos: Option<f64>,
     updated: Duration,
 }
 
-/// Round trip assumed before anything was measured.
+/// Round trip assumed while the first exchanges of an endpoint are under way.
 pub const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(30);
 /// Time over which an old peak loses most of its weight.
 pub const DECAY: Duration = Duration::from_secs(10);
 
 impl PeakEwma {
-    /// A fresh estimate at `now` (time since the worker started).
+    /// Nothing measured yet, at `now` (time since the worker started).
     pub fn new(now: Duration) -> Self {
-        PeakEwma { estimate_nanos: DEFAULT_ROUND_TRIP.as_nanos() as f64, updated: now }
+        PeakEwma { estimate_nanos: None, updated: now }
     }
 
     /// Takes in one measured round trip.
     pub fn observe(&mut self, now: Duration, round_trip: Duration) {
         let measured = round_trip.as_nanos() as f64;
-        if measured > self.estimate_nanos {
-            self.estimate_nanos = measured;
-        } else {
-            let old = self.share_of_old(now);
-            self.estimate_nanos = self.estimate_nanos * old + measured * (1.0 - old);
-        }
+        let old = self.share_of_old(now);
+        self.estimate_nanos = Some(match self.estimate_nanos {
+            Some(estimate) if measured <= estimate => estimate * old + measured * (1.0 - old),
+            Some(_) | None => measured,
+        });
         self.updated = self.updated.max(now);
     }
 
     /// Cost of one more exchange: estimate × (in flight ÷ weight + 1), with `weight` as in `Endpoint::weight`. An idle
-    /// endpoint costs its latency whatever its weight, so that weights decide shares and load decides within them.
+    /// endpoint costs its latency whatever its weight, so that weights decide shares and load decides within them. One
+    /// that was never measured costs nothing while it is idle: a newcomer is tried at once, by one exchange at a time,
+    /// and an estimate that nothing has confirmed for long fades, so that what was slow once is tried again.
     pub fn cost(&self, now: Duration, in_flight: u32, weight: u32) -> f64 {
         let share = f64::from(weight.max(1)) / f64::from(WEIGHT_ONE);
-        // An estimate that nothing has confirmed for long fades, so that an endpoint which was slow once is tried again.
-        let faded = self.estimate_nanos * self.share_of_old(now);
-        faded.max(1.0) * (f64::from(in_flight) / share + 1.0)
+        let estimate = match (self.estimate_nanos, in_flight) {
+            (Some(estimate), _) => estimate * self.share_of_old(now),
+            (None, 0) => 0.0,
+            (None, _) => DEFAULT_ROUND_TRIP.as_nanos() as f64,
+        };
+        estimate.max(1.0) * (f64::from(in_flight) / share + 1.0)
     }
 
     fn share_of_old(&self, now: Duration) -> f64 {
@@ -214,8 +219,19 @@ mod tests {
     }
 
     #[test]
+    fn newcomer_is_tried_at_once_but_not_flooded() {
+        let newcomer = PeakEwma::new(Duration::ZERO);
+        let mut known = newcomer;
+        known.observe(Duration::ZERO, Duration::from_millis(1));
+        let cost = |load: &PeakEwma, in_flight| load.cost(Duration::ZERO, in_flight, WEIGHT_ONE);
+        assert!(cost(&newcomer, 0) < cost(&known, 0));
+        assert!(cost(&newcomer, 1) > cost(&known, 5));
+    }
+
+    #[test]
     fn load_counts_relative_to_weight() {
-        let load = PeakEwma::new(Duration::ZERO);
+        let mut load = PeakEwma::new(Duration::ZERO);
+        load.observe(Duration::ZERO, Duration::from_millis(1));
         let cost = |in_flight, weight| load.cost(Duration::ZERO, in_flight, weight);
         assert_eq!(cost(0, 1_000), cost(0, WEIGHT_ONE));
         assert!((cost(1, 1_000) / cost(10, WEIGHT_ONE) - 1.0).abs() < 1e-9);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mesh_core::{
-    lane::{Carried, Choice, Level, Source, Usable, baggage, carried, choose, explain},
+    lane::{Carried, Choice, Level, Source, Usable, baggage, carried, choose, explain, foreign_baggage},
     model::{
         endpoint::{Endpoint, ProtocolHint},
         lane::{Baseline, Carrier, Lane, LaneGroup, LaneName, LaneRef, LaneState, Members, OnMissing, OnUnhealthy},
@@ -300,6 +300,17 @@ fn foreign_members_beyond_the_limit_are_dropped_from_the_end() {
     assert!(sent.starts_with("mesh-lane=canary,key0="));
     let kept = sent.split(',').count() - 1;
     assert_eq!(sent, format!("mesh-lane=canary,{}", foreign[..kept].join(",")));
+}
+
+#[test]
+fn members_of_every_group_are_stripped_from_what_carries_no_lane() {
+    let mut shop = group(vec![lane("canary")]);
+    shop.carrier.baggage_key = "Gray".to_owned();
+    let fields: &[(&str, &str)] =
+        &[("baggage", "a=1, gray=canary;p=1,mesh-lane=x"), ("baggage", "gray-group=g,b=2;q,mesh-lane-group=g,broken")];
+    assert_eq!(foreign_baggage(&fields, &[shop]).as_deref(), Some(&b"a=1,b=2;q"[..]));
+    let fields: &[(&str, &str)] = &[("baggage", "mesh-lane=x")];
+    assert_eq!(foreign_baggage(&fields, &[]), None);
 }
 
 #[test]

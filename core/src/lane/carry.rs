@@ -126,9 +126,22 @@ pub fn baggage(fields: &dyn Fields, key: &str, carried: Option<&Carried>) -> Opt
             line.extend_from_slice(format!(",{key}{GROUP_SUFFIX}={group}").as_bytes());
         }
     }
+    append(fields, line, |member| member.carries(key))
+}
+
+/// Value of the `baggage` line of a message that carries no lane: the foreign members, without those of any group. For
+/// what leaves the mesh, and for what comes from a peer that may not set a label.
+pub fn foreign_baggage(fields: &dyn Fields, groups: &[LaneGroup]) -> Option<Vec<u8>> {
+    append(fields, Vec::new(), |member| {
+        member.carries(LANE_BAGGAGE_KEY) || groups.iter().any(|group| member.carries(&group.carrier.baggage_key))
+    })
+}
+
+/// `line` and the well-formed members of the message that are not `ours`.
+fn append(fields: &dyn Fields, mut line: Vec<u8>, ours: impl Fn(&Member<'_>) -> bool) -> Option<Vec<u8>> {
     let mut full = false;
     members(fields, &mut |member| {
-        if full || member.is(key, "") || member.is(key, GROUP_SUFFIX) || !member.is_well_formed() {
+        if full || ours(&member) || !member.is_well_formed() {
             return;
         }
         let comma = usize::from(!line.is_empty());
@@ -163,6 +176,11 @@ impl<'a> Member<'a> {
         name.len() == key.len() + suffix.len()
             && name[..key.len()].eq_ignore_ascii_case(key.as_bytes())
             && name[key.len()..].eq_ignore_ascii_case(suffix.as_bytes())
+    }
+
+    /// Whether it is one of the members that carry the label of a group with this baggage key.
+    fn carries(&self, key: &str) -> bool {
+        self.is(key, "") || self.is(key, GROUP_SUFFIX)
     }
 
     fn value(&self) -> &'a [u8] {

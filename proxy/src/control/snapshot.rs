@@ -63,7 +63,10 @@ struct Instances {
 
 impl Builder {
     /// Goes on from a snapshot kept on disk.
-    pub fn from_snapshot(snapshot: Snapshot) -> Self {
+    pub fn from_snapshot(mut snapshot: Snapshot) -> Self {
+        for service in snapshot.services.values_mut() {
+            *service = Arc::new(Service::clone(service).with_groups(&snapshot.lanes));
+        }
         let instances = snapshot.services.iter().map(|(key, service)| {
             let by_address = service.endpoints().iter().map(|one| (one.address, Arc::clone(one))).collect();
             (key.clone(), Instances { exists: service.exists(), by_address })
@@ -118,7 +121,7 @@ impl Builder {
         for key in std::mem::take(&mut self.changed) {
             if let Some(instances) = self.instances.get(&key) {
                 let endpoints = instances.by_address.values().cloned().collect();
-                let service = Service::new(key.clone(), instances.exists, endpoints);
+                let service = Service::new(key.clone(), instances.exists, endpoints).with_groups(&self.snapshot.lanes);
                 self.snapshot.services.insert(key, Arc::new(service));
             }
         }
@@ -148,6 +151,8 @@ impl Builder {
         let lanes = *snapshot.lanes != policy.lanes;
         if lanes {
             snapshot.lanes = Arc::new(policy.lanes);
+            // Baseline is prepared per service, for these groups.
+            self.changed.extend(self.instances.keys().cloned());
         }
         let mut traffic = policy.traffic;
         for (name, known) in &snapshot.traffic {
