@@ -36,11 +36,6 @@ impl HeadLimits {
     pub fn new(bytes: usize, fields: usize) -> HeadLimits {
         HeadLimits { bytes: bytes.min(Self::BYTES_MAX), fields: fields.min(FIELDS_MAX) }
     }
-
-    /// Longest head, bytes.
-    pub fn bytes(self) -> usize {
-        self.bytes
-    }
 }
 
 impl Default for HeadLimits {

@@ -1,0 +1,206 @@
+//! What the console shows, as JSON. Times are seconds since 1970.
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use mesh_core::{
+    identity::Identity,
+    model::{endpoint::WEIGHT_ONE, lane::LaneRef},
+    names::DEFAULT_NAMESPACE,
+    resources::World,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Console;
+use crate::{
+    config::duration,
+    publish::proxies::Proxy,
+    sign::tokens::Grant,
+    sources::{SourceState, file},
+};
+
+/// Collections, for people who asked for another one.
+pub(super) const COLLECTIONS: &str = "services, endpoints, lanes, policies, proxies, resources, source, version";
+
+/// Life of a token when none is asked for.
+const TOKEN_LIFE: &str = "24h";
+
+/// The answer to a GET.
+pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
+    let view = console.published.view();
+    let items = match name {
+        "services" => services(view.world()),
+        "endpoints" => endpoints(view.world()),
+        "lanes" => lanes(view.world()),
+        "policies" => policies(&console.state.get()),
+        "proxies" => console.proxies.all().iter().map(proxy).collect(),
+        "resources" => resources(&console.state.get()),
+        "source" => vec![source(&console.state.get())],
+        "version" => return Some(json!({ "version": env!("CARGO_PKG_VERSION") })),
+        _ => return None,
+    };
+    Some(json!({ "items": items }))
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn services(world: &World) -> Vec<Value> {
+    let service = |service: &mesh_core::resources::world::WorldService| {
+        let ports: Vec<_> = service
+            .ports
+            .iter()
+            .map(|(number, port)| json!({ "port": number, "protocol": port.protocol, "endpoints": port.endpoints.len() }))
+            .collect();
+        json!({
+            "namespace": service.namespace,
+            "name": service.name,
+            "ports": ports,
+            "endpoints": service.ports.values().map(|port| port.endpoints.len()).sum::<usize>(),
+            "sources": [file::NAME],
+        })
+    };
+    world.services.values().map(service).collect()
+}
+
+fn endpoints(world: &World) -> Vec<Value> {
+    let mut pods = BTreeMap::new();
+    for workload in world.workloads.values() {
+        pods.extend(workload.addresses.iter().map(|address| (*address, workload.pod.as_str())));
+    }
+    let mut items = Vec::new();
+    for service in world.services.values() {
+        for (number, port) in &service.ports {
+            items.extend(port.endpoints.iter().map(|endpoint| {
+                json!({
+                    "namespace": service.namespace,
+                    "service": service.name,
+                    "port": number,
+                    "address": endpoint.address,
+                    "pod": pods.get(&endpoint.address),
+                    "lanes": endpoint.lanes,
+                    "zone": endpoint.zone,
+                    "weight": f64::from(endpoint.weight) / f64::from(WEIGHT_ONE),
+                    "identity": endpoint.identity,
+                    "inboundPort": endpoint.inbound_port,
+                    "readySince": endpoint.ready_since,
+                    "draining": endpoint.draining,
+                    "labels": endpoint.labels,
+                })
+            }));
+        }
+    }
+    items
+}
+
+fn lanes(world: &World) -> Vec<Value> {
+    let mut members: BTreeMap<&LaneRef, usize> = BTreeMap::new();
+    let ports = world.services.values().flat_map(|service| service.ports.values());
+    for lane in ports.flat_map(|port| &port.endpoints).flat_map(|endpoint| &endpoint.lanes) {
+        *members.entry(lane).or_default() += 1;
+    }
+    let group = |group: &mesh_core::model::lane::LaneGroup| {
+        let lane = |lane: &mesh_core::model::lane::Lane| {
+            let name = LaneRef { group: group.name.clone(), lane: lane.name.clone() };
+            json!({
+                "name": lane.name,
+                "parent": lane.parent,
+                "state": lane.state,
+                "onMissing": lane.on_missing,
+                "onUnhealthy": lane.on_unhealthy,
+                "minHealthy": lane.min_healthy,
+                "endpoints": members.get(&name).copied().unwrap_or_default(),
+            })
+        };
+        json!({
+            "name": group.name,
+            "revision": group.revision,
+            "entries": group.entries,
+            "members": group.members,
+            "carrier": group.carrier,
+            "baseline": group.baseline,
+            "lanes": group.lanes.iter().map(lane).collect::<Vec<_>>(),
+        })
+    };
+    world.groups.iter().map(group).collect()
+}
+
+/// Kinds of resources that are policies.
+const POLICIES: [&str; 4] = ["TrafficPolicy", "AccessPolicy", "HTTPRoute", "GRPCRoute"];
+
+fn policies(state: &SourceState) -> Vec<Value> {
+    let policies = state.resources.iter().filter(|resource| POLICIES.contains(&resource.metadata.kind));
+    policies.map(|resource| json!(resource.metadata)).collect()
+}
+
+fn resources(state: &SourceState) -> Vec<Value> {
+    let resource = |resource: &mesh_core::resources::Resource| {
+        let mut value = json!(resource.metadata);
+        value["text"] = json!(resource.text);
+        value
+    };
+    state.resources.iter().map(resource).collect()
+}
+
+fn source(state: &SourceState) -> Value {
+    json!({
+        "name": state.name,
+        "place": state.place,
+        "loaded": state.loaded.map(seconds),
+        "refused": state.refused.map(seconds),
+        "problems": state.problems,
+        "resources": state.resources.len(),
+    })
+}
+
+fn proxy(proxy: &Proxy) -> Value {
+    json!({
+        "namespace": proxy.namespace,
+        "pod": proxy.pod,
+        "serviceAccount": proxy.service_account,
+        "identity": proxy.identity,
+        "role": proxy.role,
+        "version": proxy.version,
+        "address": proxy.address,
+        "adminAddress": proxy.admin_address,
+        "currentRevision": proxy.current,
+        "appliedRevision": proxy.acked,
+        "refusedReason": proxy.nack,
+        "certificateNotAfter": proxy.certificate_not_after.map(seconds),
+        "snapshotWritten": proxy.snapshot_written.map(seconds),
+        "draining": proxy.draining,
+        "subscriptions": proxy.subscriptions,
+        "connectedSince": seconds(proxy.connected_since),
+    })
+}
+
+/// What `POST tokens` takes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TokenRequest {
+    namespace: Option<String>,
+    service_account: String,
+    pod: Option<String>,
+    ttl: Option<String>,
+}
+
+/// Signs a token.
+pub(super) fn token(console: &Console, text: &str) -> Result<Value, String> {
+    let request: TokenRequest = serde_json::from_str(text)
+        .map_err(|error| format!("expected JSON with serviceAccount and, if wanted, namespace, pod, ttl: {error}"))?;
+    let namespace = request.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let view = console.published.view();
+    let trust_domain = &view.domains().trust;
+    let identity =
+        Identity::new(trust_domain, namespace, &request.service_account).map_err(|error| error.to_string())?;
+    let ttl = request.ttl.as_deref().unwrap_or(TOKEN_LIFE);
+    let life = duration(ttl).map_err(|error| format!("ttl: {error}"))?;
+    let now = SystemTime::now();
+    let grant = Grant { identity, pod: request.pod, life };
+    let token = console.tokens.sign(&grant, now).map_err(|error| error.to_string())?;
+    Ok(json!({ "token": token, "identity": grant.identity, "expires": seconds(now + life) }))
+}

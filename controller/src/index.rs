@@ -1,0 +1,135 @@
+//! What the sources say, merged: pure state, `apply(event) → what changed`, owned by one task.
+//!
+//! Readers get immutable views. Knows no gRPC and no client.
+
+pub mod lanes;
+pub mod merge;
+pub mod policies;
+pub mod routes;
+pub mod services;
+pub mod workloads;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use mesh_core::{
+    model::service::ServiceKey,
+    resources::{Domains, World},
+};
+
+/// Name of a source, e.g. `file`.
+pub type SourceName = &'static str;
+
+/// What happened at a source.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The source now says this, and nothing else.
+    World {
+        /// Which source.
+        source: SourceName,
+        /// What it says.
+        world: Arc<World>,
+    },
+    /// The authority's trust anchors, DER.
+    TrustAnchors(Vec<Arc<[u8]>>),
+}
+
+/// Something that can be watched by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A service, `<name>.<namespace>`: whether it exists, its ports, routes and instances.
+    Service(String),
+    /// The instance at an address of an application.
+    Address(SocketAddr),
+    /// A workload, `<namespace>/<pod>`: its policies, lanes and services.
+    Workload(String),
+    /// Lane groups, traffic policies, trust anchors: what every proxy gets.
+    Mesh,
+}
+
+/// One state of the index. Immutable; parts are shared with the state before.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    world: Arc<World>,
+    domains: Domains,
+    /// Where an instance's address is found: service and port.
+    addresses: Arc<HashMap<SocketAddr, Vec<(String, u16)>>>,
+    anchors: Vec<Arc<[u8]>>,
+}
+
+impl View {
+    /// Everything known, merged over the sources.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Trust domain and domain of service names.
+    pub fn domains(&self) -> &Domains {
+        &self.domains
+    }
+
+    /// Trust anchors, DER.
+    pub fn anchors(&self) -> &[Arc<[u8]>] {
+        &self.anchors
+    }
+}
+
+/// The index.
+#[derive(Debug)]
+pub struct Index {
+    sources: BTreeMap<SourceName, Arc<World>>,
+    view: Arc<View>,
+}
+
+impl Index {
+    /// An index that knows nothing yet.
+    pub fn new(domains: Domains) -> Self {
+        Index { sources: BTreeMap::new(), view: Arc::new(View { domains, ..View::default() }) }
+    }
+
+    /// The current state.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
+    /// Takes an event in and says what changed by it.
+    pub fn apply(&mut self, event: Event) -> BTreeSet<Key> {
+        match event {
+            Event::World { source, world } => {
+                self.sources.insert(source, world);
+                self.replace(merge::merge(self.sources.values()))
+            }
+            Event::TrustAnchors(anchors) if anchors == self.view.anchors => BTreeSet::new(),
+            Event::TrustAnchors(anchors) => {
+                self.view = Arc::new(View { anchors, ..View::clone(&self.view) });
+                BTreeSet::from([Key::Mesh])
+            }
+        }
+    }
+
+    fn replace(&mut self, world: Arc<World>) -> BTreeSet<Key> {
+        let old = Arc::clone(&self.view);
+        let mut changed = BTreeSet::new();
+        services::changed(old.world(), &world, &mut changed);
+        workloads::changed(old.world(), &world, &mut changed);
+        lanes::changed(old.world(), &world, &mut changed);
+        if changed.is_empty() {
+            return changed;
+        }
+        let addresses = Arc::new(services::addresses(&world));
+        self.view = Arc::new(View { world, addresses, ..View::clone(&old) });
+        changed
+    }
+}
+
+/// A service and port by its path in the Destination API.
+pub(crate) fn path(key: &ServiceKey) -> Option<(&str, u16)> {
+    let (_, port) = key.as_str().rsplit_once(':')?;
+    Some((key.label(), port.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests;

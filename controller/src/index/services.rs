@@ -1,0 +1,85 @@
+//! Services: names that callers write, instances by address, what changed.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use mesh_core::{
+    model::{endpoint::Endpoint, service::ServiceKey},
+    names::DEFAULT_NAMESPACE,
+    resources::{
+        World,
+        world::{WorldPort, WorldService},
+    },
+};
+
+use super::{Key, View, path};
+
+impl View {
+    /// Labels (`<name>.<namespace>`) that a host may mean, in the order in which they are tried: as written, or for a
+    /// bare name in the caller's namespace and then in the default one.
+    pub fn candidates(&self, host: &str, caller_namespace: &str) -> Vec<String> {
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let cluster = format!(".svc.{}", self.domains().cluster);
+        let short = host.strip_suffix(&cluster).or_else(|| host.strip_suffix(".svc")).unwrap_or(&host);
+        match short.split_once('.') {
+            Some((_, namespace)) if namespace.contains('.') => Vec::new(),
+            Some(_) => vec![short.to_owned()],
+            None if caller_namespace == DEFAULT_NAMESPACE => vec![format!("{short}.{DEFAULT_NAMESPACE}")],
+            None => vec![format!("{short}.{caller_namespace}"), format!("{short}.{DEFAULT_NAMESPACE}")],
+        }
+    }
+
+    /// A service by label.
+    pub fn service(&self, label: &str) -> Option<&WorldService> {
+        self.world().services.get(label)
+    }
+
+    /// A service's port by the path of the Destination API.
+    pub fn port(&self, key: &ServiceKey) -> Option<&WorldPort> {
+        let (label, number) = path(key)?;
+        self.service(label)?.ports.get(&number)
+    }
+
+    /// The instance at an address, with the service and port it belongs to (the first in order of names).
+    pub fn instance(&self, address: SocketAddr) -> Option<(&WorldService, &WorldPort, &Arc<Endpoint>)> {
+        let (label, number) = self.addresses.get(&address)?.first()?;
+        let service = self.service(label)?;
+        let port = service.ports.get(number)?;
+        let endpoint = port.endpoints.iter().find(|endpoint| endpoint.address == address)?;
+        Some((service, port, endpoint))
+    }
+}
+
+/// Instances that callers may get: those with weight. Stock proxies know no weight of 0.
+pub fn in_traffic(port: &WorldPort) -> impl Iterator<Item = &Arc<Endpoint>> {
+    port.endpoints.iter().filter(|endpoint| endpoint.weight > 0)
+}
+
+pub(super) fn addresses(world: &World) -> HashMap<SocketAddr, Vec<(String, u16)>> {
+    let mut found: HashMap<SocketAddr, Vec<(String, u16)>> = HashMap::new();
+    for (label, service) in &world.services {
+        for (number, port) in &service.ports {
+            for endpoint in &port.endpoints {
+                found.entry(endpoint.address).or_default().push((label.clone(), *number));
+            }
+        }
+    }
+    found
+}
+
+pub(super) fn changed(old: &World, new: &World, changed: &mut BTreeSet<Key>) {
+    let labels = old.services.keys().chain(new.services.keys());
+    for label in labels {
+        let (before, after) = (old.services.get(label), new.services.get(label));
+        if before == after || !changed.insert(Key::Service(label.clone())) {
+            continue;
+        }
+        for service in [before, after].into_iter().flatten() {
+            let endpoints = service.ports.values().flat_map(|port| &port.endpoints);
+            changed.extend(endpoints.map(|endpoint| Key::Address(endpoint.address)));
+        }
+    }
+}

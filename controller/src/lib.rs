@@ -1,0 +1,14 @@
+//! The controller: learns what there is from its sources, and tells every proxy what it needs of it.
+//!
+//! Data flows one way: [`sources`] → [`index`] → [`publish`]. [`serve`] is the gRPC port, [`sign`] the certificate
+//! authority, [`admin`] the console API, and [`runtime`] joins the parts and owns their tasks.
+
+pub mod admin;
+pub mod config;
+pub mod index;
+pub mod publish;
+pub mod runtime;
+pub mod serve;
+pub mod sign;
+pub mod sources;
+pub mod telemetry;

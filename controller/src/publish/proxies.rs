@@ -1,0 +1,151 @@
+//! Proxies that are connected, and what they said last: the table behind `mesh-ctl get proxies`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use mesh_core::identity::Identity;
+use mesh_proto::{
+    convert::time,
+    mesh::v1::{Hello, Status, proxy_report::Report},
+};
+
+/// Longest text of a proxy that is kept, characters.
+const TEXT_MAX: usize = 500;
+
+/// What is known of a connected proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// Namespace of its workload.
+    pub namespace: String,
+    /// Its pod.
+    pub pod: String,
+    /// Service account that it runs as.
+    pub service_account: String,
+    /// What its certificate proves; `None` on the plaintext loopback listener.
+    pub identity: Option<Identity>,
+    /// Its version.
+    pub version: String,
+    /// sidecar or gateway.
+    pub role: String,
+    /// Where it connects from.
+    pub address: String,
+    /// Its admin port.
+    pub admin_address: String,
+    /// Revision that it serves, empty if none.
+    pub acked: String,
+    /// Revision that it was sent last.
+    pub current: String,
+    /// Why it refused the current revision.
+    pub nack: Option<String>,
+    /// End of its certificate.
+    pub certificate_not_after: Option<SystemTime>,
+    /// When its snapshot on disk was written.
+    pub snapshot_written: Option<SystemTime>,
+    /// Takes no new exchanges.
+    pub draining: bool,
+    /// Destinations that it is subscribed to.
+    pub subscriptions: u32,
+    /// Since when it is connected.
+    pub connected_since: SystemTime,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub struct Proxies {
+    connected: Mutex<BTreeMap<u64, Proxy>>,
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
+}
+
+impl Proxies {
+    /// Enters a proxy; it leaves the table when the entry is dropped.
+    pub fn enter(self: &Arc<Self>, hello: &Hello, identity: Option<Identity>, address: String) -> Entry {
+        let proxy = Proxy {
+            namespace: short(&hello.namespace),
+            pod: short(&hello.pod),
+            service_account: short(&hello.service_account),
+            identity,
+            version: short(&hello.version),
+            role: short(&hello.role),
+            address,
+            admin_address: short(&hello.admin_address),
+            acked: short(&hello.applied_revision),
+            current: String::new(),
+            nack: None,
+            certificate_not_after: None,
+            snapshot_written: None,
+            draining: false,
+            subscriptions: 0,
+            connected_since: SystemTime::now(),
+        };
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = connected.last_key_value().map_or(0, |(last, _)| last + 1);
+        connected.insert(number, proxy);
+        Entry { table: Arc::clone(self), number }
+    }
+
+    /// Every connected proxy, in order of namespace and pod.
+    pub fn all(&self) -> Vec<Proxy> {
+        let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = connected.values().cloned().collect();
+        all.sort_by(|one, other| (&one.namespace, &one.pod).cmp(&(&other.namespace, &other.pod)));
+        all
+    }
+}
+
+/// A proxy's row in the table.
+#[derive(Debug)]
+pub struct Entry {
+    table: Arc<Proxies>,
+    number: u64,
+}
+
+impl Entry {
+    fn change(&self, change: impl FnOnce(&mut Proxy)) {
+        let mut connected = self.table.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(proxy) = connected.get_mut(&self.number) {
+            change(proxy);
+        }
+    }
+
+    /// Notes that a revision was sent.
+    pub fn sent(&self, revision: &str) {
+        self.change(|proxy| {
+            revision.clone_into(&mut proxy.current);
+            proxy.nack = None;
+        });
+    }
+
+    /// Notes a report. A second `hello` is passed over: who a stream belongs to does not change.
+    pub fn report(&self, report: &Report) {
+        self.change(|proxy| match report {
+            Report::Hello(_) => (),
+            Report::Ack(ack) => {
+                proxy.acked = short(&ack.revision);
+                proxy.nack = None;
+            }
+            Report::Nack(nack) => proxy.nack = Some(short(&nack.reason)),
+            Report::Status(status) => note(proxy, status),
+        });
+    }
+}
+
+fn note(proxy: &mut Proxy, status: &Status) {
+    let read = |field, wire: Option<_>| wire.and_then(|wire| time(field, wire).ok());
+    proxy.certificate_not_after = read("certificate_not_after", status.certificate_not_after);
+    proxy.snapshot_written = read("snapshot_written", status.snapshot_written);
+    proxy.draining = status.draining;
+    proxy.subscriptions = status.subscriptions;
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut connected = self.table.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        connected.remove(&self.number);
+    }
+}

@@ -1,0 +1,262 @@
+//! Joins the parts and owns every long-lived task.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    admin::{self, Console},
+    config::Settings,
+    index::{Event, Index},
+    publish::{Published, proxies::Proxies},
+    serve::{
+        self, Services,
+        acceptor::{self, ACCEPTED_QUEUE, Security},
+        tls,
+    },
+    sign::{authority::Authority, files, refresh::Refresher, tokens::Tokens},
+    sources::{self, Change, EVENT_QUEUE, file::FileSource},
+    telemetry::{Load, Metrics},
+};
+
+/// How long streams may take to end when the controller stops; proxies that are slower lose their connection.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// File of the state directory that tells `mesh-ctl token create` the trust domain.
+const TRUST_DOMAIN_FILE: &str = "trust-domain";
+
+/// A controller that runs.
+pub struct Running {
+    /// Address of the gRPC port.
+    pub listen: SocketAddr,
+    /// Address of the admin port.
+    pub admin: SocketAddr,
+    /// Address of the plaintext loopback port, if any.
+    pub plaintext_loopback: Option<SocketAddr>,
+    stopping: CancellationToken,
+    ended: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Waits until a task ended although nobody asked.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Ends all streams and tasks.
+    pub async fn stop(mut self) {
+        self.stopping.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(STOP_DEADLINE, all).await.is_err() {
+            warn!("some streams did not end in time");
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Starts a controller: binds its ports, then serves proxies as soon as the sources have been loaded once.
+///
+/// # Errors
+/// When keys, certificates or ports cannot be had.
+pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+    let metrics = Arc::new(Metrics::default());
+    let stopping = CancellationToken::new();
+    let identity = settings.identity()?;
+    let paths = settings.paths()?;
+    let state_directory = settings.state_directory()?;
+    files::directory(&state_directory)?;
+    files::replace(&state_directory.join(TRUST_DOMAIN_FILE), settings.trust_domain.as_bytes(), files::PUBLIC)?;
+    let authority = Authority::open_or_create(&paths, &settings.trust_domain, &settings.control_namespace)
+        .context("certificate authority")?;
+    let tokens = Arc::new(Tokens::open_or_create(&paths.token_key, &settings.trust_domain)?);
+    metrics.authority_load(Load::Loaded);
+    metrics.issuer_end(authority.not_after());
+    let tls = tls::config(&authority, &identity, settings.leaf_lifetime)?;
+    let (authority, tls) = (watch::Sender::new(Arc::new(authority)), watch::Sender::new(Arc::new(tls)));
+
+    let grpc = bind(settings.listen).await?;
+    let console = bind(settings.admin).await?;
+    let plaintext = match settings.plaintext_loopback {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let place = settings.file()?;
+    let state = Arc::new(sources::Shared::new(sources::file::NAME, place.display().to_string()));
+    let (changes, incoming) = mpsc::channel(EVENT_QUEUE);
+    let (requests, requested) = mpsc::channel(sources::file::REQUEST_QUEUE);
+    let index = Index::new(settings.domains());
+    let published = Arc::new(Published::new(index.view(), stopping.clone()));
+    let proxies = Arc::new(Proxies::default());
+    let (ready, is_ready) = watch::channel(false);
+
+    let mut running = Running {
+        listen: grpc.local_addr()?,
+        admin: console.local_addr()?,
+        plaintext_loopback: plaintext.as_ref().map(TcpListener::local_addr).transpose()?,
+        stopping: stopping.clone(),
+        ended: CancellationToken::new(),
+        tasks: JoinSet::new(),
+    };
+    running.own(
+        "source",
+        FileSource {
+            place: place.clone(),
+            domains: settings.domains(),
+            state: Arc::clone(&state),
+            changes: changes.clone(),
+            requests: requested,
+            metrics: Arc::clone(&metrics),
+        }
+        .run(stopping.clone()),
+    );
+    running.own("anchors", anchors(authority.subscribe(), changes, stopping.clone()));
+    running
+        .own("index", follow(index, incoming, Arc::clone(&published), Arc::clone(&metrics), ready, stopping.clone()));
+    running.own(
+        "console",
+        admin::serve(
+            console,
+            Console {
+                published: Arc::clone(&published),
+                proxies: Arc::clone(&proxies),
+                state,
+                requests,
+                tokens: Arc::clone(&tokens),
+                ready: is_ready.clone(),
+                metrics: Arc::clone(&metrics),
+            },
+            stopping.clone(),
+        ),
+    );
+    let services = Services {
+        published,
+        proxies,
+        authority: authority.subscribe(),
+        tokens,
+        leaf_lifetime: settings.leaf_lifetime,
+        control_namespace: settings.control_namespace.as_str().into(),
+        metrics: Arc::clone(&metrics),
+    };
+    let security = Security::Tls { config: tls.subscribe(), trust_domain: settings.trust_domain.as_str().into() };
+    let mut listeners = vec![(grpc, security)];
+    listeners.extend(plaintext.map(|listener| (listener, Security::Loopback)));
+    running.own("server", serve_when_ready(services, listeners, is_ready, stopping.clone()));
+    running.own(
+        "authority",
+        Refresher {
+            paths,
+            trust_domain: settings.trust_domain.clone(),
+            control_namespace: settings.control_namespace.clone(),
+            identity,
+            leaf_lifetime: settings.leaf_lifetime,
+            authority,
+            tls,
+            metrics,
+        }
+        .run(stopping),
+    );
+    info!(listen = %running.listen, admin = %running.admin, file = %Path::new(&place).display(), "controller started");
+    Ok(running)
+}
+
+impl Running {
+    fn own(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (stopping, ended) = (self.stopping.clone(), self.ended.clone());
+        self.tasks.spawn(async move {
+            task.await;
+            if !stopping.is_cancelled() {
+                error!(task = name, "ended by itself");
+                ended.cancel();
+            }
+        });
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Tells the index the trust anchors, now and whenever they change.
+async fn anchors(
+    mut authority: watch::Receiver<Arc<Authority>>,
+    changes: mpsc::Sender<Change>,
+    stopping: CancellationToken,
+) {
+    loop {
+        let anchors = authority.borrow_and_update().anchors().to_vec();
+        if changes.send(Change { event: Event::TrustAnchors(anchors), done: None }).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            changed = authority.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Owns the index: takes events in, publishes.
+async fn follow(
+    mut index: Index,
+    mut incoming: mpsc::Receiver<Change>,
+    published: Arc<Published>,
+    metrics: Arc<Metrics>,
+    ready: watch::Sender<bool>,
+    stopping: CancellationToken,
+) {
+    loop {
+        let Change { event, done } = tokio::select! {
+            () = stopping.cancelled() => return,
+            change = incoming.recv() => match change {
+                Some(change) => change,
+                None => return,
+            },
+        };
+        let is_world = matches!(event, Event::World { .. });
+        let changed = index.apply(event);
+        let view = index.view();
+        if !changed.is_empty() {
+            let woken = published.publish(Arc::clone(&view), &changed);
+            metrics.published(view.world(), changed.len(), woken);
+        }
+        if is_world {
+            ready.send_replace(true);
+        }
+        if let Some(done) = done {
+            // Who asked may have gone.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Answers proxies only when there is something true to say: an empty world would tell them that nothing exists.
+async fn serve_when_ready(
+    services: Services,
+    listeners: Vec<(TcpListener, Security)>,
+    mut ready: watch::Receiver<bool>,
+    stopping: CancellationToken,
+) {
+    tokio::select! {
+        () = stopping.cancelled() => return,
+        waited = ready.wait_for(|ready| *ready) => if waited.is_err() { return },
+    }
+    let (connections, accepted) = mpsc::channel(ACCEPTED_QUEUE);
+    let mut acceptors = JoinSet::new();
+    for (listener, security) in listeners {
+        let metrics = Arc::clone(&services.metrics);
+        acceptors.spawn(acceptor::accept(listener, security, connections.clone(), metrics, stopping.clone()));
+    }
+    drop(connections);
+    if let Err(failed) = serve::serve(services, accepted, stopping).await {
+        error!(error = %failed, "the gRPC server failed");
+    }
+    acceptors.shutdown().await;
+}

@@ -1,0 +1,227 @@
+//! The file source: one YAML file or a folder of them, watched. All files are read, parsed and compiled together; with
+//! any problem the last good world stays in force.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use mesh_core::resources::{Domains, Problem, Resource, World, compile, parse};
+use notify::{RecursiveMode, Watcher};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    Change, Shared,
+    folder::{self, ApplyError, Text},
+};
+use crate::{
+    index::{Event, SourceName},
+    sign::files,
+    telemetry::{Load, Metrics},
+};
+
+/// Name of this source.
+pub const NAME: SourceName = "file";
+/// Writers change several files at once, and editors write one file in several steps: wait until they are done.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// The folder is looked at this often even when nobody tells: network file systems send no events.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3);
+/// Requests of the console that wait for the source.
+pub const REQUEST_QUEUE: usize = 16;
+
+/// Something that the console wants of the source.
+#[derive(Debug)]
+pub enum Request {
+    /// Check YAML against everything else.
+    Validate {
+        /// The YAML.
+        yaml: String,
+        /// What is wrong.
+        answer: oneshot::Sender<Vec<Problem>>,
+    },
+    /// Check YAML against everything else and write it into the folder.
+    Apply {
+        /// The YAML.
+        yaml: String,
+        /// The resources written, or why not.
+        answer: oneshot::Sender<Result<Vec<Resource>, ApplyError>>,
+    },
+}
+
+/// The source.
+pub struct FileSource {
+    /// File or folder.
+    pub place: PathBuf,
+    /// Domains of identities and services.
+    pub domains: Domains,
+    /// State for the console.
+    pub state: Arc<Shared>,
+    /// To the index.
+    pub changes: mpsc::Sender<Change>,
+    /// From the console.
+    pub requests: mpsc::Receiver<Request>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl FileSource {
+    /// Runs until `stopping`.
+    pub async fn run(mut self, stopping: CancellationToken) {
+        let (signal, mut signalled) = mpsc::channel(1);
+        // Held while we run: dropping it ends the watch.
+        let _watcher = watcher(&self.place, signal);
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = None;
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                _ = look.tick() => (),
+                Some(()) = signalled.recv() => {
+                    sleep(DEBOUNCE).await;
+                    while signalled.try_recv().is_ok() {}
+                }
+                Some(request) = self.requests.recv() => self.request(request).await,
+            }
+            self.load(&mut seen).await;
+        }
+    }
+
+    /// Loads the files unless they are what was seen last.
+    async fn load(&self, seen: &mut Option<Result<Vec<Text>, Vec<Problem>>>) {
+        let place = self.place.clone();
+        let texts = blocking(move || folder::read(&place)).await;
+        if seen.as_ref() == Some(&texts) {
+            return;
+        }
+        *seen = Some(texts.clone());
+        let domains = self.domains.clone();
+        let outcome = blocking(move || {
+            let resources = folder::resources(&texts?)?;
+            let world = compile(&resources, &domains)?;
+            Ok((resources, world))
+        })
+        .await;
+        match outcome {
+            Ok((resources, world)) => self.loaded(resources, world).await,
+            Err(problems) => self.refused(problems),
+        }
+    }
+
+    async fn loaded(&self, resources: Vec<Resource>, world: World) {
+        info!(place = %self.place.display(), resources = resources.len(), services = world.services.len(), "files loaded");
+        self.metrics.source_load(NAME, Load::Loaded, 0);
+        self.state.change(|state| {
+            state.loaded = Some(SystemTime::now());
+            state.refused = None;
+            state.problems = Vec::new();
+            state.resources = Arc::new(resources);
+        });
+        let (done, taken) = oneshot::channel();
+        let event = Event::World { source: NAME, world: Arc::new(world) };
+        // Both fail only when the index is gone because everything stops.
+        if self.changes.send(Change { event, done: Some(done) }).await.is_ok() {
+            drop(taken.await);
+        }
+    }
+
+    fn refused(&self, problems: Vec<Problem>) {
+        for problem in &problems {
+            let Problem { file, line, path, message } = problem;
+            warn!(file, line, field = path, problem = message, "files refused; the last good state stays in force");
+        }
+        self.metrics.source_load(NAME, Load::Refused, problems.len());
+        self.state.change(|state| {
+            state.refused = Some(SystemTime::now());
+            state.problems = problems;
+        });
+    }
+
+    async fn request(&self, request: Request) {
+        let (place, domains) = (self.place.clone(), self.domains.clone());
+        // A console that hung up needs no answer.
+        match request {
+            Request::Validate { yaml, answer } => {
+                let checked = blocking(move || check(&place, &domains, &yaml)).await;
+                drop(answer.send(checked.err().map(problems_of).unwrap_or_default()));
+            }
+            Request::Apply { yaml, answer } => {
+                let written = blocking(move || {
+                    let plan = check(&place, &domains, &yaml)?;
+                    plan.files
+                        .iter()
+                        .try_for_each(|(file, text)| files::replace(file, text.as_bytes(), files::PUBLIC))?;
+                    Ok(plan.resources)
+                });
+                drop(answer.send(written.await));
+            }
+        }
+    }
+}
+
+fn problems_of(error: ApplyError) -> Vec<Problem> {
+    match error {
+        ApplyError::Problems(problems) => problems,
+        ApplyError::NotFolder(_) | ApplyError::Write(_) => Vec::new(),
+    }
+}
+
+/// What an application of resources will write.
+struct Plan {
+    resources: Vec<Resource>,
+    files: Vec<(PathBuf, String)>,
+}
+
+/// Checks new resources together with everything in force.
+fn check(place: &Path, domains: &Domains, yaml: &str) -> Result<Plan, ApplyError> {
+    let texts = folder::read(place).map_err(ApplyError::Problems)?;
+    let fresh = parse("", yaml).map_err(|problems| ApplyError::Problems(nameless(problems)))?;
+    let in_place = folder::placed(&texts).map_err(ApplyError::Problems)?;
+    let mut together: Vec<Resource> = in_place
+        .iter()
+        .map(|(_, resource)| resource)
+        .filter(|old| fresh.iter().all(|new| !folder::same(new, old)))
+        .cloned()
+        .collect();
+    together.extend(fresh.iter().cloned());
+    compile(&together, domains).map_err(|problems| ApplyError::Problems(nameless(problems)))?;
+    let files = folder::plan(place, &in_place, &fresh)?;
+    Ok(Plan { resources: fresh, files })
+}
+
+/// What came over the console stands in no file.
+fn nameless(mut problems: Vec<Problem>) -> Vec<Problem> {
+    for problem in &mut problems {
+        problem.file = problem.file.take().filter(|file| !file.is_empty());
+    }
+    problems
+}
+
+/// Runs what reads disks or computes for long on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("reading and compiling files does not panic")
+}
+
+/// Tells through `signal` that something in the place changed. A place that cannot be watched is looked at now and then.
+fn watcher(place: &Path, signal: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let tell = move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            // Full means that it is told already.
+            let _ = signal.try_send(());
+        }
+    };
+    // A file is replaced by renaming: its folder tells, the file itself would not.
+    let folder = if place.is_dir() { place } else { place.parent().unwrap_or(place) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let watched = notify::recommended_watcher(tell).and_then(|mut watcher| {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    watched.inspect_err(|error| warn!(place = %place.display(), %error, "cannot watch; looking every 3 s instead")).ok()
+}

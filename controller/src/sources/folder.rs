@@ -1,0 +1,173 @@
+//! Reads the files of the file source, and writes resources into its folder.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use mesh_core::resources::{Problem, Resource, document, parse};
+use thiserror::Error;
+
+use crate::sign::files;
+
+/// Most files that are read from one folder.
+const FILES_MAX: usize = 20_000;
+
+/// The files that a path means: itself, or every `*.yaml` of a folder in order of names. Names that begin with a dot
+/// are files under construction.
+///
+/// # Errors
+/// When the path cannot be listed.
+pub fn list(place: &Path) -> io::Result<Vec<PathBuf>> {
+    if !fs::metadata(place)?.is_dir() {
+        return Ok(vec![place.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(place)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml")) && path.is_file() {
+            found.push(path);
+        }
+    }
+    if found.len() > FILES_MAX {
+        return Err(io::Error::other(format!("{} files; at most {FILES_MAX} are read", found.len())));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A file with its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// File, as shown in problems.
+    pub file: PathBuf,
+    /// Content.
+    pub text: String,
+}
+
+/// Reads all files of a place.
+///
+/// # Errors
+/// One problem per file that cannot be read.
+pub fn read(place: &Path) -> Result<Vec<Text>, Vec<Problem>> {
+    let unreadable = |path: &Path, error: &dyn std::fmt::Display| Problem {
+        file: Some(path.display().to_string()),
+        line: None,
+        path: String::new(),
+        message: format!("cannot be read: {error}"),
+    };
+    let files = list(place).map_err(|error| vec![unreadable(place, &error)])?;
+    let mut texts = Vec::new();
+    let mut problems = Vec::new();
+    for file in files {
+        match content(&file) {
+            Ok(text) => texts.push(Text { file, text }),
+            Err(error) => problems.push(unreadable(&file, &error)),
+        }
+    }
+    if problems.is_empty() { Ok(texts) } else { Err(problems) }
+}
+
+fn content(file: &Path) -> io::Result<String> {
+    let size = fs::metadata(file)?.len();
+    if size > document::FILE_MAX as u64 {
+        return Err(io::Error::other(format!("{size} bytes; at most {} are allowed", document::FILE_MAX)));
+    }
+    fs::read_to_string(file)
+}
+
+/// Parses all files together.
+///
+/// # Errors
+/// All problems of all files.
+pub fn resources(texts: &[Text]) -> Result<Vec<Resource>, Vec<Problem>> {
+    let mut resources = Vec::new();
+    let mut problems = Vec::new();
+    for Text { file, text } in texts {
+        match parse(&file.display().to_string(), text) {
+            Ok(found) => resources.extend(found),
+            Err(found) => problems.extend(found),
+        }
+    }
+    if problems.is_empty() { Ok(resources) } else { Err(problems) }
+}
+
+/// Why resources were not applied.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// They, or they with everything else, are wrong.
+    #[error("the resources are refused")]
+    Problems(Vec<Problem>),
+    /// The source is one file, which is the user's own.
+    #[error("the file source is the single file {0}; give a folder to be able to apply")]
+    NotFolder(String),
+    /// A file cannot be written.
+    #[error("cannot write into the folder of the file source")]
+    Write(#[from] files::FileError),
+}
+
+/// Whether both are the same resource, perhaps in two versions.
+pub fn same(one: &Resource, other: &Resource) -> bool {
+    one.metadata == other.metadata && !one.metadata.name.is_empty()
+}
+
+/// All resources, each with the file it stands in.
+///
+/// # Errors
+/// All problems of all files.
+pub fn placed(texts: &[Text]) -> Result<Vec<(PathBuf, Resource)>, Vec<Problem>> {
+    let mut placed = Vec::new();
+    for text in texts {
+        let found = resources(std::slice::from_ref(text))?;
+        placed.extend(found.into_iter().map(|resource| (text.file.clone(), resource)));
+    }
+    Ok(placed)
+}
+
+/// Files to write so that `fresh` is in force: a resource that stands somewhere is replaced there, its neighbours kept;
+/// a new one gets a file of its own.
+///
+/// # Errors
+/// When the place is no folder.
+pub fn plan(
+    place: &Path,
+    in_place: &[(PathBuf, Resource)],
+    fresh: &[Resource],
+) -> Result<Vec<(PathBuf, String)>, ApplyError> {
+    if !place.is_dir() {
+        return Err(ApplyError::NotFolder(place.display().to_string()));
+    }
+    let mut files: BTreeMap<PathBuf, Vec<&Resource>> = BTreeMap::new();
+    for new in fresh {
+        let home = in_place.iter().find(|(_, old)| same(new, old));
+        match home {
+            None => files.entry(place.join(file_name(new))).or_default().push(new),
+            Some((file, _)) => {
+                let all = files.entry(file.clone()).or_insert_with(|| {
+                    in_place.iter().filter(|(other, _)| other == file).map(|(_, resource)| resource).collect()
+                });
+                for slot in all.iter_mut().filter(|old| same(new, old)) {
+                    *slot = new;
+                }
+            }
+        }
+    }
+    Ok(files.into_iter().map(|(file, resources)| (file, join(&resources))).collect())
+}
+
+fn join(resources: &[&Resource]) -> String {
+    let documents: Vec<_> = resources.iter().map(|resource| format!("{}\n", resource.text.trim_end())).collect();
+    documents.join("---\n")
+}
+
+/// File of a resource that was applied, within the folder.
+fn file_name(resource: &Resource) -> String {
+    let metadata = &resource.metadata;
+    let parts = [metadata.kind, metadata.namespace.as_str(), metadata.name.as_str()];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).map(str::to_ascii_lowercase).collect();
+    // Names of resources hold nothing that a path could be made of; this keeps it so whatever they become.
+    let name = parts.join("-").replace(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')), "_");
+    format!("{name}.yaml")
+}
