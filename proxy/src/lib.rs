@@ -9,5 +9,6 @@ pub mod control;
 pub mod drain;
 pub mod identity;
 pub mod net;
+pub mod redirect;
 pub mod shared;
 pub mod telemetry;

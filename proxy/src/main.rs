@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use mesh_proxy::{
     await_ready,
     config::{Role, parse, variables},
+    redirect::{self, Rules},
     telemetry::metrics,
 };
 
@@ -30,6 +31,8 @@ enum Command {
         #[arg(long, default_value = "60s", value_parser = duration)]
         timeout: Duration,
     },
+    /// Write the rules that capture connections in this network namespace, and exit (init container, virtual machine).
+    Redirect(Rules),
     /// List every setting with its unit, default and meaning.
     Settings {
         /// As the reference page.
@@ -61,6 +64,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let admin = parse::admin_listen(std::env::vars())?;
             await_ready::until_ready(admin, timeout)?;
         }
+        Some(Command::Redirect(rules)) => print(&redirect::run(&rules)?)?,
         Some(Command::Metrics { markdown }) => {
             print(&if markdown { metrics::reference() } else { metrics::table() })?;
         }
