@@ -25,5 +25,7 @@ mod lanes;
 mod outage;
 #[path = "mesh/refusals.rs"]
 mod refusals;
+#[path = "mesh/rotation.rs"]
+mod rotation;
 #[path = "mesh/telemetry.rs"]
 mod telemetry;

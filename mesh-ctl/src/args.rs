@@ -56,6 +56,9 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Write the reference page to standard output
+    #[command(hide = true)]
+    Reference,
     /// Parent of the processes of a demo; ends them when the demo is gone
     #[command(hide = true)]
     DemoGuard,

@@ -13,6 +13,7 @@ mod files;
 mod get;
 mod lane;
 pub(crate) mod proxy;
+mod reference;
 pub(crate) mod token;
 mod validate;
 mod version;
@@ -35,6 +36,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Lane(Lane::Explain(explain)) => lane::explain(&controller, &explain).await,
         Command::Version(version) => version::run(&controller, &version).await,
         Command::Completion { shell } => completion::run(shell),
+        Command::Reference => Ok(reference::run()),
         Command::DemoGuard => demo::guard::run()
             .await
             .map(|()| Exit::Well)

@@ -1,7 +1,9 @@
-//! Sockets and TLS. Knows addresses and bytes, nothing of services or lanes.
+//! Sockets, TLS and the HTTP/1 codec. Knows addresses and bytes, nothing of services or lanes.
 
+pub mod deadline;
 pub mod http1;
 pub mod listener;
 pub mod original_dst;
 pub mod socket;
 pub mod tls;
+pub mod transport_header;

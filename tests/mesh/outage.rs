@@ -1,77 +1,23 @@
 //! Without controller: traffic goes on, restarted sidecars serve from what they kept, what they kept is used only when it is
 //! whole, and who was denied stays denied.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use mesh_tests::{
-    client::{self, Version},
     length,
+    load::Load,
     mesh::Mesh,
     pod::PodSpec,
     server::{self, Server},
-    wait::{PATIENCE, pace, until, until_true},
+    wait::{PATIENCE, until, until_true},
 };
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::time::Instant;
 
 const ONLY_A: &str = "apiVersion: lanemesh.io/v1alpha1
 kind: AccessPolicy
 metadata: {name: callers-of-b, namespace: demo}
 spec: {service: b, allow: [{serviceAccounts: [a, steady]}]}
 ";
-
-/// Requests of one load are this far apart.
-const INTERVAL: Duration = Duration::from_millis(5);
-
-/// A steady load from one pod to one service, counted.
-struct Load {
-    sent: Arc<AtomicUsize>,
-    failures: Arc<std::sync::Mutex<Vec<String>>>,
-    stop: Arc<AtomicBool>,
-    running: JoinHandle<()>,
-}
-
-impl Load {
-    fn start(mesh: &Mesh, from: &str, host: &'static str) -> Load {
-        let to = mesh.pod(from).outbound();
-        let (sent, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let failures = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let (counted, stopped, failed) = (Arc::clone(&sent), Arc::clone(&stop), Arc::clone(&failures));
-        let running = tokio::spawn(async move {
-            while !stopped.load(Ordering::Relaxed) {
-                match client::get(to, Version::Http1, host, "/", &[]).await {
-                    Ok(answer) if answer.status == 200 => {}
-                    Ok(answer) => failed.lock().unwrap().push(format!("{} {}", answer.status, answer.text())),
-                    Err(error) => failed.lock().unwrap().push(format!("{error:#}")),
-                }
-                counted.fetch_add(1, Ordering::Relaxed);
-                pace(INTERVAL).await;
-            }
-        });
-        Load { sent, failures, stop, running }
-    }
-
-    /// Ends the load between two requests and returns how many there were.
-    async fn end_without_failure(self, what: &str) -> usize {
-        self.stop.store(true, Ordering::Relaxed);
-        self.running.await.unwrap();
-        let failures = self.failures.lock().unwrap().clone();
-        let sent = self.sent.load(Ordering::Relaxed);
-        assert!(
-            failures.is_empty(),
-            "{what}: {} of {sent} failed: {:?}",
-            failures.len(),
-            &failures[..failures.len().min(5)]
-        );
-        sent
-    }
-}
 
 async fn mesh_with_denied_caller() -> (Mesh, Vec<Server>) {
     let mesh = Mesh::builder()
@@ -112,7 +58,7 @@ async fn nothing_fails_while_the_controller_is_dead_and_sidecars_restart_full_le
     let (mut mesh, _applications) = mesh_with_denied_caller().await;
     kept_on_disk(&mesh, "a", "b.demo").await;
     kept_on_disk(&mesh, "denied", "b.demo").await;
-    let steady = Load::start(&mesh, "steady", "c");
+    let steady = Load::start(mesh.pod("steady").outbound(), "c");
     mesh.controller.kill();
     let end = Instant::now() + length::of(Duration::from_secs(12), Duration::from_secs(120));
     let mut restarts = 0;
@@ -121,8 +67,8 @@ async fn nothing_fails_while_the_controller_is_dead_and_sidecars_restart_full_le
             mesh.pod_mut(pod).proxy().start_again();
             mesh.pod(pod).ready().await;
             restarts += 1;
-            let load = Load::start(&mesh, "a", "b");
-            until_true("requests after the restart", PATIENCE, || load.sent.load(Ordering::Relaxed) >= 20).await;
+            let load = Load::start(mesh.pod("a").outbound(), "b");
+            until_true("requests after the restart", PATIENCE, || load.sent() >= 20).await;
             load.end_without_failure(&format!("after restart {restarts}, of {pod}")).await;
             denied(&mesh).await;
         }

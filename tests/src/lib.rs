@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod client;
 pub mod forward;
 pub mod length;
+pub mod load;
 pub mod mesh;
 pub mod metrics;
 pub mod netns;

@@ -63,6 +63,7 @@ pub struct Builder {
     controller: Vec<String>,
     captured: bool,
     held: Option<Block>,
+    own_authority: bool,
 }
 
 impl Builder {
@@ -96,6 +97,14 @@ impl Builder {
         self
     }
 
+    /// An authority of the test's own: the controller signs with `own.pem` and `own.key` of its state directory.
+    pub fn authority(mut self, authority: &Authority) -> Builder {
+        self.own_authority = true;
+        self.state("own.pem", &authority.certificate)
+            .state("own.key", &authority.key)
+            .state("trust-bundle.pem", &authority.certificate)
+    }
+
     /// A further argument of the controller.
     pub fn controller_argument(mut self, argument: &str) -> Builder {
         self.controller.push(argument.to_owned());
@@ -106,7 +115,7 @@ impl Builder {
     ///
     /// # Panics
     /// When a part does not become ready.
-    pub async fn start(self) -> Mesh {
+    pub async fn start(mut self) -> Mesh {
         let mut place =
             if self.captured { Place::Namespaces(Network::new()) } else { Place::Loopback(Block::reserve()) };
         let folder = make_folder();
@@ -122,6 +131,14 @@ impl Builder {
         std::fs::write(source.join("services.yaml"), service_list(&pods)).expect("the source folder is writable");
         if !self.resources.is_empty() {
             std::fs::write(source.join("resources.yaml"), self.resources.join("\n---\n")).expect("writable");
+        }
+        if self.own_authority {
+            for (option, file) in
+                [("issuer-certificate", "own.pem"), ("issuer-key", "own.key"), ("trust-bundle", "trust-bundle.pem")]
+            {
+                let file = folder.path().join("state").join(file);
+                self.controller.push(format!("--{option}={}", file.display()));
+            }
         }
         let controller = controller_spec(&place, folder.path(), &self.controller);
         let controller = controller.start(&folder.path().join("logs"));
@@ -220,6 +237,7 @@ impl Mesh {
             controller: Vec::new(),
             captured: false,
             held: None,
+            own_authority: false,
         }
     }
 
@@ -403,6 +421,13 @@ impl Mesh {
     pub async fn console(&self, path: &str) -> anyhow::Result<serde_json::Value> {
         let (_, text) = self.controller_page(path).await?;
         serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))
+    }
+
+    /// Replaces a file of the controller's state directory at once (atomic rename).
+    pub fn write_state(&self, file: &str, text: &str) {
+        let temporary = self.folder.path().join(format!(".{file}.new"));
+        write_private(&temporary, text);
+        std::fs::rename(&temporary, self.state().join(file)).expect("the same file system");
     }
 
     /// Puts a document into the folder of the file source at once (atomic rename).

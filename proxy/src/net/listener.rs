@@ -18,18 +18,26 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `address`; several workers may bind the same one.
+    /// Binds `address`, outside any runtime; several workers may bind the same one.
     ///
     /// # Errors
     /// When the address is taken by another process or not ours.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        let socket = TcpListener::from_std(socket.into())?;
+        Ok(socket.into())
+    }
+
+    /// Joins a bound socket to the runtime of this thread.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch it.
+    pub fn new(socket: std::net::TcpListener) -> io::Result<Self> {
+        let socket = TcpListener::from_std(socket)?;
         let address = socket.local_addr()?;
         Ok(Listener { socket, address })
     }

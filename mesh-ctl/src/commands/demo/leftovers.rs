@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Read as _, Seek as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -87,7 +87,7 @@ pub(crate) async fn claim(usable: impl Fn(u8) -> bool) -> anyhow::Result<(Block,
     let mut claimed = None;
     for number in 0..BLOCKS {
         let path = base.join(format!("{number}.record"));
-        let record = File::options().create(true).read(true).append(true).open(&path);
+        let record = File::options().create(true).read(true).append(true).mode(0o600).open(&path);
         let record = record.with_context(|| format!("cannot open {}", path.display()))?;
         match record.try_lock() {
             Ok(()) => {}

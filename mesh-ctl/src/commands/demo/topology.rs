@@ -189,7 +189,22 @@ fn lanes() -> String {
 mod tests {
     use std::collections::BTreeSet;
 
+    use mesh_core::resources::{Domains, compile, parse};
+
     use super::*;
+
+    #[test]
+    fn resources_of_the_demo_put_the_canary_instances_and_no_other_into_the_lane() {
+        let topology = Topology { place: Place::Loopback, block: 0 };
+        let resources = parse("mesh.yaml", &topology.resources()).unwrap();
+        let world = compile(&resources, &Domains::default()).unwrap();
+        for pod in PODS {
+            let workload = &world.workloads[&format!("{NAMESPACE}/{}", pod.name)];
+            let lanes: Vec<String> = workload.lanes.iter().map(ToString::to_string).collect();
+            let expected: &[&str] = if pod.version == LANE { &["demo/canary"] } else { &[] };
+            assert_eq!(lanes, expected, "{}", pod.name);
+        }
+    }
 
     #[test]
     fn listeners_of_a_demo_never_collide() {

@@ -36,6 +36,11 @@ impl HeadLimits {
     pub fn new(bytes: usize, fields: usize) -> HeadLimits {
         HeadLimits { bytes: bytes.min(Self::BYTES_MAX), fields: fields.min(FIELDS_MAX) }
     }
+
+    /// Longest head, bytes.
+    pub fn bytes(self) -> usize {
+        self.bytes
+    }
 }
 
 impl Default for HeadLimits {

@@ -1,0 +1,171 @@
+//! The path of an exchange: accept → detect → enforce → lane → pick → reach → relay → report.
+//!
+//! [`connection`] accepts and detects, [`exchange`](exchange::exchange) takes one request through the other steps, and
+//! [`opaque`] does the same for a raw connection. Steps are files of their own and never call each other.
+
+pub mod accept;
+pub mod answer;
+pub mod detect;
+pub mod enforce;
+pub mod exchange;
+pub mod lane;
+pub mod message;
+pub mod opaque;
+pub mod pick;
+pub mod reach;
+pub mod relay;
+pub mod report;
+pub mod serve;
+pub mod trace;
+pub mod wire;
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use mesh_core::{
+    model::{
+        policy::InboundProtocol,
+        route::{OutboundProtocol, Target},
+    },
+    outcome::Outcome,
+};
+use tokio::net::TcpStream;
+
+use self::{
+    accept::{Accepted, Announced, Destination, NotAccepted},
+    detect::{First, Session},
+    enforce::Refused,
+    report::Exchange,
+};
+use crate::{
+    net::transport_header::SessionProtocol,
+    telemetry::worker::{Direction, Protocol},
+    worker::Worker,
+};
+
+/// How long the first bytes of a connection are awaited whose policy says nothing about it.
+const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
+
+/// One connection, from accept to its end.
+pub async fn connection(worker: &Rc<Worker>, io: TcpStream, peer: SocketAddr, direction: Direction) {
+    let accepted = match direction {
+        Direction::Inbound => accept::inbound(worker, io, peer).await,
+        Direction::Outbound => accept::outbound(worker, io, peer),
+    };
+    match accepted {
+        Ok(accepted) => session(worker, accepted).await,
+        Err(NotAccepted::Tls(refusal)) => {
+            report::tls_refused(worker, direction, peer, refusal);
+            Exchange::open(worker, direction, Protocol::Opaque, peer).finish(Outcome::TlsRefused);
+        }
+        Err(NotAccepted::Policy(refused)) => refuse(worker, direction, peer, refused),
+        Err(NotAccepted::Gone) => {}
+    }
+}
+
+/// A connection that ends before any exchange.
+fn refuse(worker: &Rc<Worker>, direction: Direction, peer: SocketAddr, refused: Refused) {
+    let mut exchange = Exchange::open(worker, direction, Protocol::Opaque, peer);
+    exchange.detail = Some(refused.detail);
+    exchange.finish(refused.outcome);
+}
+
+/// What is spoken on an accepted connection, and who serves it.
+async fn session(worker: &Rc<Worker>, accepted: Accepted) {
+    match accepted.connection.direction {
+        Direction::Inbound => inbound(worker, accepted).await,
+        Direction::Outbound => Box::pin(outbound(worker, accepted)).await,
+    }
+}
+
+async fn inbound(worker: &Rc<Worker>, mut accepted: Accepted) {
+    let Accepted { connection, socket, buffer, announced } = &mut accepted;
+    let server = match enforce::inbound_connection(worker, connection).await {
+        Ok(server) => Some(server),
+        // A mesh peer that speaks HTTP is told why; everyone else is cut off without a byte.
+        Err(_) if connection.identity.is_some() && matches!(announced, Announced::Session(_)) => None,
+        Err(refused) => return refuse(worker, Direction::Inbound, connection.peer, refused),
+    };
+    let protocol = server.as_ref().map(|server| server.protocol);
+    let has_routes = server.as_ref().is_some_and(|server| !server.routes.is_empty());
+    let session = match (*announced, protocol) {
+        (_, Some(InboundProtocol::Opaque | InboundProtocol::Tls)) | (Announced::ForeignTls, _) => Session::Opaque,
+        (Announced::Session(SessionProtocol::Http1), _) => Session::Http1,
+        (Announced::Session(SessionProtocol::Http2), _) => Session::Http2,
+        // Announced as bytes: what routes forbid must not pass as bytes either.
+        (Announced::Bytes, _) if !has_routes => Session::Opaque,
+        (Announced::Bytes | Announced::Nothing, _) => {
+            let limit = match protocol {
+                Some(InboundProtocol::Detect { timeout }) => timeout,
+                _ => FIRST_BYTES_LIMIT,
+            };
+            match detect::session(socket, buffer, limit).await {
+                Ok(session) => session,
+                Err(_) => return,
+            }
+        }
+    };
+    match session {
+        Session::Http1 => serve::http1(worker, accepted).await,
+        Session::Http2 => serve::http2(worker, accepted).await,
+        Session::Opaque if has_routes => {
+            let why = "only HTTP is allowed on a port with routes";
+            refuse(worker, Direction::Inbound, accepted.connection.peer, Refused::new(Outcome::Denied, why));
+        }
+        Session::Opaque => opaque::inbound(worker, accepted).await,
+        Session::Ended => {}
+    }
+}
+
+async fn outbound(worker: &Rc<Worker>, mut accepted: Accepted) {
+    let peer = accepted.connection.peer;
+    let Destination::Target(target) = accepted.connection.to.clone() else {
+        let Accepted { socket, buffer, .. } = &mut accepted;
+        return match detect::session(socket, buffer, FIRST_BYTES_LIMIT).await {
+            Ok(Session::Http1) => serve::http1(worker, accepted).await,
+            Ok(Session::Http2) => serve::http2(worker, accepted).await,
+            Ok(Session::Opaque) => {
+                let why = "bytes that are no HTTP, and no captured destination to send them to";
+                refuse(worker, Direction::Outbound, peer, Refused::new(Outcome::NoRoute, why));
+            }
+            Ok(Session::Ended) | Err(_) => {}
+        };
+    };
+    let policy = match enforce::outbound_connection(worker, &target).await {
+        Ok((_, policy)) => policy,
+        Err(refused) => return refuse(worker, Direction::Outbound, peer, refused),
+    };
+    let limit = match policy.as_ref().map(|policy| &policy.protocol) {
+        Some(OutboundProtocol::Opaque(_) | OutboundProtocol::Tls(_)) => {
+            return opaque::outbound(worker, accepted, &target, None).await;
+        }
+        Some(OutboundProtocol::Detect { timeout, .. }) => *timeout,
+        Some(OutboundProtocol::Http1(_) | OutboundProtocol::Http2(_) | OutboundProtocol::Grpc(_)) | None => {
+            FIRST_BYTES_LIMIT
+        }
+    };
+    match first(worker, &mut accepted, &target, limit).await {
+        Ok(First::Client(Session::Http1)) => serve::http1(worker, accepted).await,
+        Ok(First::Client(Session::Http2)) => serve::http2(worker, accepted).await,
+        Ok(First::Client(Session::Opaque)) => opaque::outbound(worker, accepted, &target, None).await,
+        Ok(First::Server(reached)) => opaque::outbound(worker, accepted, &target, Some(reached)).await,
+        Ok(First::Client(Session::Ended)) | Err(_) => {}
+    }
+}
+
+/// Who speaks first, and what.
+async fn first(
+    worker: &Rc<Worker>,
+    accepted: &mut Accepted,
+    target: &Target,
+    limit: Duration,
+) -> std::io::Result<First<opaque::Reached>> {
+    let peer = accepted.connection.peer;
+    let Accepted { socket, buffer, .. } = accepted;
+    match target {
+        Target::Address(address) => {
+            let dial = opaque::reach(worker, target, peer);
+            detect::session_or_server((socket, buffer), limit, (&worker.server_first, *address), dial).await
+        }
+        Target::Authority(..) => detect::session(socket, buffer, limit).await.map(First::Client),
+    }
+}

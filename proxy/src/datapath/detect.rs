@@ -1,0 +1,148 @@
+//! Step 2: what a connection speaks, as soon as its first bytes say so; meanwhile, where the server may be the one who
+//! speaks first, it is dialled.
+
+use std::{cell::RefCell, future::Future, io, net::SocketAddr, pin::pin, task::Poll, time::Duration};
+
+use ahash::AHashSet;
+use bytes::BytesMut;
+use mesh_core::detect::{PREFIX_MAX, Verdict, detect};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::net::socket::Socket;
+
+/// Silence of the client after which the server is dialled: it may be the one who speaks first.
+const SILENCE: Duration = Duration::from_millis(50);
+/// Destinations remembered as speaking first; the set is emptied when it is full.
+const SERVER_FIRST_MAX: usize = 1_024;
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Bytes.
+    Opaque,
+    /// The client ended before it said anything.
+    Ended,
+}
+
+/// Destinations where the server speaks first: dialled at once.
+#[derive(Debug, Default)]
+pub struct ServerFirst(RefCell<AHashSet<SocketAddr>>);
+
+impl ServerFirst {
+    fn knows(&self, address: SocketAddr) -> bool {
+        self.0.borrow().contains(&address)
+    }
+
+    fn remember(&self, address: SocketAddr) {
+        let mut set = self.0.borrow_mut();
+        if set.len() >= SERVER_FIRST_MAX {
+            set.clear();
+        }
+        set.insert(address);
+    }
+}
+
+/// Reads until the bytes say what they are, or `limit` passes; then they are opaque.
+///
+/// # Errors
+/// The connection broke.
+pub async fn session(socket: &mut Socket, buffer: &mut BytesMut, limit: Duration) -> io::Result<Session> {
+    let mut timer = pin!(sleep_until(Instant::now() + limit));
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(session) = poll_session(socket, buffer, cx)? {
+            return Poll::Ready(Ok(session));
+        }
+        timer.as_mut().poll(cx).map(|()| Ok(Session::Opaque))
+    })
+    .await
+}
+
+fn poll_session(
+    socket: &mut Socket,
+    buffer: &mut BytesMut,
+    cx: &mut std::task::Context<'_>,
+) -> Poll<io::Result<Session>> {
+    loop {
+        if !buffer.is_empty() {
+            match detect(buffer) {
+                Verdict::Http1 => return Poll::Ready(Ok(Session::Http1)),
+                Verdict::Http2 => return Poll::Ready(Ok(Session::Http2)),
+                Verdict::Tls { .. } | Verdict::Opaque => return Poll::Ready(Ok(Session::Opaque)),
+                Verdict::More if buffer.len() >= PREFIX_MAX => return Poll::Ready(Ok(Session::Opaque)),
+                Verdict::More => {}
+            }
+        }
+        std::task::ready!(socket.poll_readable(cx))?;
+        buffer.reserve(PREFIX_MAX);
+        match std::task::ready!(socket.poll_fill(cx, buffer))? {
+            0 if buffer.is_empty() => return Poll::Ready(Ok(Session::Ended)),
+            // What began like something known and ended is bytes.
+            0 => return Poll::Ready(Ok(Session::Opaque)),
+            _ => {}
+        }
+    }
+}
+
+/// What came first.
+#[derive(Debug)]
+pub enum First<T> {
+    /// The client's bytes said what they are.
+    Client(Session),
+    /// The server spoke, or the client's limit passed: bytes, over this connection.
+    Server(T),
+}
+
+/// As [`session`], and dials the server (`dial`) after a silence of the client, at once where the server at `address`
+/// is known to speak first. A server that cannot be dialled is left to be reported later.
+///
+/// # Errors
+/// The client's connection broke.
+pub async fn session_or_server<T: AsMut<Socket>, E>(
+    (socket, buffer): (&mut Socket, &mut BytesMut),
+    limit: Duration,
+    (known, address): (&ServerFirst, SocketAddr),
+    dial: impl Future<Output = Result<T, E>>,
+) -> io::Result<First<T>> {
+    let now = Instant::now();
+    let silence = if known.knows(address) { Duration::ZERO } else { SILENCE };
+    let mut silent = pin!(sleep_until(now + silence));
+    let mut timer = pin!(sleep_until(now + limit));
+    let mut dial = pin!(dial);
+    let mut server: Option<Result<T, E>> = None;
+    let first = std::future::poll_fn(|cx| {
+        if let Poll::Ready(session) = poll_session(socket, buffer, cx)? {
+            return Poll::Ready(Ok(First::Client(session)));
+        }
+        if passed(&mut silent, cx)
+            && buffer.is_empty()
+            && server.is_none()
+            && let Poll::Ready(result) = dial.as_mut().poll(cx)
+        {
+            server = Some(result);
+        }
+        if let Some(Ok(dialled)) = &mut server
+            && buffer.is_empty()
+            && dialled.as_mut().poll_readable(cx).is_ready()
+            && let Some(Ok(dialled)) = server.take()
+        {
+            known.remember(address);
+            return Poll::Ready(Ok(First::Server(dialled)));
+        }
+        if passed(&mut timer, cx) {
+            return Poll::Ready(Ok(match server.take() {
+                Some(Ok(dialled)) => First::Server(dialled),
+                Some(Err(_)) | None => First::Client(Session::Opaque),
+            }));
+        }
+        Poll::Pending
+    });
+    first.await
+}
+
+fn passed(timer: &mut std::pin::Pin<&mut Sleep>, cx: &mut std::task::Context<'_>) -> bool {
+    timer.is_elapsed() || timer.as_mut().poll(cx).is_ready()
+}

@@ -1,0 +1,323 @@
+//! One request through enforce, lane, pick, reach and relay, repeated where core says that it may be.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use mesh_core::{
+    names,
+    outcome::Outcome,
+    relay::Side,
+    retry::{self, Attempt, Decision, idempotence},
+};
+use tokio::time::Instant;
+
+use super::{
+    accept::{Connection, Destination},
+    answer::Answer,
+    enforce::{self, Plan, Refused, To, Verdict},
+    lane::{self, Edit},
+    message::RequestHead,
+    pick::{Picked, pick},
+    reach,
+    relay::{
+        Downstream, Failed, Http1Upstream, Http2Upstream, Limits, Progress, Pump, Relayed, Replay, Sides, Upstream,
+    },
+    report::Exchange,
+    trace::Span,
+};
+use crate::{
+    net::deadline::Deadline,
+    telemetry::worker::{Direction, Protocol},
+    worker::Worker,
+};
+
+/// How an exchange left the client's connection.
+#[derive(Debug)]
+pub enum Ended {
+    /// The response is whole (or an answer of ours was given, and waits to be flushed).
+    Answered,
+    /// The response was cut short, or the client is gone.
+    Broken,
+    /// A tunnel to this endpoint begins.
+    Tunnel(Box<Tunnel>),
+}
+
+/// What a tunnel needs.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// The endpoint's connection.
+    pub upstream: Http1Upstream,
+    /// The exchange that goes on.
+    pub exchange: Exchange,
+    /// Its plan.
+    pub plan: Box<Plan>,
+}
+
+/// Takes one request to its end. `protocol` is the client's.
+pub async fn exchange(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    mut exchange: Exchange,
+    down: &mut Downstream<'_>,
+    timer: &mut Deadline,
+) -> Ended {
+    exchange.peer = connection.identity.clone();
+    let plan = match enforced(worker, connection, &exchange).await {
+        Ok(Verdict::Go(plan)) => plan,
+        Ok(Verdict::Answer { status, location, message }) => {
+            let answer = Answer { status, outcome: Outcome::Filtered, detail: message, location };
+            return answered(exchange, down, answer);
+        }
+        Err(refused) => return refuse(exchange, down, refused),
+    };
+    exchange.service = plan.service.clone();
+    let Some(head) = &exchange.head else {
+        return refuse(exchange, down, Refused::new(Outcome::Internal, "an exchange without head"));
+    };
+    exchange.carried = lane::label(&plan, connection.direction, head.fields());
+    exchange.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
+    let mut attempts = Attempts::new(worker, connection, &plan);
+    match attempts.run(&mut exchange, down, timer).await {
+        Ok(Whole::Response) => {
+            exchange.finish(Outcome::Success);
+            Ended::Answered
+        }
+        Ok(Whole::Tunnel(upstream)) => Ended::Tunnel(Box::new(Tunnel { upstream: *upstream, exchange, plan })),
+        Err(failed) => fail(exchange, down, failed),
+    }
+}
+
+async fn enforced(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Result<Verdict, Refused> {
+    let Some(head) = &exchange.head else {
+        return Err(Refused::new(Outcome::Internal, "an exchange without head"));
+    };
+    match connection.to {
+        Destination::Application(_) => enforce::inbound_request(worker, connection, head).await.map(Verdict::Go),
+        Destination::Target(_) | Destination::ByRequest => {
+            enforce::outbound_request(worker, connection, head, exchange.protocol()).await
+        }
+    }
+}
+
+enum Whole {
+    Response,
+    Tunnel(Box<Http1Upstream>),
+}
+
+/// The attempts of one exchange.
+struct Attempts<'a> {
+    worker: &'a Rc<Worker>,
+    connection: &'a Connection,
+    plan: &'a Plan,
+    tried: Vec<SocketAddr>,
+    replay: Replay,
+    client_id: Option<String>,
+}
+
+impl<'a> Attempts<'a> {
+    fn new(worker: &'a Rc<Worker>, connection: &'a Connection, plan: &'a Plan) -> Self {
+        let control = &worker.config.control_namespace;
+        let client_id = match connection.direction {
+            Direction::Inbound => connection.identity.as_ref().map(|identity| identity.dns_name(control)),
+            Direction::Outbound => None,
+        };
+        let replay = if plan.attempts > 1 { Replay::default() } else { Replay::disabled() };
+        Attempts { worker, connection, plan, tried: Vec::new(), replay, client_id }
+    }
+
+    async fn run(
+        &mut self,
+        exchange: &mut Exchange,
+        down: &mut Downstream<'_>,
+        timer: &mut Deadline,
+    ) -> Result<Whole, Failed> {
+        loop {
+            exchange.attempts += 1;
+            let failed = match self.attempt(exchange, down, timer).await {
+                Ok(whole) => return Ok(whole),
+                Err(failed) => failed,
+            };
+            let (Some(failure), Some(head)) = (failed.failure, &exchange.head) else { return Err(failed) };
+            let decision = retry::decide(&Attempt {
+                made: exchange.attempts,
+                allowed: self.plan.attempts,
+                failure,
+                idempotent: idempotence(head.method()),
+                body: self.replay.body(),
+            });
+            match decision {
+                Decision::Repeat(_) if !down.has_begun() => {
+                    self.worker.sink.metrics.retries.add(1);
+                    self.replay.rewind();
+                }
+                Decision::Repeat(_) | Decision::GiveUp(_) => return Err(failed),
+            }
+        }
+    }
+
+    /// Pick, reach, relay.
+    async fn attempt(
+        &mut self,
+        exchange: &mut Exchange,
+        down: &mut Downstream<'_>,
+        timer: &mut Deadline,
+    ) -> Result<Whole, Failed> {
+        let (worker, plan) = (self.worker, self.plan);
+        let picked = pick(worker, plan, exchange.carried.as_ref(), &self.tried).map_err(refused)?;
+        exchange.endpoint = Some(picked.upstream.address);
+        exchange.level = picked.level.clone();
+        self.tried.push(picked.upstream.address);
+        let in_flight = picked.upstream.begin(plan.traffic.limits.requests).ok_or_else(|| {
+            let detail = format!("too many exchanges at {}", picked.upstream.address);
+            refused(Refused::new(Outcome::Overloaded, detail))
+        })?;
+        let mut up = self.reach(exchange, &picked).await?;
+        exchange.serve();
+        let to = side(plan, &picked);
+        let relayed = self.relay(exchange, down, &mut up, timer, (to, &picked)).await;
+        drop(in_flight);
+        match relayed {
+            Ok(Relayed::Whole(Progress::Whole)) => {
+                up.finish(worker);
+                Ok(Whole::Response)
+            }
+            Ok(Relayed::Whole(Progress::Partial)) => {
+                // Answered before the request was whole: the rest of it is not wanted.
+                up.cancel();
+                Ok(Whole::Response)
+            }
+            Ok(Relayed::Tunnel) => match up {
+                Upstream::Http1(side) => Ok(Whole::Tunnel(side)),
+                Upstream::Http2(_) => Err(refused(Refused::new(Outcome::UpstreamProtocol, "a tunnel over HTTP/2"))),
+            },
+            Err(failed) => {
+                up.cancel();
+                Err(failed)
+            }
+        }
+    }
+
+    async fn reach(&self, exchange: &Exchange, picked: &Picked) -> Result<Upstream, Failed> {
+        let (worker, plan) = (self.worker, self.plan);
+        let Some(head) = &exchange.head else {
+            return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
+        };
+        let limit = plan.limits.connect;
+        let connections = plan.traffic.limits.connections;
+        let reached = match upstream_protocol(head, plan) {
+            Protocol::Http2 => reach::http2(worker, &picked.upstream, limit, connections)
+                .await
+                .map(|send| Upstream::Http2(Http2Upstream::new(send))),
+            Protocol::Http1 | Protocol::Opaque => {
+                let idempotence = idempotence(head.method());
+                reach::http1(worker, &picked.upstream, idempotence, limit, connections)
+                    .await
+                    .map(|pooled| Upstream::Http1(Box::new(Http1Upstream::new(pooled))))
+            }
+        };
+        reached.map_err(|unreachable| Failed {
+            outcome: unreachable.outcome,
+            failure: Some(unreachable.failure),
+            detail: unreachable.detail,
+            status: None,
+        })
+    }
+
+    async fn relay(
+        &mut self,
+        exchange: &mut Exchange,
+        down: &mut Downstream<'_>,
+        up: &mut Upstream,
+        timer: &mut Deadline,
+        (to, picked): (Side, &Picked),
+    ) -> Result<Relayed, Failed> {
+        let Some(head) = &exchange.head else {
+            return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
+        };
+        let mut mark = self.drain_mark();
+        let mut edit = Edit::request(self.plan, exchange, to, self.client_id.as_deref());
+        if self.is_carried_up(head) {
+            edit.drop(names::ORIG_PROTO_HEADER);
+            mark = Some((names::ORIG_PROTO_HEADER, b"HTTP/1.1"));
+        }
+        up.head(head, down.is_bodiless(), &edit)?;
+        drop(edit);
+        let (worker, sent) = (self.worker, Instant::now());
+        let on_head = |_status| picked.upstream.observe(worker.now(), sent.elapsed());
+        let limits = Limits::new(timer, self.plan.limits, exchange.started());
+        let replay = &mut self.replay;
+        let sides = Sides { down, up, replay, limits, exchange, plan: self.plan, to, mark, on_head: &on_head };
+        let mut pump = Pump::new(sides);
+        std::future::poll_fn(|cx| pump.poll(cx)).await
+    }
+
+    /// Tells mesh peers of a draining sidecar.
+    fn drain_mark(&self) -> Option<(&'static str, &'static [u8])> {
+        let tells = self.connection.direction == Direction::Inbound && self.connection.identity.is_some();
+        (tells && self.worker.drain.is_on()).then_some((names::DRAINING_HEADER, b"1"))
+    }
+
+    /// HTTP/1 that a Linkerd peer carried over HTTP/2.
+    fn is_carried_up(&self, head: &RequestHead) -> bool {
+        matches!(head, RequestHead::Http2(_)) && upstream_protocol(head, self.plan) == Protocol::Http1
+    }
+}
+
+/// Protocol toward the endpoint: the caller's, unless it says that it only carries another.
+fn upstream_protocol(head: &RequestHead, plan: &Plan) -> Protocol {
+    match head {
+        RequestHead::Http1(_) => Protocol::Http1,
+        RequestHead::Http2(head) => {
+            let carried = plan.from == Side::Mesh && head.headers.0.contains_key(names::ORIG_PROTO_HEADER);
+            if carried { Protocol::Http1 } else { Protocol::Http2 }
+        }
+    }
+}
+
+/// Who the picked instance is, for the rules about fields.
+fn side(plan: &Plan, picked: &Picked) -> Side {
+    match (&plan.to, &picked.endpoint) {
+        (To::Application(_), _) => Side::Application,
+        (To::Outside(_), _) => Side::Outside,
+        (_, Some(endpoint)) if endpoint.identity.is_some() => Side::Mesh,
+        (To::Service(_) | To::Endpoint(_), _) => Side::Outside,
+    }
+}
+
+fn refused(refused: Refused) -> Failed {
+    Failed { outcome: refused.outcome, failure: None, detail: refused.detail, status: None }
+}
+
+fn refuse(exchange: Exchange, down: &mut Downstream<'_>, why: Refused) -> Ended {
+    fail(exchange, down, refused(why))
+}
+
+/// Ends an exchange that failed: with an answer where none has begun, else with a cut.
+fn fail(mut exchange: Exchange, down: &mut Downstream<'_>, failed: Failed) -> Ended {
+    exchange.detail = Some(failed.detail);
+    let detail = exchange.detail.as_deref().unwrap_or_default();
+    let answer = Answer::new(failed.outcome, failed.status, detail).filter(|_| !down.has_begun());
+    match answer {
+        Some(answer) => {
+            let must_close = failed.failure.is_none() && failed.outcome == Outcome::BadRequest;
+            if must_close && let Downstream::Http1(side) = down {
+                side.close_after();
+            }
+            exchange.status = answer.status;
+            answer.give(down, exchange.head.as_ref());
+            exchange.finish(failed.outcome);
+            Ended::Answered
+        }
+        None => {
+            down.abort();
+            exchange.finish(failed.outcome);
+            Ended::Broken
+        }
+    }
+}
+
+fn answered(mut exchange: Exchange, down: &mut Downstream<'_>, answer: Answer) -> Ended {
+    exchange.status = answer.status;
+    answer.give(down, exchange.head.as_ref());
+    exchange.finish(answer.outcome);
+    Ended::Answered
+}

@@ -1,0 +1,123 @@
+//! Dials an instance: TCP, mesh TLS, transport header.
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use mesh_core::{identity::Identity, outcome::Outcome, retry::Failure};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Unreachable,
+    http1::Lease,
+    upstream::{Transport, Upstream},
+};
+use crate::{
+    datapath::report,
+    net::{
+        socket::Socket,
+        tls,
+        transport_header::{SessionProtocol, TransportHeader},
+    },
+    telemetry::worker::Direction,
+    worker::Worker,
+};
+
+/// Unacknowledged bytes older than this end a connection to another pod: the network lost the peer.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+
+/// A connection for bytes, never pooled.
+///
+/// # Errors
+/// Why there is none.
+pub async fn raw(
+    worker: &Worker,
+    upstream: &Rc<Upstream>,
+    limit: Duration,
+    connections: u32,
+) -> Result<(Socket, Lease), Unreachable> {
+    dial(worker, upstream, None, limit, connections).await
+}
+
+/// A new connection that carries `session`.
+pub(super) async fn dial(
+    worker: &Worker,
+    upstream: &Rc<Upstream>,
+    session: Option<SessionProtocol>,
+    limit: Duration,
+    connections: u32,
+) -> Result<(Socket, Lease), Unreachable> {
+    let lease = Lease::new(upstream, connections).ok_or_else(|| {
+        Unreachable::overloaded(format!("{connections} connections to {} are open", upstream.address))
+    })?;
+    worker.sink.metrics.connects.add(1);
+    let dialled = match &upstream.transport {
+        Transport::Plain => tcp(upstream.address, limit).await.map(Socket::plain),
+        Transport::Sidecar { port, identity, server_name } => {
+            let address = SocketAddr::new(upstream.address.ip(), *port);
+            let header = TransportHeader { port: upstream.address.port(), session };
+            meshed(worker, Peer { address, identity, server_name: server_name.as_deref() }, Some(header), limit).await
+        }
+        Transport::Redirected { identity, server_name } => {
+            let peer = Peer { address: upstream.address, identity, server_name: server_name.as_deref() };
+            meshed(worker, peer, None, limit).await
+        }
+    };
+    if dialled.is_err() {
+        worker.sink.metrics.connect_failures.add(1);
+        upstream.observe_failure(worker.now());
+    }
+    Ok((dialled?, lease))
+}
+
+async fn tcp(address: SocketAddr, limit: Duration) -> Result<TcpStream, Unreachable> {
+    let io = tokio::time::timeout(limit, TcpStream::connect(address))
+        .await
+        .map_err(|_| Unreachable::connect(format!("{address} did not answer within {limit:?}")))?
+        .map_err(|error| Unreachable::connect(format!("{address}: {error}")))?;
+    // Without it small messages wait for acknowledgements; a socket that refuses it still works.
+    let _ = io.set_nodelay(true);
+    Ok(io)
+}
+
+struct Peer<'a> {
+    address: SocketAddr,
+    identity: &'a Identity,
+    server_name: Option<&'a str>,
+}
+
+async fn meshed(
+    worker: &Worker,
+    peer: Peer<'_>,
+    header: Option<TransportHeader>,
+    limit: Duration,
+) -> Result<Socket, Unreachable> {
+    let Some(material) = worker.shared.tls.load_full() else {
+        let detail = "this proxy has no certificate yet".to_owned();
+        return Err(Unreachable { outcome: Outcome::NotReady, failure: Failure::Connect, detail });
+    };
+    let refused = |refusal| {
+        report::tls_refused(worker, Direction::Outbound, peer.address, refusal);
+        Unreachable::connect(format!("mesh TLS with {} as {} failed: {refusal}", peer.address, peer.identity))
+    };
+    let name = material.name_of(peer.identity, peer.server_name).map_err(refused)?;
+    let io = tcp(peer.address, limit).await?;
+    // Best effort: without it a lost peer is noticed by the limits of the exchange.
+    let _ = socket2::SockRef::from(&io).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+    let config = if header.is_some() { &material.client } else { &material.client_redirected };
+    let until = Instant::now() + limit;
+    let mut socket = timeout_at(until, Socket::connect_tls(io, name, config.clone()))
+        .await
+        .map_err(|_| refused(mesh_core::identity::Refusal::HandshakeTimeout))?
+        .map_err(|error| refused(tls::refusal(&error)))?;
+    worker.sink.metrics.tls_handshakes[Direction::Outbound as usize].add(1);
+    if let Some(header) = header {
+        let mut bytes = header.encode();
+        let sent = timeout_at(until, socket.write_all_buf(&mut bytes)).await;
+        let failed = |why: &str| Unreachable::connect(format!("{} {why} the transport header", peer.address));
+        sent.map_err(|_| failed("did not take"))?.map_err(|_| failed("refused"))?;
+    }
+    Ok(socket)
+}

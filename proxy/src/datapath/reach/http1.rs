@@ -1,0 +1,147 @@
+//! Pooled HTTP/1 connections: without a task while idle; looked at when taken, and discarded if anything came.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    rc::Rc,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use mesh_core::retry::Idempotence;
+
+use super::{
+    Unreachable, connect,
+    upstream::{Transport, Upstream},
+};
+use crate::{datapath::wire::Wire, net::transport_header::SessionProtocol, worker::Worker};
+
+/// Idle connections kept per instance and worker; more are closed.
+const IDLE_MAX: usize = 256;
+/// Idle connections are closed after this, before sidecars (2 min) and usual servers (60 to 75 s) close them.
+const IDLE_LIMIT: Duration = Duration::from_secs(50);
+/// An application may close idle connections early (Node after 5 s). What cannot be repeated goes on one that was used
+/// so lately that this has not happened.
+const IDLE_FRESH: Duration = Duration::from_secs(1);
+
+/// A place among the open connections of an instance.
+#[derive(Debug)]
+pub struct Lease(Rc<Upstream>);
+
+impl Lease {
+    pub(super) fn new(upstream: &Rc<Upstream>, limit: u32) -> Option<Self> {
+        let open = upstream.open.get();
+        (open < limit).then(|| {
+            upstream.open.set(open + 1);
+            Lease(Rc::clone(upstream))
+        })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}
+
+/// A connection taken for one exchange.
+#[derive(Debug)]
+pub struct Pooled {
+    /// The connection.
+    pub wire: Wire,
+    /// Whether it carried an exchange before.
+    pub reused: bool,
+    lease: Lease,
+}
+
+impl Pooled {
+    /// Puts the connection back if nothing stands in the way of another exchange.
+    pub fn give_back(self, worker: &Worker) {
+        if self.wire.is_clean() && !worker.drain.is_on() {
+            self.lease.0.idle.put(Idle { wire: self.wire, since: worker.now() });
+        }
+    }
+
+    /// The parts, for a tunnel.
+    pub fn into_parts(self) -> (Wire, Lease) {
+        (self.wire, self.lease)
+    }
+}
+
+#[derive(Debug)]
+struct Idle {
+    wire: Wire,
+    since: Duration,
+}
+
+/// Idle connections of one instance, latest last.
+#[derive(Debug, Default)]
+pub struct IdleConnections(RefCell<VecDeque<Idle>>);
+
+impl IdleConnections {
+    fn put(&self, mut idle: Idle) {
+        idle.wire.rest();
+        let mut list = self.0.borrow_mut();
+        if list.len() >= IDLE_MAX {
+            list.pop_front();
+        }
+        list.push_back(idle);
+    }
+
+    /// The connection used last, if it is still as it was left.
+    fn take(&self, now: Duration, oldest: Duration) -> Option<Wire> {
+        loop {
+            let mut idle = self.0.borrow_mut().pop_back()?;
+            let age = now.saturating_sub(idle.since);
+            if age > oldest {
+                // Those before it are older still, but may do for others.
+                self.0.borrow_mut().push_back(idle);
+                return None;
+            }
+            let mut cx = Context::from_waker(Waker::noop());
+            // Bytes that nobody asked for, the end, an error: all make it unfit.
+            if idle.wire.poll_readable(&mut cx).is_pending() {
+                return Some(idle.wire);
+            }
+        }
+    }
+
+    /// Closes what is idle too long.
+    pub(super) fn sweep(&self, now: Duration) {
+        let mut list = self.0.borrow_mut();
+        while list.front().is_some_and(|idle| now.saturating_sub(idle.since) > IDLE_LIMIT) {
+            list.pop_front();
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+}
+
+/// A connection to an instance for one HTTP/1 exchange.
+///
+/// # Errors
+/// Why there is none.
+pub async fn http1(
+    worker: &Worker,
+    upstream: &Rc<Upstream>,
+    idempotence: Idempotence,
+    limit: Duration,
+    connections: u32,
+) -> Result<Pooled, Unreachable> {
+    let fresh = upstream.transport == Transport::Plain && idempotence == Idempotence::NotIdempotent;
+    let oldest = if fresh { IDLE_FRESH } else { IDLE_LIMIT };
+    if let Some(wire) = upstream.idle.take(worker.now(), oldest) {
+        worker.sink.metrics.reused.add(1);
+        // Taken from the idle ones, which count as open: no limit is passed.
+        let lease = Lease::new(upstream, u32::MAX)
+            .ok_or_else(|| Unreachable::overloaded(format!("too many connections to {}", upstream.address)))?;
+        return Ok(Pooled { wire, reused: true, lease });
+    }
+    let (socket, lease) = connect::dial(worker, upstream, Some(SessionProtocol::Http1), limit, connections).await?;
+    let wire = Wire::new(socket, BytesMut::new(), worker.config.head_limits);
+    Ok(Pooled { wire, reused: false, lease })
+}

@@ -1,0 +1,207 @@
+//! One instance as one worker sees it: how to dial it, its open connections, its load.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use ahash::AHashMap;
+use mesh_core::{
+    identity::Identity,
+    model::endpoint::Endpoint,
+    pick::{DEFAULT_ROUND_TRIP, PeakEwma},
+};
+
+use super::{http1::IdleConnections, http2::SharedConnections};
+use crate::worker::Worker;
+
+/// An instance that nobody used for so long is forgotten, with its load estimate.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// How an instance is dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// In the clear.
+    Plain,
+    /// Mesh TLS to its sidecar's inbound port, with the transport header.
+    Sidecar {
+        /// Inbound port of the sidecar.
+        port: u16,
+        /// Who must answer.
+        identity: Identity,
+        /// Name for SNI, if it is not the identity's own.
+        server_name: Option<String>,
+    },
+    /// Mesh TLS to the application's own port.
+    Redirected {
+        /// Who must answer.
+        identity: Identity,
+        /// Name for SNI, if it is not the identity's own.
+        server_name: Option<String>,
+    },
+}
+
+impl Transport {
+    fn of(endpoint: &Endpoint) -> Self {
+        let server_name = endpoint.server_name.clone();
+        match (&endpoint.identity, endpoint.inbound_port) {
+            (None, _) => Transport::Plain,
+            (Some(identity), Some(port)) => Transport::Sidecar { port, identity: identity.clone(), server_name },
+            (Some(identity), None) => Transport::Redirected { identity: identity.clone(), server_name },
+        }
+    }
+
+    fn fits(&self, endpoint: &Endpoint) -> bool {
+        match (self, &endpoint.identity, endpoint.inbound_port) {
+            (Transport::Plain, None, _) => true,
+            (Transport::Sidecar { port, identity, server_name }, Some(wanted), Some(wanted_port)) => {
+                *port == wanted_port && identity == wanted && *server_name == endpoint.server_name
+            }
+            (Transport::Redirected { identity, server_name }, Some(wanted), None) => {
+                identity == wanted && *server_name == endpoint.server_name
+            }
+            _ => false,
+        }
+    }
+}
+
+/// An instance, as one worker sees it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Address of the application.
+    pub address: SocketAddr,
+    /// How it is dialled.
+    pub transport: Transport,
+    /// HTTP/1 connections that wait for an exchange.
+    pub idle: IdleConnections,
+    /// HTTP/2 connections.
+    pub shared: SharedConnections,
+    /// Open connections of any kind, idle ones not counted.
+    pub open: Cell<u32>,
+    load: Cell<PeakEwma>,
+    in_flight: Cell<u32>,
+    used: Cell<Duration>,
+}
+
+impl Upstream {
+    fn new(address: SocketAddr, transport: Transport, now: Duration) -> Rc<Self> {
+        Rc::new(Upstream {
+            address,
+            transport,
+            idle: IdleConnections::default(),
+            shared: SharedConnections::default(),
+            open: Cell::new(0),
+            load: Cell::new(PeakEwma::new(now)),
+            in_flight: Cell::new(0),
+            used: Cell::new(now),
+        })
+    }
+
+    /// Begins an exchange; `None` where `limit` of them are under way.
+    pub fn begin(self: &Rc<Self>, limit: u32) -> Option<InFlight> {
+        let count = self.in_flight.get();
+        (count < limit).then(|| {
+            self.in_flight.set(count + 1);
+            InFlight(Rc::clone(self))
+        })
+    }
+
+    /// Takes in a measured round trip: request sent to response headers.
+    pub fn observe(&self, now: Duration, round_trip: Duration) {
+        let mut load = self.load.get();
+        load.observe(now, round_trip);
+        self.load.set(load);
+    }
+
+    /// Takes in a failure to connect: costs as much as a slow answer, so that others are preferred for a while.
+    pub fn observe_failure(&self, now: Duration) {
+        self.observe(now, DEFAULT_ROUND_TRIP * 100);
+    }
+
+    fn is_forgettable(&self, now: Duration) -> bool {
+        let unused = self.in_flight.get() == 0 && self.open.get() == 0 && self.idle.is_empty();
+        unused && now.saturating_sub(self.used.get()) > FORGET_AFTER
+    }
+}
+
+/// One exchange under way at an instance.
+#[derive(Debug)]
+pub struct InFlight(Rc<Upstream>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}
+
+/// Every instance that a worker uses.
+#[derive(Debug, Default)]
+pub struct Upstreams {
+    known: RefCell<AHashMap<SocketAddr, Vec<Rc<Upstream>>>>,
+    ticked: Cell<Duration>,
+}
+
+/// How often pools are looked through for what is idle too long.
+const SWEEP: Duration = Duration::from_secs(1);
+
+impl Upstreams {
+    /// The instance behind a described endpoint.
+    pub fn endpoint(&self, worker: &Worker, endpoint: &Endpoint) -> Rc<Upstream> {
+        self.find(worker, endpoint.address, |upstream| upstream.transport.fits(endpoint), || Transport::of(endpoint))
+    }
+
+    /// An address in the clear.
+    pub fn plain(&self, worker: &Worker, address: SocketAddr) -> Rc<Upstream> {
+        self.find(worker, address, |upstream| upstream.transport == Transport::Plain, || Transport::Plain)
+    }
+
+    fn find(
+        &self,
+        worker: &Worker,
+        address: SocketAddr,
+        fits: impl Fn(&Upstream) -> bool,
+        transport: impl FnOnce() -> Transport,
+    ) -> Rc<Upstream> {
+        let mut known = self.known.borrow_mut();
+        let list = known.entry(address).or_default();
+        let now = worker.now();
+        let found = match list.iter().find(|upstream| fits(upstream)) {
+            Some(upstream) => Rc::clone(upstream),
+            None => {
+                let added = Upstream::new(address, transport(), now);
+                list.push(Rc::clone(&added));
+                added
+            }
+        };
+        found.used.set(now);
+        found
+    }
+
+    /// Cost of one more exchange at an endpoint.
+    pub fn cost(&self, endpoint: &Endpoint, now: Duration) -> f64 {
+        let known = self.known.borrow();
+        let found = known.get(&endpoint.address).and_then(|list| list.iter().find(|one| one.transport.fits(endpoint)));
+        match found {
+            Some(upstream) => upstream.load.get().cost(now, upstream.in_flight.get(), endpoint.weight),
+            None => PeakEwma::new(now).cost(now, 0, endpoint.weight),
+        }
+    }
+
+    /// Lets go of what is idle too long; cheap, called often.
+    pub fn tick(&self, now: Duration) {
+        if now.saturating_sub(self.ticked.get()) < SWEEP {
+            return;
+        }
+        self.ticked.set(now);
+        self.known.borrow_mut().retain(|_, list| {
+            list.retain(|upstream| {
+                upstream.idle.sweep(now);
+                upstream.shared.sweep(now);
+                !upstream.is_forgettable(now)
+            });
+            !list.is_empty()
+        });
+    }
+}

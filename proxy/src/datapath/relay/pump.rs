@@ -1,0 +1,251 @@
+//! Moves both directions of one attempt.
+
+use std::task::{Context, Poll};
+
+use mesh_core::{
+    outcome::Outcome,
+    relay::{Part as In, Passage, Side, Way, passage},
+    retry::Failure,
+};
+
+use super::{Downstream, Failed, Limits, Part, Progress, Replay, ResponseHead, Stopped, Upstream};
+use crate::datapath::{enforce::Plan, lane::Edit, report::Exchange};
+
+/// Interim responses passed on in one exchange; a peer that sends more is not answering.
+const INTERIM_MAX: u32 = 64;
+
+/// How an attempt ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relayed {
+    /// The response was passed on whole; so much of the request was.
+    Whole(Progress),
+    /// The connection is a tunnel from here on.
+    Tunnel,
+}
+
+/// The two sides of one attempt and what binds them.
+pub struct Sides<'a, 'd> {
+    /// The client.
+    pub down: &'a mut Downstream<'d>,
+    /// The endpoint.
+    pub up: &'a mut Upstream,
+    /// What was sent of the request's body.
+    pub replay: &'a mut Replay,
+    /// Time limits.
+    pub limits: Limits<'a>,
+    /// What is told of the exchange.
+    pub exchange: &'a mut Exchange,
+    /// What the exchange may do.
+    pub plan: &'a Plan,
+    /// Who the endpoint is.
+    pub to: Side,
+    /// Field to add to the response's head.
+    pub mark: Option<(&'static str, &'static [u8])>,
+    /// Called once, with the status, when the response's head came.
+    pub on_head: &'a dyn Fn(u16),
+}
+
+/// Both directions of one attempt.
+pub struct Pump<'a, 'd> {
+    sides: Sides<'a, 'd>,
+    request: Sending,
+    response: Receiving,
+    interims: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// Parts of the body are passed on.
+    Body,
+    /// All parts were given; some bytes may wait.
+    Flushing,
+    /// All was sent.
+    Sent,
+    /// The endpoint takes no more.
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiving {
+    Head,
+    Body,
+    /// All parts were given; some bytes may wait.
+    Flushing,
+}
+
+enum Step {
+    Moved,
+    Waits,
+}
+
+impl<'a, 'd> Pump<'a, 'd> {
+    /// Both directions, of which the request's head was given to the endpoint.
+    pub fn new(sides: Sides<'a, 'd>) -> Self {
+        let request = if sides.down.is_bodiless() { Sending::Flushing } else { Sending::Body };
+        Pump { sides, request, response: Receiving::Head, interims: 0 }
+    }
+
+    /// Moves everything that can move. Ready once the response was passed on whole.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Relayed, Failed>> {
+        loop {
+            let sent = self.send(cx)?;
+            match self.receive(cx)? {
+                Poll::Ready(relayed) => return Poll::Ready(Ok(relayed)),
+                Poll::Pending => {}
+            }
+            match sent {
+                Step::Moved => self.sides.limits.progressed(),
+                Step::Waits => break,
+            }
+        }
+        match self.sides.limits.poll(cx) {
+            Poll::Ready(failed) => Poll::Ready(Err(failed)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The request's direction, until it waits. Says whether anything moved.
+    fn send(&mut self, cx: &mut Context<'_>) -> Result<Step, Failed> {
+        let mut step = Step::Waits;
+        while self.request == Sending::Body {
+            match self.sides.up.poll_room(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Stopped)) => self.request = Sending::Stopped,
+                Poll::Pending => break,
+            }
+            if self.request != Sending::Body || !self.pass_on(cx)? {
+                break;
+            }
+            step = Step::Moved;
+        }
+        if matches!(self.request, Sending::Body | Sending::Flushing) {
+            match self.sides.up.poll_flush(cx) {
+                Poll::Ready(Ok(())) if self.request == Sending::Flushing => self.request = Sending::Sent,
+                Poll::Ready(Err(Stopped)) => self.request = Sending::Stopped,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        if self.request == Sending::Sent
+            && let Poll::Ready(gone) = self.sides.down.poll_gone(cx)
+        {
+            return Err(gone);
+        }
+        Ok(step)
+    }
+
+    /// Passes one part of the request's body on; false where none is there yet.
+    fn pass_on(&mut self, cx: &mut Context<'_>) -> Result<bool, Failed> {
+        let part = match self.sides.replay.again() {
+            Some(part) => part,
+            None => {
+                let Poll::Ready(part) = self.sides.down.poll_part(cx)? else { return Ok(false) };
+                if let Part::Data(bytes, _) = &part {
+                    self.sides.exchange.bytes_in += bytes.len() as u64;
+                }
+                let part = self.trailers(part, self.sides.plan.from, self.sides.to);
+                self.sides.replay.note(&part);
+                part
+            }
+        };
+        let last = part.is_last();
+        if self.sides.up.part(part).is_err() {
+            self.request = Sending::Stopped;
+        } else if last {
+            self.request = Sending::Flushing;
+        }
+        Ok(true)
+    }
+
+    /// The response's direction, until it waits.
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<Relayed>, Failed> {
+        while self.response == Receiving::Head {
+            let Poll::Ready(head) = self.sides.up.poll_head(cx)? else {
+                // Interim responses may wait.
+                let _ = self.sides.down.poll_flush(cx)?;
+                return Ok(Poll::Pending);
+            };
+            self.sides.limits.progressed();
+            if let Some(relayed) = self.head(&head)? {
+                let _ = self.sides.down.poll_flush(cx)?;
+                return Ok(Poll::Ready(relayed));
+            }
+        }
+        while self.response == Receiving::Body {
+            let Poll::Ready(()) = self.sides.down.poll_room(cx)? else { return Ok(Poll::Pending) };
+            let Poll::Ready(part) = self.sides.up.poll_part(cx)? else { break };
+            self.sides.limits.progressed();
+            if let Part::Data(bytes, _) = &part {
+                self.sides.exchange.bytes_out += bytes.len() as u64;
+            }
+            if part.is_last() {
+                self.response = Receiving::Flushing;
+            }
+            let part = self.trailers(part, self.sides.to, self.sides.plan.from);
+            self.sides.down.part(part)?;
+        }
+        match self.sides.down.poll_flush(cx)? {
+            Poll::Ready(()) if self.response == Receiving::Flushing => Ok(Poll::Ready(Relayed::Whole(self.progress()))),
+            Poll::Ready(()) | Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        match self.request {
+            Sending::Sent => Progress::Whole,
+            Sending::Body | Sending::Flushing | Sending::Stopped => Progress::Partial,
+        }
+    }
+
+    /// Passes a head on; the result says whether the connection became a tunnel.
+    fn head(&mut self, head: &ResponseHead) -> Result<Option<Relayed>, Failed> {
+        let Sides { down, up, plan, exchange, limits, replay, to, mark, on_head } = &mut self.sides;
+        let mut edit = Edit::response(plan, *to);
+        if head.is_interim() {
+            self.interims += 1;
+            if self.interims > INTERIM_MAX {
+                return Err(Failed::ended(Outcome::UpstreamProtocol, "too many interim responses"));
+            }
+            down.interim(head, &edit)?;
+            return Ok(None);
+        }
+        on_head(head.status());
+        limits.headed();
+        let replayable = replay.body() == mesh_core::retry::Body::Replayable;
+        if replayable && is_repeated(plan, head.status()) && exchange.attempts < plan.attempts {
+            let detail = format!("the endpoint answered {}", head.status());
+            return Err(Failed::upstream(Failure::Status(head.status()), detail));
+        }
+        replay.forget();
+        exchange.status = head.status();
+        if let Some((name, value)) = *mark {
+            edit.add(name, value);
+        }
+        let request = match self.request {
+            Sending::Sent | Sending::Flushing => Progress::Whole,
+            Sending::Body | Sending::Stopped => Progress::Partial,
+        };
+        down.begin(head, request, &edit)?;
+        if matches!(down, Downstream::Http1(side) if side.is_tunnel()) {
+            return Ok(Some(Relayed::Tunnel));
+        }
+        self.response = if up.is_whole() { Receiving::Flushing } else { Receiving::Body };
+        Ok(None)
+    }
+
+    /// Takes out of trailers what may not cross.
+    fn trailers(&self, part: Part, from: Side, to: Side) -> Part {
+        let Part::Trailers(mut fields) = part else { return part };
+        let way = Way { part: In::Trailer, from, to };
+        let groups = &self.sides.plan.snapshot.lanes;
+        let is_barred = |name: &&http::HeaderName| passage(name.as_str().as_bytes(), way, groups) != Passage::Keep;
+        let barred: Vec<http::HeaderName> = fields.keys().filter(is_barred).cloned().collect();
+        for name in barred {
+            fields.remove(name);
+        }
+        Part::Trailers(fields)
+    }
+}
+
+fn is_repeated(plan: &Plan, status: u16) -> bool {
+    plan.retry.as_ref().is_some_and(|retry| retry.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status)))
+}

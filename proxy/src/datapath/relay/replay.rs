@@ -1,0 +1,66 @@
+//! What was already sent of a request's body, kept while the request may have to be sent again.
+
+use mesh_core::retry::Body;
+
+use super::Part;
+
+/// Request bodies up to this length can be sent again; longer ones are sent once, bytes.
+const REPLAY_MAX: usize = 64 * 1024;
+
+/// Parts of a body, in the order sent.
+#[derive(Debug, Default)]
+pub struct Replay {
+    parts: Vec<Part>,
+    size: usize,
+    lost: bool,
+    next: usize,
+    consumed: bool,
+}
+
+impl Replay {
+    /// Keeps nothing: the request is sent once.
+    pub fn disabled() -> Self {
+        Replay { lost: true, ..Replay::default() }
+    }
+
+    /// Notes a part that is about to be sent for the first time.
+    pub fn note(&mut self, part: &Part) {
+        self.consumed = true;
+        if self.lost {
+            return;
+        }
+        if let Part::Data(bytes, _) = part {
+            self.size += bytes.len();
+        }
+        if self.size > REPLAY_MAX {
+            self.lost = true;
+            self.parts = Vec::new();
+        } else {
+            self.parts.push(part.clone());
+            self.next = self.parts.len();
+        }
+    }
+
+    /// Begins anew: everything noted is to be sent again.
+    pub fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    /// The next part to be sent again.
+    pub fn again(&mut self) -> Option<Part> {
+        let part = self.parts.get(self.next)?.clone();
+        self.next += 1;
+        Some(part)
+    }
+
+    /// Whether the body can be sent again.
+    pub fn body(&self) -> Body {
+        if self.lost && self.consumed { Body::Consumed } else { Body::Replayable }
+    }
+
+    /// Nothing more is kept: the answer has begun.
+    pub fn forget(&mut self) {
+        self.lost = true;
+        self.parts = Vec::new();
+    }
+}

@@ -1,0 +1,88 @@
+//! Bodies of HTTP/2 streams, the same in both roles: parts received, parts sent as the peer's window allows.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
+
+use super::{Last, Part};
+
+/// The next part of a received body. What is taken counts as used: the window opens again when the other side took it,
+/// since a part is only asked for when there is room for it.
+pub(super) fn poll_part(receive: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Part, h2::Error>> {
+    loop {
+        match ready!(receive.poll_data(cx)) {
+            Some(Ok(bytes)) => {
+                receive.flow_control().release_capacity(bytes.len())?;
+                let end = receive.is_end_stream();
+                if bytes.is_empty() && !end {
+                    continue;
+                }
+                return Poll::Ready(Ok(Part::Data(bytes, if end { Last::Yes } else { Last::Unknown })));
+            }
+            Some(Err(error)) => return Poll::Ready(Err(error)),
+            None => {
+                return match ready!(receive.poll_trailers(cx))? {
+                    Some(trailers) => Poll::Ready(Ok(Part::Trailers(trailers))),
+                    None => Poll::Ready(Ok(Part::End)),
+                };
+            }
+        }
+    }
+}
+
+/// Sends a body.
+#[derive(Debug)]
+pub(super) struct Sender {
+    stream: SendStream<Bytes>,
+    waiting: Option<(Bytes, Last)>,
+}
+
+impl Sender {
+    pub(super) fn new(stream: SendStream<Bytes>) -> Self {
+        Sender { stream, waiting: None }
+    }
+
+    /// Takes a part; the one before must have been flushed.
+    pub(super) fn give(&mut self, part: Part) -> Result<(), h2::Error> {
+        match part {
+            Part::Data(bytes, Last::Yes) if bytes.is_empty() => self.stream.send_data(bytes, true),
+            Part::Data(bytes, last) => {
+                self.stream.reserve_capacity(bytes.len());
+                self.waiting = Some((bytes, last));
+                Ok(())
+            }
+            Part::Trailers(trailers) => self.stream.send_trailers(trailers),
+            Part::End => self.stream.send_data(Bytes::new(), true),
+        }
+    }
+
+    /// Hands what waits to the connection, as far as the windows allow.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        while let Some((bytes, last)) = &mut self.waiting {
+            let capacity = match self.stream.capacity() {
+                0 => match ready!(self.stream.poll_capacity(cx)) {
+                    Some(capacity) => capacity?,
+                    None => return Poll::Ready(Err(Reason::STREAM_CLOSED.into())),
+                },
+                capacity => capacity,
+            };
+            let chunk = bytes.split_to(capacity.min(bytes.len()));
+            let is_all = bytes.is_empty();
+            let ends = is_all && *last == Last::Yes;
+            if is_all {
+                self.waiting = None;
+            }
+            self.stream.send_data(chunk, ends)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
+        self.stream.poll_reset(cx)
+    }
+
+    pub(super) fn reset(&mut self, reason: Reason) {
+        self.stream.send_reset(reason);
+    }
+}

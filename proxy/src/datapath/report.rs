@@ -1,0 +1,206 @@
+//! Step 8: what is told of an exchange, exactly once, whatever happened to it.
+
+mod series;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use mesh_core::{
+    identity::{Identity, Refusal},
+    lane::{Carried, Level, Reason, Source},
+    outcome::{self, Outcome},
+};
+use tokio::time::Instant;
+
+pub use self::series::SeriesCache;
+use super::{message::RequestHead, trace::Span};
+use crate::{
+    telemetry::worker::{AccessLog, Direction, PATH_MAX, Protocol, Record, Series},
+    worker::Worker,
+};
+
+/// One exchange, from its head (or connection) to its end. Dropped before [`Exchange::finish`] it records that the
+/// client went away: tasks are only dropped with their connection.
+pub struct Exchange {
+    worker: Rc<Worker>,
+    started: Instant,
+    direction: Direction,
+    protocol: Protocol,
+    client: SocketAddr,
+    /// Head of the request; `None` for raw connections and after the client left.
+    pub head: Option<RequestHead>,
+    /// What is called: outbound `<name>.<namespace>` or address, inbound the port.
+    pub service: Arc<str>,
+    /// Identity that the other side proved.
+    pub peer: Option<Identity>,
+    /// Label that the request carries.
+    pub carried: Option<Carried>,
+    /// Level that serves, and why.
+    pub level: Option<(Level, Reason)>,
+    /// Instance that serves.
+    pub endpoint: Option<SocketAddr>,
+    /// Status of the response passed on; 0 = none yet.
+    pub status: u16,
+    /// Bytes of body from the caller.
+    pub bytes_in: u64,
+    /// Bytes of body to the caller.
+    pub bytes_out: u64,
+    /// Attempts made.
+    pub attempts: u32,
+    /// What went wrong, for people.
+    pub detail: Option<String>,
+    /// Trace context, where the exchange is sampled.
+    pub span: Option<Span>,
+    series: Option<Arc<Series>>,
+    done: bool,
+}
+
+impl Exchange {
+    /// Opens the record of an exchange.
+    pub fn open(worker: &Rc<Worker>, direction: Direction, protocol: Protocol, client: SocketAddr) -> Self {
+        worker.exchanges.set(worker.exchanges.get() + 1);
+        Exchange {
+            worker: Rc::clone(worker),
+            started: Instant::now(),
+            direction,
+            protocol,
+            client,
+            head: None,
+            service: worker.series.no_service(),
+            peer: None,
+            carried: None,
+            level: None,
+            endpoint: None,
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            attempts: 0,
+            detail: None,
+            span: None,
+            series: None,
+            done: false,
+        }
+    }
+
+    /// Which way it goes.
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// What its client speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The exchange goes to an instance from here on: counted as in flight.
+    pub fn serve(&mut self) {
+        if self.series.is_none() {
+            let series = self.find_series();
+            series.in_flight.add(1);
+            self.series = Some(series);
+        }
+    }
+
+    /// The end. Whatever comes after changes nothing.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.record(outcome);
+    }
+
+    fn find_series(&self) -> Arc<Series> {
+        self.worker.series.find(self.direction, &self.service, self.carried.as_ref(), self.level.as_ref())
+    }
+
+    fn record(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        self.worker.exchanges.set(self.worker.exchanges.get() - 1);
+        let duration = self.started.elapsed();
+        let series = match self.series.take() {
+            Some(series) => {
+                series.in_flight.subtract(1);
+                series
+            }
+            None => self.find_series(),
+        };
+        series.bytes_in.add(self.bytes_in);
+        series.bytes_out.add(self.bytes_out);
+        series.finish(outcome, self.status, duration);
+        self.worker.sink.metrics.lane_source(self.source());
+        if self.is_wanted(outcome) {
+            let record = Box::new(self.take_record(outcome, duration));
+            self.worker.sink.record(record);
+        }
+    }
+
+    fn source(&self) -> Source {
+        self.carried.as_ref().map_or(Source::None, |carried| carried.source)
+    }
+
+    fn is_wanted(&self, outcome: Outcome) -> bool {
+        let logged = match self.worker.sink.access_log {
+            AccessLog::Off => false,
+            AccessLog::Failures => outcome.level() > outcome::Level::Debug,
+            AccessLog::All => true,
+        };
+        logged || self.span.is_some()
+    }
+
+    fn take_record(&mut self, outcome: Outcome, duration: Duration) -> Record {
+        let text = |cut: String| if cut.len() > PATH_MAX { cut.chars().take(PATH_MAX).collect() } else { cut };
+        let head = self.head.as_ref();
+        Record {
+            start: SystemTime::now() - duration,
+            duration,
+            direction: self.direction,
+            protocol: self.protocol,
+            service: Arc::clone(&self.service),
+            endpoint: self.endpoint,
+            client: self.client,
+            peer: self.peer.as_ref().map(ToString::to_string),
+            lane: self.carried.as_ref().map(ToString::to_string),
+            level: self.level.as_ref().map(|(level, _)| level.to_string()),
+            reason: self.level.as_ref().map(|(_, reason)| reason.label()),
+            source: self.source().label(),
+            outcome,
+            detail: self.detail.take(),
+            status: self.status,
+            method: head.map(|head| head.method().to_owned()).unwrap_or_default(),
+            authority: head.map(|head| head.authority().to_owned()).unwrap_or_default(),
+            path: head.map(|head| text(head.to_string())).unwrap_or_default(),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            attempts: self.attempts,
+            trace: self.span.as_ref().map(Span::trace),
+        }
+    }
+}
+
+/// Names what it is; heads may hold secrets.
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("service", &self.service).field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.record(Outcome::ClientGone);
+    }
+}
+
+/// A handshake with a peer failed: counted, and logged once here.
+pub fn tls_refused(worker: &Worker, direction: Direction, peer: SocketAddr, refusal: Refusal) {
+    worker.sink.metrics.refuse_tls(direction, refusal);
+    tracing::warn!(direction = direction.label(), %peer, reason = %refusal, "mesh TLS refused");
+}

@@ -1,0 +1,169 @@
+//! One HTTP/1 connection: its socket, what was read and not yet used, what is to be written.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+
+use crate::net::{
+    http1::{HeadLimits, HeadReader},
+    socket::Socket,
+};
+
+/// First size of a read, bytes: most heads and small bodies fit.
+const READ_FIRST: usize = 8 * 1024;
+/// Largest size of a read, bytes; reads grow to it while they are filled.
+const READ_MAX: usize = 64 * 1024;
+/// Body bytes up to this length are copied behind the head, so that both leave in one system call without a list.
+const COPY_MAX: usize = 8 * 1024;
+/// Bytes waiting to be written beyond which no more are taken from the other side.
+const WAITING_MAX: usize = 64 * 1024;
+
+/// An HTTP/1 connection, of either side.
+#[derive(Debug)]
+pub struct Wire {
+    socket: Socket,
+    /// Read and not yet used.
+    pub buffer: BytesMut,
+    /// Reads heads out of `buffer`.
+    pub reader: HeadReader,
+    /// The peer ended its direction in order.
+    pub ended: bool,
+    read_size: usize,
+    front: BytesMut,
+    body: Bytes,
+    back: BytesMut,
+    unflushed: bool,
+}
+
+impl Wire {
+    /// A connection of which `buffer` was read already.
+    pub fn new(socket: Socket, buffer: BytesMut, limits: HeadLimits) -> Self {
+        Wire {
+            socket,
+            buffer,
+            reader: HeadReader::new(limits),
+            ended: false,
+            read_size: READ_FIRST,
+            front: BytesMut::new(),
+            body: Bytes::new(),
+            back: BytesMut::new(),
+            unflushed: false,
+        }
+    }
+
+    /// The socket and what was read from it, for another protocol. Nothing may be waiting to be written.
+    pub fn into_parts(self) -> (Socket, BytesMut) {
+        (self.socket, self.buffer)
+    }
+
+    /// Ends the connection so that the peer sees a cut.
+    pub fn cut(self) {
+        self.socket.cut();
+    }
+
+    /// The socket.
+    pub fn socket(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
+    /// Reads once; 0 = the peer ended its direction.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.buffer.reserve(self.read_size);
+        let room = self.buffer.capacity() - self.buffer.len();
+        let count = ready!(self.socket.poll_fill(cx, &mut self.buffer))?;
+        if count == 0 {
+            self.ended = true;
+        } else if count == room {
+            self.read_size = (self.read_size * 2).min(READ_MAX);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Waits for the next message without holding buffers.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let readable = self.socket.poll_readable(cx);
+        if readable.is_pending() {
+            self.shrink();
+        }
+        readable
+    }
+
+    /// Gives memory back before the connection goes idle.
+    pub fn rest(&mut self) {
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
+            self.buffer = BytesMut::new();
+            self.read_size = READ_FIRST;
+        }
+        if self.front.is_empty() && self.front.capacity() > 0 {
+            self.front = BytesMut::new();
+            self.back = BytesMut::new();
+        }
+    }
+
+    /// Where the next bytes are appended; call [`Wire::poll_flush`] to send them.
+    pub fn out(&mut self) -> &mut BytesMut {
+        if self.body.is_empty() { &mut self.front } else { &mut self.back }
+    }
+
+    /// Appends body bytes; large ones are not copied.
+    pub fn push(&mut self, bytes: Bytes) {
+        if bytes.len() > COPY_MAX && self.body.is_empty() {
+            self.body = bytes;
+        } else {
+            self.out().extend_from_slice(&bytes);
+        }
+    }
+
+    /// Whether more may be appended.
+    pub fn has_room(&self) -> bool {
+        self.body.is_empty() && self.front.len() < WAITING_MAX
+    }
+
+    /// Ready once more may be appended.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_room() { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
+    }
+
+    /// Sends all that waits.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !(self.front.is_empty() && self.body.is_empty() && self.back.is_empty()) {
+            let slices = [IoSlice::new(&self.front), IoSlice::new(&self.body), IoSlice::new(&self.back)];
+            let slices = if self.body.is_empty() && self.back.is_empty() { &slices[..1] } else { &slices[..] };
+            let mut count = ready!(self.socket.poll_send(cx, slices))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            for part in [self.front.len(), self.body.len()] {
+                let taken = part.min(count);
+                count -= taken;
+                if self.front.is_empty() { self.body.advance(taken) } else { self.front.advance(taken) }
+            }
+            self.back.advance(count);
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether everything appended was handed to the kernel.
+    pub fn is_flushed(&self) -> bool {
+        !self.unflushed && self.front.is_empty() && self.body.is_empty() && self.back.is_empty()
+    }
+
+    /// Whether nothing stands in the way of another message: nothing unread, unsent or ended.
+    pub fn is_clean(&self) -> bool {
+        self.is_flushed() && self.buffer.is_empty() && !self.ended
+    }
+}

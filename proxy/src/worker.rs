@@ -1,0 +1,237 @@
+//! A data worker: one thread with its own runtime, listeners, pools, load estimates and counters. What workers share
+//! (the snapshot, the TLS material) is read through atomic pointers; nothing here takes a lock that another thread holds.
+
+mod drain;
+
+use std::{
+    cell::Cell,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, runtime, time::Instant};
+use tokio_util::task::TaskTracker;
+
+pub use self::drain::{Drain, Seat, Stage};
+use crate::{
+    datapath::{self, detect::ServerFirst, reach::Upstreams, report::SeriesCache},
+    net::{http1::HeadLimits, listener::Listener},
+    shared::Shared,
+    telemetry::worker::{Direction, Sink},
+};
+
+/// What a proxy does with traffic at its outbound listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Takes the calls of one application.
+    #[default]
+    Sidecar,
+    /// Takes calls from outside the mesh.
+    Gateway,
+}
+
+/// Whether lane labels that reach a gateway from outside are believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutsideLanes {
+    /// Removed.
+    #[default]
+    Strip,
+    /// Kept, as if a mesh peer had sent them.
+    Trust,
+}
+
+/// Settings of a worker; the same for all of a process.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// What the outbound listener is for.
+    pub role: Role,
+    /// Where the application's calls (or, of a gateway, calls from outside) arrive.
+    pub outbound_listen: SocketAddr,
+    /// Where calls to the application arrive; `None` for a gateway without application.
+    pub inbound_listen: Option<SocketAddr>,
+    /// Where the application listens; `None` = the original destination, or the local address of the connection.
+    pub application_address: Option<IpAddr>,
+    /// Trust domain of the mesh.
+    pub trust_domain: Arc<str>,
+    /// Namespace of the control plane, part of identities' DNS names.
+    pub control_namespace: Arc<str>,
+    /// Limits of HTTP/1 heads; their length also bounds HTTP/2 header lists.
+    pub head_limits: HeadLimits,
+    /// Longest time that exchanges have to end once the proxy drains.
+    pub drain_limit: Duration,
+    /// Lane labels from outside, at a gateway.
+    pub outside_lanes: OutsideLanes,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    thread: JoinHandle<io::Result<()>>,
+    /// Address of the outbound listener.
+    pub outbound: SocketAddr,
+    /// Address of the inbound listener.
+    pub inbound: Option<SocketAddr>,
+}
+
+impl WorkerHandle {
+    /// Waits until the worker has drained; blocks the calling thread.
+    ///
+    /// # Errors
+    /// When its runtime could not be built, or it panicked.
+    pub fn join(self) -> io::Result<()> {
+        self.thread.join().map_err(|_| io::Error::other("a data worker panicked"))?
+    }
+
+    /// Whether the worker has ended; before draining that is a defect.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// State of one worker, shared by its tasks.
+pub struct Worker {
+    /// Settings.
+    pub config: Arc<WorkerConfig>,
+    /// What the control thread provides.
+    pub shared: Arc<Shared>,
+    /// Counters and records.
+    pub sink: Sink,
+    /// Connections to endpoints and what is known of their load.
+    pub upstreams: Upstreams,
+    /// Destinations where the server speaks first.
+    pub server_first: ServerFirst,
+    /// Series of exchanges by their labels.
+    pub series: SeriesCache,
+    /// Whether this proxy drains, and who must be told.
+    pub drain: Drain,
+    /// Owner of every task of this worker.
+    pub tasks: TaskTracker,
+    /// Exchanges under way.
+    pub exchanges: Cell<usize>,
+    started: Instant,
+    random: Cell<u64>,
+}
+
+impl Worker {
+    fn new(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink) -> Rc<Self> {
+        Rc::new(Worker {
+            upstreams: Upstreams::default(),
+            server_first: ServerFirst::default(),
+            series: SeriesCache::new(Arc::clone(&sink.metrics)),
+            drain: Drain::default(),
+            tasks: TaskTracker::new(),
+            exchanges: Cell::new(0),
+            started: Instant::now(),
+            random: Cell::new(rand::random::<u64>() | 1),
+            config,
+            shared,
+            sink,
+        })
+    }
+
+    /// Time since the worker started: the clock of load estimates.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// A random number for balancing and sampling; not for secrets (xorshift64*).
+    pub fn random(&self) -> u64 {
+        let mut state = self.random.get();
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.random.set(state);
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}
+
+/// Starts a worker: binds its listeners in the calling thread, so that a failure is told at once, and runs it in its own.
+///
+/// # Errors
+/// When an address cannot be listened on.
+pub fn spawn(number: usize, config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink) -> io::Result<WorkerHandle> {
+    let outbound = Listener::bind(config.outbound_listen)?;
+    let inbound = config.inbound_listen.map(Listener::bind).transpose()?;
+    let (outbound_address, inbound_address) =
+        (outbound.local_addr()?, inbound.as_ref().map(std::net::TcpListener::local_addr).transpose()?);
+    // Ports that the kernel chose are known from here on, for the guard against loops.
+    let config = Arc::new(WorkerConfig {
+        outbound_listen: outbound_address,
+        inbound_listen: inbound_address,
+        ..WorkerConfig::clone(&config)
+    });
+    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let runtime =
+            runtime::Builder::new_current_thread().enable_io().enable_time().build_local(Default::default())?;
+        runtime.block_on(async move {
+            let worker = Worker::new(config, shared, sink);
+            let inbound = inbound.map(Listener::new).transpose()?;
+            run(&worker, Listener::new(outbound)?, inbound).await;
+            Ok(())
+        })
+    })?;
+    Ok(WorkerHandle { thread, outbound: outbound_address, inbound: inbound_address })
+}
+
+/// How often a draining worker looks whether its exchanges have ended, and an idle one at its pools.
+const TICK: Duration = Duration::from_millis(100);
+/// Without an exchange for so long, a draining worker takes it that nobody sends new ones, and stops accepting.
+const QUIET: Duration = Duration::from_secs(1);
+
+async fn run(worker: &Rc<Worker>, outbound: Listener, inbound: Option<Listener>) {
+    let mut accepting = vec![worker.tasks.spawn_local(accept(Rc::clone(worker), outbound, Direction::Outbound))];
+    accepting.extend(
+        inbound.map(|listener| worker.tasks.spawn_local(accept(Rc::clone(worker), listener, Direction::Inbound))),
+    );
+    let mut draining = worker.shared.draining.clone();
+    loop {
+        tokio::select! {
+            result = draining.wait_for(|draining| *draining) => {
+                // A control thread that is gone ends the process as an order to drain does.
+                let _ = result.is_ok();
+                break;
+            }
+            () = tokio::time::sleep(TICK) => worker.upstreams.tick(worker.now()),
+        }
+    }
+    let limit = Instant::now() + worker.config.drain_limit;
+    worker.drain.begin();
+    quiet(worker, limit).await;
+    for task in &accepting {
+        task.abort();
+    }
+    worker.tasks.close();
+    worker.drain.finish();
+    // What is still open at the limit ends with the runtime; its guards record that.
+    let _ = tokio::time::timeout_at(limit, worker.tasks.wait()).await;
+}
+
+async fn quiet(worker: &Worker, limit: Instant) {
+    let mut since = Instant::now();
+    while Instant::now() < limit && since.elapsed() < QUIET {
+        tokio::time::sleep(TICK).await;
+        if worker.exchanges.get() > 0 {
+            since = Instant::now();
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, listener: Listener, direction: Direction) {
+    loop {
+        let (io, peer) = listener.accept(|| worker.sink.metrics.accept_pauses.add(1)).await;
+        worker.sink.metrics.accepted[direction as usize].add(1);
+        let connection = serve(Rc::clone(&worker), io, peer, direction);
+        worker.tasks.spawn_local(connection);
+    }
+}
+
+async fn serve(worker: Rc<Worker>, io: TcpStream, peer: SocketAddr, direction: Direction) {
+    let open = &worker.sink.metrics.open[direction as usize];
+    open.add(1);
+    datapath::connection(&worker, io, peer, direction).await;
+    open.subtract(1);
+}
