@@ -60,14 +60,15 @@ fn one(file: &str, first_line: u32, text: &str) -> Result<Option<Resource>, Vec<
     if value.is_null() {
         return Ok(None);
     }
-    let origin = Arc::new(Origin::scan(file, first_line, text));
+    let document: Arc<str> = text.into();
+    let origin = Arc::new(Origin::new(file, first_line, Arc::clone(&document)));
     let context = Context { origin: &origin, subject: subject(&value), problems: RefCell::default() };
     let root = Node::root(&value, &context);
     let read = resource(&root);
     let problems = context.problems.into_inner();
     match read {
         Some((metadata, spec)) if problems.is_empty() => {
-            Ok(Some(Resource { metadata, spec, text: text.into(), origin: origin.clone() }))
+            Ok(Some(Resource { metadata, spec, text: document, origin: Arc::clone(&origin) }))
         }
         Some(_) | None => Err(problems),
     }

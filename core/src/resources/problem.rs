@@ -1,6 +1,10 @@
 //! What is wrong with what somebody wrote: where it stands, what is wrong, and what is allowed.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use serde::Serialize;
 
@@ -35,19 +39,25 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Where a document and its fields stand.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Where a document and its fields stand. Fields are looked for only when something is wrong with one.
+#[derive(Clone, Debug)]
 pub struct Origin {
     file: String,
     first_line: u32,
-    lines: BTreeMap<String, u32>,
+    document: Arc<str>,
+    lines: OnceLock<BTreeMap<String, u32>>,
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.file, self.first_line, &self.document) == (&other.file, other.first_line, &other.document)
+    }
 }
 
 impl Origin {
-    /// Scans `document`, which begins at `first_line` (from 1) of `file`. Exact for block style; what stands in flow
-    /// style has the line of the field that the flow belongs to.
-    pub fn scan(file: &str, first_line: u32, document: &str) -> Self {
-        Origin { file: file.to_owned(), first_line, lines: Scanner::default().scan(first_line, document) }
+    /// `document` begins at `first_line` (from 1) of `file`.
+    pub fn new(file: &str, first_line: u32, document: Arc<str>) -> Self {
+        Origin { file: file.to_owned(), first_line, document, lines: OnceLock::new() }
     }
 
     /// A problem with the field at `path` (as in `spec.lanes[2].name`), which stands at its own line or the line of the
@@ -66,16 +76,18 @@ impl Origin {
         format!("{}:{}", self.file, self.line(path))
     }
 
-    /// Line of the field at `path`, or of the nearest field around it.
+    /// Line of the field at `path`, or of the nearest field around it. Exact for block style; what stands in flow style
+    /// has the line of the field that the flow belongs to.
     pub fn line(&self, path: &str) -> u32 {
+        let lines = self.lines.get_or_init(|| Scanner::default().scan(self.first_line, &self.document));
         let mut path = path;
         loop {
-            if let Some(line) = self.lines.get(path) {
+            if let Some(line) = lines.get(path) {
                 return *line;
             }
             match path.rfind(['.', '[']) {
                 Some(end) => path = &path[..end],
-                None => return self.lines.values().min().copied().unwrap_or(self.first_line),
+                None => return lines.values().min().copied().unwrap_or(self.first_line),
             }
         }
     }
