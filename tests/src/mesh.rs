@@ -340,6 +340,7 @@ impl Mesh {
         }
         let logs = self.logs();
         for (name, spec) in specs {
+            self.capture(self.pod(&name)).await;
             self.pod_mut(&name).sidecar = Some(spec.start(&logs));
         }
         for pod in self.pods.values().filter(|pod| pod.sidecar.is_some()) {
@@ -383,6 +384,16 @@ impl Mesh {
             spec = spec.env(name.clone(), value.clone());
         }
         spec
+    }
+
+    /// Has the connections of a pod captured, as an init container does it.
+    async fn capture(&self, pod: &Pod) {
+        if pod.namespace.is_none() {
+            return;
+        }
+        let redirect = pod.program("redirect", self.proxy_program()).args(["redirect", "--proxy-uid"]);
+        let finished = redirect.arg(PROXY_USER.to_string()).run(&self.logs(), PATIENCE).await;
+        assert!(finished.status.success(), "mesh-proxy redirect: {}", finished.output);
     }
 
     /// The proxy where its own user can run it: the folder of the build may be closed to others.
