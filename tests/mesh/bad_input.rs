@@ -184,7 +184,7 @@ async fn bad_setting_of_the_proxy_is_named_with_what_is_allowed() {
         ("LANEMESH_HEADER_LIMIT", "lots", "1024"),
         ("LANEMESH_ACCESS_LOG", "some", "failures"),
         ("LANEMESH_TRACE_SHARE", "2", "1"),
-        ("LANEMESH_TRUST_DOMAIN", "Not A Domain", "trust domain"),
+        ("LANEMESH_TRUST_DOMAIN", "Not A Domain", "lower-case letters"),
         ("LANEMESH_OUTBUOND_LISTEN", "127.0.0.1:1", "LANEMESH_OUTBUOND_LISTEN"),
     ];
     for (name, value, allowed) in cases {

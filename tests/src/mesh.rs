@@ -319,6 +319,7 @@ impl Mesh {
     /// Waits until the controller is ready.
     pub async fn controller_ready(&self) {
         until("controller ready", PATIENCE, || async {
+            assert!(!self.controller.has_ended(), "the controller ended");
             let (status, _) = self.controller_page("/ready").await.ok()?;
             (status == 200).then_some(())
         })

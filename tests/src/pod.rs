@@ -211,6 +211,7 @@ impl Pod {
     pub async fn ready(&self) {
         let what = format!("sidecar of {} ready", self.spec.name);
         until(&what, PATIENCE, || async {
+            assert!(!self.sidecar.as_ref().is_some_and(Process::has_ended), "the sidecar of {} ended", self.spec.name);
             let (status, _) = self.fetch("/ready").await.ok()?;
             (status == 200).then_some(())
         })

@@ -160,6 +160,12 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Whether it has ended, asked of the kernel: nobody's child is waited for.
+    pub fn has_ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    }
+
     /// `SIGKILL`, and waits for the end.
     pub fn kill(&mut self) {
         // An error says that it is gone already, which is what is wanted.
