@@ -63,6 +63,7 @@ pub async fn http1(worker: &Rc<Worker>, accepted: Accepted) {
             After::Keep => {}
             After::Close => return linger(wire).await,
             After::Cut => return wire.cut(),
+            After::Drop => return,
             After::Tunnel(tunnel) => {
                 drop(seat);
                 return run_tunnel(wire, *tunnel).await;
@@ -104,8 +105,12 @@ async fn next(wire: &mut Wire, timer: &mut Deadline, seat: &Seat<'_>) -> io::Res
 
 enum After {
     Keep,
+    /// The last answer was given: end in order.
     Close,
+    /// Something is missing that the client cannot know of: reset.
     Cut,
+    /// Something is missing that the client sees: end, not in order.
+    Drop,
     Tunnel(Box<Tunnel>),
 }
 
@@ -125,7 +130,12 @@ async fn one(
     let Downstream::Http1(side) = down else { return After::Cut };
     match ended {
         Ended::Tunnel(tunnel) => After::Tunnel(tunnel),
-        Ended::Broken => After::Cut,
+        Ended::Broken => {
+            let by_close = side.ends_by_close();
+            // What came of the response is passed on; whoever counts or reads chunks sees that some is missing.
+            let sent = tokio::time::timeout(LINGER_LIMIT, poll_fn(|cx| wire.poll_flush(cx))).await;
+            if by_close || !matches!(sent, Ok(Ok(()))) { After::Cut } else { After::Drop }
+        }
         Ended::Answered => {
             let keep = side.persistence() == Persistence::Keep && side.has_whole_request();
             // What an answer of ours left to be sent; the limit of the exchange holds for it, too.

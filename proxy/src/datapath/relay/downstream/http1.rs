@@ -77,6 +77,11 @@ impl<'a> Http1Downstream<'a> {
         self.client = Persistence::Close;
     }
 
+    /// Whether only a reset tells the client that the response is not whole.
+    pub fn ends_by_close(&self) -> bool {
+        self.framing == Some(Framing::UntilClose)
+    }
+
     /// A response of our own begins, framed by its length.
     pub fn begun_by_us(&mut self) {
         self.framing = Some(Framing::Empty);

@@ -1,0 +1,130 @@
+//! HTTP/2 through both sidecars.
+
+use bytes::Bytes;
+use h2::{RecvStream, client::SendRequest, server::SendResponse};
+use http::{HeaderMap, Request, Response};
+use tokio::net::TcpStream;
+
+use crate::harness::Pair;
+
+async fn client(pair: &Pair) -> SendRequest<Bytes> {
+    let io = TcpStream::connect(pair.caller.outbound).await.unwrap();
+    let (send, connection) = h2::client::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    send.ready().await.unwrap()
+}
+
+async fn application(pair: &Pair) -> h2::server::Connection<TcpStream, Bytes> {
+    h2::server::handshake(pair.application().await.0).await.unwrap()
+}
+
+fn get() -> Request<()> {
+    Request::get("http://b.demo/x?y=1").body(()).unwrap()
+}
+
+async fn accepted(server: &mut h2::server::Connection<TcpStream, Bytes>) -> (Request<RecvStream>, SendResponse<Bytes>) {
+    server.accept().await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn streams_trailers_and_interim_responses_cross() {
+    let pair = Pair::start().await;
+    let mut client = client(&pair).await;
+    let (mut response, mut send) = client.send_request(get(), false).unwrap();
+    send.send_data("ping".into(), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", "1".parse().unwrap());
+    send.send_trailers(trailers.clone()).unwrap();
+    let mut server = application(&pair).await;
+    let (request, mut respond) = accepted(&mut server).await;
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    assert_eq!(request.uri(), "http://b.demo/x?y=1");
+    assert!(request.headers()["l5d-client-id"].to_str().unwrap().starts_with("a.demo."));
+    let mut body = request.into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "ping");
+    assert_eq!(body.trailers().await.unwrap().unwrap(), trailers);
+    respond.send_informational(Response::builder().status(103).body(()).unwrap()).unwrap();
+    let interim = std::future::poll_fn(|cx| response.poll_informational(cx)).await.unwrap().unwrap();
+    assert_eq!(interim.status(), 103);
+    let mut send = respond.send_response(Response::new(()), false).unwrap();
+    send.send_data("pong".into(), false).unwrap();
+    send.send_trailers(trailers.clone()).unwrap();
+    let response = response.await.unwrap();
+    let mut body = response.into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "pong");
+    assert_eq!(body.trailers().await.unwrap().unwrap(), trailers);
+}
+
+#[tokio::test]
+async fn stream_cancelled_by_the_client_is_cancelled_at_the_application() {
+    let pair = Pair::start().await;
+    let mut client = client(&pair).await;
+    let (response, mut send) = client.send_request(get(), false).unwrap();
+    let mut server = application(&pair).await;
+    let (_request, mut respond) = accepted(&mut server).await;
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    send.send_reset(h2::Reason::CANCEL);
+    drop(response);
+    let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await.unwrap();
+    assert_eq!(reason, h2::Reason::CANCEL);
+}
+
+#[tokio::test]
+async fn refused_stream_is_repeated() {
+    let pair = Pair::start().await;
+    let mut client = client(&pair).await;
+    let (response, _) = client.send_request(get(), true).unwrap();
+    let mut server = application(&pair).await;
+    let (_, mut respond) = accepted(&mut server).await;
+    respond.send_reset(h2::Reason::REFUSED_STREAM);
+    let (_, mut respond) = accepted(&mut server).await;
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    respond.send_response(Response::new(()), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn grpc_call_to_an_unknown_name_gets_a_grpc_status() {
+    let pair = Pair::start().await;
+    pair.caller.publish(|snapshot| {
+        snapshot.unknown.insert(crate::harness::authority("nobody"));
+    });
+    let mut client = client(&pair).await;
+    let request = Request::post("http://nobody/a.B/C").header("content-type", "application/grpc").body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    let response = response.await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["grpc-status"], "12");
+    assert_eq!(response.headers()["x-mesh-error"], "no_route");
+}
+
+#[tokio::test]
+async fn contradicting_host_is_refused() {
+    let pair = Pair::start().await;
+    let mut client = client(&pair).await;
+    let request = Request::get("http://b.demo/").header("host", "c.demo").body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    assert_eq!(response.await.unwrap_err().reason(), Some(h2::Reason::PROTOCOL_ERROR));
+    assert_eq!(pair.caller.metrics.connects.get(), 0);
+}
+
+#[tokio::test]
+async fn large_bodies_cross_at_the_pace_of_the_reader() {
+    const SIZE: usize = 3_000_000;
+    let pair = Pair::start().await;
+    let mut client = client(&pair).await;
+    let (response, _) = client.send_request(get(), true).unwrap();
+    let mut server = application(&pair).await;
+    let (_, mut respond) = accepted(&mut server).await;
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    let mut send = respond.send_response(Response::new(()), false).unwrap();
+    send.send_data(vec![7_u8; SIZE].into(), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let mut received = 0;
+    while let Some(data) = body.data().await {
+        let data = data.unwrap();
+        received += data.len();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    assert_eq!(received, SIZE);
+}
