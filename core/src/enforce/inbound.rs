@@ -52,16 +52,12 @@ impl Denial {
 }
 
 /// May `caller` open a connection to the port? Where routes have authorizations of their own, a caller whom any of them
-/// allows may connect; each request is then judged by [`request`], and bytes that are no request by [`opaque`].
+/// allows may connect; each request is then judged by [`request`], and bytes that are no
+/// request have no place on such a port.
 pub fn connection<'a>(server: Option<&'a InboundServer>, caller: &Caller<'_>) -> Verdict<'a> {
     let Some(server) = server else { return Verdict::Deny(Denial::UnknownPort) };
     let of_routes = server.routes.iter().flat_map(|route| &route.authorizations);
     judge(server.authorizations.iter().chain(of_routes), caller)
-}
-
-/// May `caller` exchange bytes that are no request with the port? Only the server's own authorizations count.
-pub fn opaque<'a>(server: &'a InboundServer, caller: &Caller<'_>) -> Verdict<'a> {
-    judge(server.authorizations.iter(), caller)
 }
 
 /// May `caller` make this request? The first route whose hosts and matches fit decides; without one the server does.
@@ -225,7 +221,6 @@ mod tests {
         let fields: &[(&str, &str)] = &[];
         let parts = |path| RequestParts { method: "GET", host: "a", path, query: None, fields: &fields };
         assert_eq!(connection(Some(&server), &plain), Verdict::Allow { authorization: "probe" });
-        assert_eq!(opaque(&server, &plain), Verdict::Deny(Denial::Plaintext));
         assert_eq!(request(&server, &plain, &parts("/probe/x")), Verdict::Allow { authorization: "probe" });
         for path in ["/", "/probes", "/probe/../admin", "/probe/%2e%2E/admin"] {
             assert_eq!(request(&server, &plain, &parts(path)), Verdict::Deny(Denial::Plaintext), "{path}");

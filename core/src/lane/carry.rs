@@ -115,7 +115,7 @@ fn own_lane(groups: &[LaneGroup], workload: &Workload) -> Option<Carried> {
     Some(Carried { group, lane: own.lane.clone(), source: Source::Workload })
 }
 
-/// Value of the one `baggage` line to send: our member first (`<key>=<lane>`, and `<key>-group=<group>` where the label
+/// Value of the one `baggage` line to send with a label (see [`foreign_baggage`] where there is none): our member first (`<key>=<lane>`, and `<key>-group=<group>` where the label
 /// names one), every old member of these keys removed, foreign members kept in order and dropped from the end beyond
 /// 8,192 bytes; malformed foreign members are dropped. `None` when there is nothing to send.
 pub fn baggage(fields: &dyn Fields, key: &str, carried: Option<&Carried>) -> Option<Vec<u8>> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use mesh_core::{
     fields::Fields,
-    lane::{Carried, baggage, carried},
+    lane::{Carried, baggage, carried, foreign_baggage},
     model::{
         lane::{Carrier, LaneGroup},
         route::{Filter, HeaderChange},
@@ -83,14 +83,18 @@ impl<'a> Edit<'a> {
 
     fn carry(&mut self, fields: &'a dyn Fields, carried: Option<&Carried>, to: Side) {
         let carried = carried.filter(|_| to != Side::Outside);
-        let (header, key) = match carrier(carried, self.groups) {
-            Some(carrier) => (carrier.header.as_str(), carrier.baggage_key.as_str()),
-            None => (names::LANE_HEADER, names::LANE_BAGGAGE_KEY),
+        let line = match carried {
+            Some(carried) => {
+                let (header, key) = match carrier(carried, self.groups) {
+                    Some(carrier) => (carrier.header.as_str(), carrier.baggage_key.as_str()),
+                    None => (names::LANE_HEADER, names::LANE_BAGGAGE_KEY),
+                };
+                self.extra.push((header, carried.to_string().into_bytes().into()));
+                baggage(fields, key, Some(carried))
+            }
+            None => foreign_baggage(fields, self.groups),
         };
-        if let Some(carried) = carried {
-            self.extra.push((header, carried.to_string().into_bytes().into()));
-        }
-        if let Some(line) = baggage(fields, key, carried) {
+        if let Some(line) = line {
             self.extra.push((names::BAGGAGE_HEADER, line.into()));
         }
     }
@@ -131,8 +135,7 @@ impl<'a> Edit<'a> {
 }
 
 /// How the group of a label carries it: the named group, or the only one that knows the lane.
-fn carrier<'a>(carried: Option<&Carried>, groups: &'a [LaneGroup]) -> Option<&'a Carrier> {
-    let carried = carried?;
+fn carrier<'a>(carried: &Carried, groups: &'a [LaneGroup]) -> Option<&'a Carrier> {
     let group = match &carried.group {
         Some(name) => groups.iter().find(|group| group.name == *name),
         None => groups.iter().find(|group| group.lane(&carried.lane).is_some()),

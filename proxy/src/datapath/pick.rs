@@ -78,7 +78,8 @@ fn among(
     let cost = |position: usize| worker.upstreams.cost(&endpoints[position], now);
     let weight = |position: usize| endpoints[position].weight;
     let random = [worker.random(), worker.random()];
-    match two_choices(candidates, Weights::Each(&weight), random, &cost) {
+    let weights = if service.equal_weights() { Weights::Equal } else { Weights::Each(&weight) };
+    match two_choices(candidates, weights, random, &cost) {
         Some(position) => Ok(Picked {
             upstream: worker.upstreams.endpoint(worker, &endpoints[position]),
             endpoint: Some(Arc::clone(&endpoints[position])),

@@ -20,6 +20,7 @@ use crate::{
         Resource, Spec,
         access_policy::{AccessPolicy, Allow, Mode},
         services::Protocol,
+        world::WorldPort,
     },
 };
 
@@ -70,8 +71,12 @@ fn collect<'r>(resources: &'r [Resource], built: &Built, findings: &mut Findings
             let message = format!("service {label} has no port {port}; it has {}", known.join(", "));
             findings.add(resource, &format!("spec.ports[{index}]"), message);
         }
-        let covered = |port: &&u16| policy.ports.is_empty() || policy.ports.contains(port);
-        for port in service.ports.keys().filter(covered) {
+        let covered = |(port, _): &(&u16, &WorldPort)| policy.ports.is_empty() || policy.ports.contains(port);
+        for (port, usage) in service.ports.iter().filter(covered) {
+            if matches!(usage.protocol, Protocol::Opaque | Protocol::Tls) && !policy.routes.is_empty() {
+                let message = format!("port {port} of {label} carries bytes, which no route can read");
+                findings.add(resource, "spec.routes", message);
+            }
             if let Some((other, _)) = found.of_services.insert((label.clone(), *port), (resource, policy)) {
                 let message =
                     format!("port {port} of {label} already has {} at {}", other.subject(), other.origin.place(""));
