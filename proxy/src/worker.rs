@@ -195,7 +195,10 @@ async fn run(worker: &Rc<Worker>, outbound: Listener, inbound: Option<Listener>)
                 let _ = result.is_ok();
                 break;
             }
-            () = tokio::time::sleep(TICK) => worker.upstreams.tick(worker.now()),
+            () = tokio::time::sleep(TICK) => {
+                worker.upstreams.tick(worker.now());
+                datapath::wire::shed_memory();
+            }
         }
     }
     let limit = Instant::now() + worker.config.drain_limit;

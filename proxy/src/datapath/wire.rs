@@ -1,7 +1,10 @@
 //! One HTTP/1 connection: its socket, what was read and not yet used, what is to be written.
 
+mod spare;
+
 use std::{
     io::{self, IoSlice},
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -14,8 +17,6 @@ use crate::net::{
     socket::Socket,
 };
 
-/// First size of a read, bytes: most heads and small bodies fit.
-const READ_FIRST: usize = 8 * 1024;
 /// Largest size of a read, bytes; reads grow to it while they are filled.
 const READ_MAX: usize = 64 * 1024;
 /// Body bytes up to this length are copied behind the head, so that both leave in one system call without a list.
@@ -40,6 +41,11 @@ pub struct Wire {
     unflushed: bool,
 }
 
+/// Lets memory go that no connection has needed for a while; call it now and then.
+pub fn shed_memory() {
+    spare::shed();
+}
+
 impl Wire {
     /// A connection of which `buffer` was read already.
     pub fn new(socket: Socket, buffer: BytesMut, limits: HeadLimits) -> Self {
@@ -48,7 +54,7 @@ impl Wire {
             buffer,
             reader: HeadReader::new(limits),
             ended: false,
-            read_size: READ_FIRST,
+            read_size: spare::SIZE,
             front: BytesMut::new(),
             body: Bytes::new(),
             back: BytesMut::new(),
@@ -73,6 +79,11 @@ impl Wire {
 
     /// Reads once; 0 = the peer ended its direction.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() == 0 {
+            // Whoever waits holds no buffer.
+            ready!(self.socket.poll_readable(cx))?;
+            self.buffer = spare::take();
+        }
         self.buffer.reserve(self.read_size);
         let room = self.buffer.capacity() - self.buffer.len();
         let count = ready!(self.socket.poll_fill(cx, &mut self.buffer))?;
@@ -100,18 +111,18 @@ impl Wire {
 
     fn shrink(&mut self) {
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
-            self.buffer = BytesMut::new();
-            self.read_size = READ_FIRST;
-        }
-        if self.front.is_empty() && self.front.capacity() > 0 {
-            self.front = BytesMut::new();
-            self.back = BytesMut::new();
+            spare::give(mem::take(&mut self.buffer));
+            self.read_size = spare::SIZE;
         }
     }
 
     /// Where the next bytes are appended; call [`Wire::poll_flush`] to send them.
     pub fn out(&mut self) -> &mut BytesMut {
-        if self.body.is_empty() { &mut self.front } else { &mut self.back }
+        let out = if self.body.is_empty() { &mut self.front } else { &mut self.back };
+        if out.capacity() == 0 {
+            *out = spare::take();
+        }
+        out
     }
 
     /// Appends body bytes; large ones are not copied.
@@ -149,6 +160,11 @@ impl Wire {
                 if self.front.is_empty() { self.body.advance(taken) } else { self.front.advance(taken) }
             }
             self.back.advance(count);
+        }
+        for written in [&mut self.front, &mut self.back] {
+            if written.capacity() > 0 {
+                spare::give(mem::take(written));
+            }
         }
         if self.unflushed {
             ready!(Pin::new(&mut self.socket).poll_flush(cx))?;

@@ -217,7 +217,7 @@ impl Socket {
     /// with [`AsyncWrite::poll_flush`].
     pub fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.tls.is_none() {
-            return Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+            return Blocking { io: &mut self.io, cx }.poll_write(slices);
         }
         ready!(self.poll_flush_tls(cx))?;
         let tls = self.tls.as_mut().expect("checked above");
@@ -247,6 +247,16 @@ struct Blocking<'a, 'b> {
     cx: &'a mut Context<'b>,
 }
 
+impl Blocking<'_, '_> {
+    /// A single slice goes out by send(2), which costs the kernel less than a list.
+    fn poll_write(&mut self, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match slices {
+            [slice] => Pin::new(&mut *self.io).poll_write(self.cx, slice),
+            slices => Pin::new(&mut *self.io).poll_write_vectored(self.cx, slices),
+        }
+    }
+}
+
 impl Read for Blocking<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut buffer = ReadBuf::new(buffer);
@@ -259,14 +269,11 @@ impl Read for Blocking<'_, '_> {
 
 impl Write for Blocking<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match Pin::new(&mut *self.io).poll_write(self.cx, bytes) {
-            Poll::Ready(result) => result,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match Pin::new(&mut *self.io).poll_write_vectored(self.cx, slices) {
+        match self.poll_write(slices) {
             Poll::Ready(result) => result,
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }

@@ -16,6 +16,7 @@ pub struct Limits<'a> {
     head: Option<Instant>,
     idle: std::time::Duration,
     quiet_until: Option<Instant>,
+    moved: bool,
 }
 
 impl<'a> Limits<'a> {
@@ -24,7 +25,7 @@ impl<'a> Limits<'a> {
         let whole = limits.request.and_then(|limit| begun.checked_add(limit));
         let now = Instant::now();
         let head = limits.response_headers.and_then(|limit| now.checked_add(limit));
-        let mut limits = Limits { timer, whole, head, idle: limits.idle, quiet_until: now.checked_add(limits.idle) };
+        let mut limits = Limits { timer, whole, head, idle: limits.idle, quiet_until: now.checked_add(limits.idle), moved: false };
         limits.aim();
         limits
     }
@@ -32,12 +33,12 @@ impl<'a> Limits<'a> {
     /// The response's head came.
     pub fn headed(&mut self) {
         self.head = None;
+        self.moved = true;
     }
 
     /// Something moved.
     pub fn progressed(&mut self) {
-        self.quiet_until = Instant::now().checked_add(self.idle);
-        self.aim();
+        self.moved = true;
     }
 
     fn aim(&mut self) {
@@ -45,8 +46,12 @@ impl<'a> Limits<'a> {
         self.timer.set_at(next);
     }
 
-    /// Ready once a limit has passed.
+    /// Ready once a limit has passed. Asks for the time only here, where the exchange has to wait.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failed> {
+        if std::mem::take(&mut self.moved) {
+            self.quiet_until = Instant::now().checked_add(self.idle);
+            self.aim();
+        }
         if self.timer.poll(cx).is_pending() {
             return Poll::Pending;
         }
