@@ -11,6 +11,7 @@ pub mod drain;
 pub mod identity;
 pub mod net;
 pub mod redirect;
+pub mod runtime;
 pub mod shared;
 pub mod telemetry;
 pub mod worker;

@@ -5,11 +5,17 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use mesh_proxy::{
+    admin::LogFilter,
     await_ready,
     config::{Role, parse, variables},
     redirect::{self, Rules},
+    runtime,
     telemetry::metrics,
 };
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+
+/// Exit code for settings that are not allowed.
+const BAD_SETTINGS: u8 = 2;
 
 /// The sidecar of Lanemesh. Without subcommand it runs until SIGTERM; its settings come from the environment
 /// (`mesh-proxy settings` lists them).
@@ -72,10 +78,26 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             print(&if markdown { variables::reference() } else { variables::table() })?;
         }
         None => {
-            let _settings = parse::settings(arguments.role, std::env::vars())?;
+            let settings = match parse::settings(arguments.role, std::env::vars()) {
+                Ok(settings) => settings,
+                Err(invalid) => {
+                    eprintln!("mesh-proxy: {invalid}");
+                    return Ok(ExitCode::from(BAD_SETTINGS));
+                }
+            };
+            let log = open_log(&settings.log)?;
+            runtime::run(settings, log)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The log on standard error, with a filter that the admin interface can change.
+fn open_log(filter: &str) -> anyhow::Result<LogFilter> {
+    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(filter)?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(filter).with(lines).try_init().context("cannot open the log")?;
+    Ok(handle)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

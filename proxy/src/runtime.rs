@@ -23,7 +23,7 @@ use tokio::{
 use self::start::{MISSING_CERTIFICATE, MISSING_LISTENERS, Start};
 use crate::{
     admin::{self, Admin, LogFilter},
-    config::Settings,
+    config::{ControlPeer, Settings},
     control::{
         client::{self, Proof},
         disk::Keeper,
@@ -167,7 +167,10 @@ impl Parts {
         spans.map(Some).with_context(|| format!("cannot send spans to {endpoint}"))
     }
 
-    fn start_workers(&self, records: mpsc::Sender<Box<crate::telemetry::worker::Record>>) -> anyhow::Result<Vec<WorkerHandle>> {
+    fn start_workers(
+        &self,
+        records: mpsc::Sender<Box<crate::telemetry::worker::Record>>,
+    ) -> anyhow::Result<Vec<WorkerHandle>> {
         let config = Arc::new(start::worker_config(&self.settings));
         let tracing = match self.settings.otlp_endpoint {
             Some(_) => Tracing::On { share: self.settings.trace_share },
@@ -205,9 +208,10 @@ impl Parts {
 
     fn streams(&self, revision: watch::Sender<u64>) -> Streams {
         let control = &self.settings.control;
-        let channel = |peer| client::channel(peer, self.credentials.subscribe(), Proof::Required);
+        let channel = |peer: &ControlPeer| client::channel(peer, self.credentials.subscribe(), Proof::Required);
         let destination = channel(&control.destination);
-        let shared_with = |peer| if *peer == control.destination { destination.clone() } else { channel(peer) };
+        let shared_with =
+            |peer: &ControlPeer| if *peer == control.destination { destination.clone() } else { channel(peer) };
         let channels = Channels {
             policy: shared_with(&control.policy),
             mesh: control.mesh.as_ref().map(shared_with),

@@ -1,13 +1,6 @@
 //! What a process begins with: kept state, trust anchors, and what is missing until it may say that it is ready.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::fs::DirBuilderExt as _,
-    path::Path,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeSet, fs, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -17,16 +10,17 @@ use tokio::sync::{mpsc, watch};
 
 use super::Parts;
 use crate::{
-    config::{Settings, variables},
+    config::{OutsideLanes, Role, Settings, variables},
     control::{
         disk::{self, Kept},
         stream::{MISSING_POLICY, missing_port},
     },
     drain::Order,
     identity::{Credentials, Held, read_bundle},
-    net::tls::Trust,
+    net::{http1::HeadLimits, tls::Trust},
     shared::{ASK_QUEUE, Ask, Shared},
     telemetry::{control::ControlCounters, worker::WorkerMetrics},
+    worker::{self, WorkerConfig},
 };
 
 /// Missing until the first certificate.
@@ -99,7 +93,9 @@ fn credentials(
         let written = snapshot.map(|(_, written)| *written);
         if anchors.is_empty() || modified > written {
             match read_bundle(file) {
-                Ok(bundle) => anchors.extend(bundle.into_iter().filter(|anchor| !anchors.contains(anchor)).collect::<Vec<_>>()),
+                Ok(bundle) => {
+                    anchors.extend(bundle.into_iter().filter(|anchor| !anchors.contains(anchor)).collect::<Vec<_>>())
+                }
                 Err(error) if anchors.is_empty() => return Err(error.into()),
                 Err(error) => tracing::warn!(%error, "going on with the kept trust anchors"),
             }
@@ -118,9 +114,34 @@ fn missing(settings: &Settings, kept: Option<&Snapshot>) -> BTreeSet<String> {
     if settings.control.mesh.is_some() && kept.is_none() {
         missing.insert(MISSING_POLICY.to_owned());
     }
-    let unknown = settings.inbound_ports.iter().filter(|port| !kept.is_some_and(|kept| kept.inbound.contains_key(port)));
+    let unknown =
+        settings.inbound_ports.iter().filter(|port| !kept.is_some_and(|kept| kept.inbound.contains_key(port)));
     missing.extend(unknown.map(|port| missing_port(*port)));
     missing
+}
+
+/// What the workers must know.
+pub(super) fn worker_config(settings: &Settings) -> WorkerConfig {
+    WorkerConfig {
+        role: match settings.role {
+            Role::Sidecar => worker::Role::Sidecar,
+            Role::Gateway => worker::Role::Gateway,
+        },
+        outbound_listen: settings.outbound_listen,
+        inbound_listen: match settings.role {
+            Role::Sidecar => Some(settings.inbound_listen),
+            Role::Gateway => None,
+        },
+        application_address: settings.application_address,
+        trust_domain: settings.identity.trust_domain().into(),
+        control_namespace: settings.control_namespace.as_str().into(),
+        head_limits: HeadLimits::new(settings.header_limit, HeadLimits::FIELDS_DEFAULT),
+        drain_limit: settings.drain_deadline,
+        outside_lanes: match settings.outside_lanes {
+            OutsideLanes::Strip => worker::OutsideLanes::Strip,
+            OutsideLanes::Trust => worker::OutsideLanes::Trust,
+        },
+    }
 }
 
 /// How the proxy introduces itself to the controller.
