@@ -81,6 +81,10 @@ variables! {
 /// Prefix of our own settings; an unknown name with it is an error.
 pub const PREFIX: &str = "LANEMESH_";
 
+/// Parts of names with our prefix that others set: settings of the controller in a shared environment, and what
+/// Kubernetes tells every container about Services whose name begins like ours.
+pub const FOREIGN: &[&str] = &["LANEMESH_CONTROLLER_", "_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"];
+
 /// The reference page, Markdown.
 pub fn reference() -> String {
     let mut page = String::from(
