@@ -1,8 +1,13 @@
 //! The data path over real sockets on loopback: one worker as the caller's sidecar, one as the callee's, with snapshots
 //! made by hand and certificates made on the spot.
 
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod http1;
+#[cfg(test)]
 mod http2;
+#[cfg(test)]
 mod opaque;
+#[cfg(test)]
 mod refusals;
