@@ -180,7 +180,7 @@ pub(crate) struct TokenCreate {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "24h")]
     pub(crate) ttl: Duration,
     /// State folder of the controller; holds token.key
-    #[arg(long, value_name = "FOLDER", env = "LANEMESH_CONTROLLER_STATE")]
+    #[arg(long, value_name = "FOLDER", env = "LANEMESH_CONTROLLER_STATE_DIRECTORY")]
     pub(crate) state_directory: PathBuf,
     /// Write to this file (mode 0600) instead of standard output
     #[arg(long, value_name = "FILE")]

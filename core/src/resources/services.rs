@@ -1,6 +1,9 @@
 //! Kind `Services`: the service list of the file source.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::node::{Node, Object};
 use crate::{model::endpoint::WEIGHT_ONE, names};
@@ -12,6 +15,8 @@ pub struct Service {
     pub name: String,
     /// Namespace.
     pub namespace: String,
+    /// Addresses that mean the service as a whole, not one instance: where its name leads callers that are captured.
+    pub addresses: Vec<IpAddr>,
     /// Ports that callers write; at least one.
     pub ports: Vec<Port>,
     /// Instances.
@@ -100,7 +105,7 @@ pub(super) fn read(document: &Object<'_>) -> Vec<Service> {
 }
 
 fn service(node: &Node<'_>) -> Option<Service> {
-    let object = node.object(&["name", "namespace", "ports", "endpoints"])?;
+    let object = node.object(&["name", "namespace", "addresses", "ports", "endpoints"])?;
     let name = object.required("name").and_then(|node| node.dns_label()).unwrap_or_default();
     let namespace = object.get("namespace").and_then(|node| node.dns_label());
     let namespace = namespace.unwrap_or_else(|| names::DEFAULT_NAMESPACE.to_owned());
@@ -110,8 +115,9 @@ fn service(node: &Node<'_>) -> Option<Service> {
             object.problem("ports", format!("port {} is there twice", port.port));
         }
     }
+    let addresses = object.list("addresses").iter().filter_map(|node| node.parsed("an IP address")).collect();
     let endpoints = object.list("endpoints").iter().filter_map(|node| endpoint(node, &namespace, &ports)).collect();
-    Some(Service { name, namespace, ports, endpoints })
+    Some(Service { name, namespace, addresses, ports, endpoints })
 }
 
 fn port(node: &Node<'_>) -> Option<Port> {

@@ -1,6 +1,10 @@
 //! Everything that a set of resources says, in model types: what the controller's index holds and publishes from.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
@@ -55,6 +59,8 @@ pub struct WorldService {
     pub name: String,
     /// Namespace.
     pub namespace: String,
+    /// Addresses that mean the service as a whole; each belongs to one service only.
+    pub addresses: Vec<IpAddr>,
     /// Ports by number.
     pub ports: BTreeMap<u16, WorldPort>,
 }

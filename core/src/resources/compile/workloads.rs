@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Built {
     pub(super) services: BTreeMap<String, WorldService>,
     /// By `<namespace>/<pod>`.
     pub(super) workloads: BTreeMap<String, WorldWorkload>,
+    /// Services by the addresses that mean them as a whole.
+    addresses: BTreeMap<IpAddr, String>,
     /// Ports of each workload's application.
     pub(super) ports: BTreeMap<String, BTreeMap<u16, PortUse>>,
 }
@@ -62,7 +65,14 @@ pub(super) fn build(resources: &[Resource], domains: &Domains, lanes: LanesOf<'_
             (port.port, WorldPort { key, protocol: port.protocol, endpoints: Vec::new(), outbound })
         });
         let (name, namespace) = (service.name.clone(), service.namespace.clone());
-        let world = WorldService { name, namespace, ports: ports.collect() };
+        let addresses = service.addresses.clone();
+        for (at, address) in addresses.iter().enumerate() {
+            if let Some(other) = built.addresses.insert(*address, label.clone()) {
+                let message = format!("{address} means service {other} already");
+                findings.add(resource, &format!("services[{index}].addresses[{at}]"), message);
+            }
+        }
+        let world = WorldService { name, namespace, addresses, ports: ports.collect() };
         built.services.insert(label.clone(), world);
         let mut seen = BTreeSet::new();
         for (at, endpoint) in service.endpoints.iter().enumerate() {

@@ -157,13 +157,12 @@ impl Mesh {
         self.processes.start(start).await
     }
 
-    /// Where an application connects to for the next service: the outbound listener, or where capture takes over, any
-    /// instance of the service.
+    /// Where an application connects to for the next service: the outbound listener, or where capture takes over, the
+    /// address of the service.
     fn next_hop(&self, pod: &Pod, next: &str) -> SocketAddr {
-        let baseline = PODS.iter().find(|pod| pod.name == next);
-        match (self.topology.place, baseline) {
-            (Place::Namespaces, Some(instance)) => self.topology.application(instance),
-            _ => self.topology.outbound(pod),
+        match self.topology.place {
+            Place::Loopback => self.topology.outbound(pod),
+            Place::Namespaces => self.topology.service(next),
         }
     }
 

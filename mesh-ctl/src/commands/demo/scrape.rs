@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Histogram of the time of exchanges, seconds; its `_count` is their number.
-const DURATION: &str = "mesh_exchange_duration_seconds";
+const DURATION: &str = "mesh_request_duration_seconds";
 
 /// Exchanges and their times, summed over the series of one proxy that were asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,16 +74,16 @@ fn bound_of(labels: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = r#"# HELP mesh_exchange_duration_seconds Time.
-mesh_exchange_duration_seconds_bucket{direction="inbound",lane="",le="0.001"} 5
-mesh_exchange_duration_seconds_bucket{direction="inbound",lane="",le="0.01"} 9
-mesh_exchange_duration_seconds_bucket{direction="inbound",lane="",le="+Inf"} 10
-mesh_exchange_duration_seconds_count{direction="inbound",lane=""} 10
-mesh_exchange_duration_seconds_bucket{direction="inbound",lane="canary",le="0.001"} 5
-mesh_exchange_duration_seconds_bucket{direction="inbound",lane="canary",le="0.01"} 10
-mesh_exchange_duration_seconds_bucket{direction="inbound",lane="canary",le="+Inf"} 10
-mesh_exchange_duration_seconds_count{direction="inbound",lane="canary"} 10
-mesh_exchange_duration_seconds_count{direction="outbound",lane=""} 7
+    const TEXT: &str = r#"# HELP mesh_request_duration_seconds Time.
+mesh_request_duration_seconds_bucket{direction="inbound",lane="",le="0.001"} 5
+mesh_request_duration_seconds_bucket{direction="inbound",lane="",le="0.01"} 9
+mesh_request_duration_seconds_bucket{direction="inbound",lane="",le="+Inf"} 10
+mesh_request_duration_seconds_count{direction="inbound",lane=""} 10
+mesh_request_duration_seconds_bucket{direction="inbound",lane="canary",le="0.001"} 5
+mesh_request_duration_seconds_bucket{direction="inbound",lane="canary",le="0.01"} 10
+mesh_request_duration_seconds_bucket{direction="inbound",lane="canary",le="+Inf"} 10
+mesh_request_duration_seconds_count{direction="inbound",lane="canary"} 10
+mesh_request_duration_seconds_count{direction="outbound",lane=""} 7
 "#;
 
     #[test]

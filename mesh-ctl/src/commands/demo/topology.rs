@@ -15,6 +15,8 @@ pub(crate) const LANE: &str = "canary";
 pub(crate) const PORT: u16 = 8080;
 /// Last byte of the controller's address.
 const CONTROLLER: u8 = 100;
+/// Last byte of the first service's address.
+const SERVICES: u8 = 200;
 
 /// One instance: an application with its sidecar; the gateway has no application.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,6 +103,13 @@ impl Topology {
     /// Address of a pod.
     pub(crate) fn address(&self, pod: &Pod) -> IpAddr {
         self.address_of(pod.number)
+    }
+
+    /// Address that means a service as a whole: where captured applications connect to. It is no interface's.
+    pub(crate) fn service(&self, service: &str) -> SocketAddr {
+        let position = CHAIN.iter().position(|known| *known == service).unwrap_or(CHAIN.len());
+        // At most a handful of services.
+        SocketAddr::new(self.address_of(SERVICES + position as u8), PORT)
     }
 
     /// Address of the host that controller and demo run on.
@@ -195,7 +204,7 @@ mod tests {
 
     #[test]
     fn resources_of_the_demo_put_the_canary_instances_and_no_other_into_the_lane() {
-        let topology = Topology { place: Place::Loopback, block: 0 };
+        let topology = Topology { place: Place::Namespaces, block: 0 };
         let resources = parse("mesh.yaml", &topology.resources()).unwrap();
         let world = compile(&resources, &Domains::default()).unwrap();
         for pod in PODS {
@@ -204,6 +213,7 @@ mod tests {
             let expected: &[&str] = if pod.version == LANE { &["demo/canary"] } else { &[] };
             assert_eq!(lanes, expected, "{}", pod.name);
         }
+        assert_eq!(world.services["b.demo"].addresses, [topology.service("b").ip()]);
     }
 
     #[test]
