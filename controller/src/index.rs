@@ -11,7 +11,7 @@ pub mod workloads;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -42,7 +42,7 @@ pub enum Event {
 pub enum Key {
     /// A service, `<name>.<namespace>`: whether it exists, its ports, routes and instances.
     Service(String),
-    /// The instance at an address of an application.
+    /// What an address means: the instance whose application listens there, or a service.
     Address(SocketAddr),
     /// A workload, `<namespace>/<pod>`: its policies, lanes and services.
     Workload(String),
@@ -57,6 +57,8 @@ pub struct View {
     domains: Domains,
     /// Where an instance's address is found: service and port.
     addresses: Arc<HashMap<SocketAddr, Vec<(String, u16)>>>,
+    /// Services by the addresses that mean them as a whole.
+    service_addresses: Arc<HashMap<IpAddr, String>>,
     anchors: Vec<Arc<[u8]>>,
 }
 
@@ -120,7 +122,8 @@ impl Index {
             return changed;
         }
         let addresses = Arc::new(services::addresses(&world));
-        self.view = Arc::new(View { world, addresses, ..View::clone(&old) });
+        let service_addresses = Arc::new(services::service_addresses(&world));
+        self.view = Arc::new(View { world, addresses, service_addresses, ..View::clone(&old) });
         changed
     }
 }

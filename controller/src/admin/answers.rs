@@ -59,6 +59,7 @@ fn services(world: &World) -> Vec<Value> {
         json!({
             "namespace": service.namespace,
             "name": service.name,
+            "addresses": service.addresses,
             "ports": ports,
             "endpoints": service.ports.values().map(|port| port.endpoints.len()).sum::<usize>(),
             "sources": [file::NAME],

@@ -41,6 +41,8 @@ fn join(into: &mut World, from: &World) {
 }
 
 fn join_service(into: &mut WorldService, from: &WorldService) {
+    let addresses: Vec<_> = from.addresses.iter().filter(|one| !into.addresses.contains(one)).copied().collect();
+    into.addresses.extend(addresses);
     for (number, port) in &from.ports {
         match into.ports.entry(*number) {
             Entry::Vacant(free) => drop(free.insert(port.clone())),

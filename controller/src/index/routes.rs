@@ -35,7 +35,10 @@ impl View {
                 let port = service.ports.get(port)?;
                 Some(Found { policy: Arc::clone(&port.outbound), service: port.key.clone() })
             }
-            Target::Address(address) => self.pinned(*address),
+            Target::Address(address) => match self.service_at(*address) {
+                Some((_, port)) => Some(Found { policy: Arc::clone(&port.outbound), service: port.key.clone() }),
+                None => self.pinned(*address),
+            },
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -43,6 +43,12 @@ impl View {
         self.service(label)?.ports.get(&number)
     }
 
+    /// The service and port that an address means as a whole.
+    pub fn service_at(&self, address: SocketAddr) -> Option<(&WorldService, &WorldPort)> {
+        let service = self.service(self.service_addresses.get(&address.ip())?)?;
+        Some((service, service.ports.get(&address.port())?))
+    }
+
     /// The instance at an address, with the service and port it belongs to (the first in order of names).
     pub fn instance(&self, address: SocketAddr) -> Option<(&WorldService, &WorldPort, &Arc<Endpoint>)> {
         let (label, number) = self.addresses.get(&address)?.first()?;
@@ -70,6 +76,14 @@ pub(super) fn addresses(world: &World) -> HashMap<SocketAddr, Vec<(String, u16)>
     found
 }
 
+/// Services by the addresses that mean them as a whole.
+pub(super) fn service_addresses(world: &World) -> HashMap<IpAddr, String> {
+    let of = |(label, service): (&String, &WorldService)| {
+        service.addresses.iter().map(|address| (*address, label.clone())).collect::<Vec<_>>()
+    };
+    world.services.iter().flat_map(of).collect()
+}
+
 pub(super) fn changed(old: &World, new: &World, changed: &mut BTreeSet<Key>) {
     let labels = old.services.keys().chain(new.services.keys());
     for label in labels {
@@ -80,6 +94,9 @@ pub(super) fn changed(old: &World, new: &World, changed: &mut BTreeSet<Key>) {
         for service in [before, after].into_iter().flatten() {
             let endpoints = service.ports.values().flat_map(|port| &port.endpoints);
             changed.extend(endpoints.map(|endpoint| Key::Address(endpoint.address)));
+            for address in &service.addresses {
+                changed.extend(service.ports.keys().map(|port| Key::Address(SocketAddr::new(*address, *port))));
+            }
         }
     }
 }

@@ -3,7 +3,13 @@
 use std::sync::Arc;
 
 use linkerd2_proxy_api::destination::DestinationProfile;
-use mesh_core::{model::route::Target, resources::services::Protocol};
+use mesh_core::{
+    model::route::Target,
+    resources::{
+        services::Protocol,
+        world::{WorldPort, WorldService},
+    },
+};
 use mesh_proto::convert::{endpoint, metadata};
 
 use super::{
@@ -28,29 +34,25 @@ pub fn stream(
 
 fn profile(view: &View, target: &Target, namespace: &str, control_namespace: &str) -> DestinationProfile {
     let domain = &view.domains().cluster;
+    let whole = |service: &WorldService, port: Option<&WorldPort>| DestinationProfile {
+        fully_qualified_name: format!("{}.svc.{domain}", service.label()),
+        opaque_protocol: port.is_some_and(|port| is_opaque(port.protocol)),
+        parent_ref: port.map(|port| metadata::service(&port.key)),
+        ..DestinationProfile::default()
+    };
     match target {
         Target::Authority(host, number) => {
             let candidates = view.candidates(host, namespace);
-            let Some(service) = candidates.iter().find_map(|label| view.service(label)) else {
-                return DestinationProfile::default();
-            };
-            let port = service.ports.get(number);
-            DestinationProfile {
-                fully_qualified_name: format!("{}.svc.{domain}", service.label()),
-                opaque_protocol: port.is_some_and(|port| is_opaque(port.protocol)),
-                parent_ref: port.map(|port| metadata::service(&port.key)),
-                ..DestinationProfile::default()
-            }
+            let service = candidates.iter().find_map(|label| view.service(label));
+            service.map(|service| whole(service, service.ports.get(number))).unwrap_or_default()
         }
-        Target::Address(address) => match view.instance(*address) {
-            None => DestinationProfile::default(),
-            Some((service, port, found)) => DestinationProfile {
-                fully_qualified_name: format!("{}.svc.{domain}", service.label()),
-                opaque_protocol: is_opaque(port.protocol),
+        Target::Address(address) => match (view.service_at(*address), view.instance(*address)) {
+            (Some((service, port)), _) => whole(service, Some(port)),
+            (None, Some((service, port, found))) => DestinationProfile {
                 endpoint: Some(endpoint::to_wire(found, control_namespace)),
-                parent_ref: Some(metadata::service(&port.key)),
-                ..DestinationProfile::default()
+                ..whole(service, Some(port))
             },
+            (None, None) => DestinationProfile::default(),
         },
     }
 }

@@ -1,6 +1,6 @@
 //! Configuration changes while traffic flows: each is applied through the console and awaited at every proxy.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use http::StatusCode;
@@ -11,10 +11,7 @@ use super::{
     mesh::Mesh,
     topology::{NAMESPACE, PODS},
 };
-use crate::{
-    cluster::Controller,
-    commands::proxy::{Standing, standings},
-};
+use crate::{cluster::Controller, commands::proxy::standings, exit::Failure};
 
 /// Longest wait until every proxy has acknowledged a change.
 const IN_FORCE_WAIT: Duration = Duration::from_secs(5);
@@ -27,33 +24,37 @@ const LOOK: Duration = Duration::from_millis(10);
 /// When the controller refuses it, or a proxy does not take it in time.
 pub(crate) async fn apply(mesh: &mut Mesh, number: usize) -> anyhow::Result<()> {
     let controller = Controller::at(mesh.topology.console());
-    let before = revision(&controller).await?;
+    let before = applied(&controller).await?;
     let yaml = format!(
         "apiVersion: {}\nkind: TrafficPolicy\nmetadata:\n  name: b\n  namespace: {NAMESPACE}\nspec:\n  service: b\n  \
          timeouts:\n    idle: {}s\n",
         names::API_VERSION,
         3_600 + number
     );
-    let answer = controller.send("/api/v1/apply", yaml.into_bytes()).await.map_err(|failure| failure.into_error())?;
+    let answer = controller.send("/api/v1/apply", yaml.into_bytes()).await.map_err(Failure::into_error)?;
     let said = String::from_utf8_lossy(&answer.body[..answer.body.len().min(300)]).trim().to_owned();
     ensure!(answer.status == StatusCode::OK, "the controller answered {}: {said}", answer.status);
     let deadline = Instant::now() + IN_FORCE_WAIT;
     loop {
-        let standings = standings(&controller).await.map_err(|failure| failure.into_error())?;
-        let behind: Vec<&str> =
-            standings.iter().filter(|proxy| !proxy.is_current()).map(|proxy| proxy.pod.as_str()).collect();
-        let changed = standings.first().map(|proxy| proxy.current.clone()) != before;
-        if changed && behind.is_empty() && standings.len() >= PODS.len() {
+        let now = standings(&controller).await.map_err(Failure::into_error)?;
+        let behind: Vec<&str> = now
+            .iter()
+            .filter(|proxy| !proxy.is_current() || before.get(&proxy.pod) == Some(&proxy.current))
+            .map(|proxy| proxy.pod.as_str())
+            .collect();
+        if behind.is_empty() && now.len() >= PODS.len() {
             return Ok(());
         }
-        let late = || format!("not in force at {behind:?} after {} s", IN_FORCE_WAIT.as_secs());
+        let connected = now.len();
+        let late = || format!("not in force at {behind:?} of {connected} proxies after {} s", IN_FORCE_WAIT.as_secs());
         ensure!(Instant::now() < deadline, late());
         sleep(LOOK).await;
     }
 }
 
-async fn revision(controller: &Controller) -> anyhow::Result<Option<String>> {
-    let standings = standings(controller).await.map_err(|failure| failure.into_error());
-    let first: Option<Standing> = standings.context("cannot ask for the proxies' state")?.into_iter().next();
-    Ok(first.map(|proxy| proxy.current))
+/// Revision that each proxy was sent last, by pod.
+async fn applied(controller: &Controller) -> anyhow::Result<BTreeMap<String, String>> {
+    let standings = standings(controller).await.map_err(Failure::into_error);
+    let standings = standings.context("cannot ask for the state of proxies")?;
+    Ok(standings.into_iter().map(|proxy| (proxy.pod, proxy.current)).collect())
 }

@@ -164,9 +164,11 @@ impl Topology {
     pub(crate) fn resources(&self) -> String {
         let mut text = format!("apiVersion: {}\nkind: Services\nservices:\n", names::API_VERSION);
         for service in ["gateway"].into_iter().chain(CHAIN) {
-            let port =
-                format!("- name: {service}\n  namespace: {NAMESPACE}\n  ports:\n  - port: {PORT}\n  endpoints:\n");
-            text.push_str(&port);
+            text.push_str(&format!("- name: {service}\n  namespace: {NAMESPACE}\n"));
+            if self.place == Place::Namespaces {
+                text.push_str(&format!("  addresses: [{}]\n", self.service(service).ip()));
+            }
+            text.push_str(&format!("  ports:\n  - port: {PORT}\n  endpoints:\n"));
             for pod in PODS.iter().filter(|pod| pod.service == service) {
                 let address = self.application(pod);
                 write!(
