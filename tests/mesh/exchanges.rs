@@ -376,7 +376,7 @@ async fn opaque_exchanges_arrive_unchanged_and_leave_nothing_behind_full_length(
     let listener = TcpListener::bind(mesh.application("b")).await.unwrap();
     let serving = tokio::spawn(opaque_application(listener));
     let to = mesh.pod("a").outbound();
-    let target: Arc<str> = "b:8080".into();
+    let target: Arc<str> = "b:80".into();
     let before = [Before::of(mesh.pod_mut("a").proxy()), Before::of(mesh.pod_mut("b").proxy())];
     many(length::of(1_000, 10_000), move |plans| {
         let target = Arc::clone(&target);

@@ -195,7 +195,7 @@ fn service_list(pods: &BTreeMap<String, Pod>) -> String {
     for (service, members) in services {
         let first = &members[0].spec;
         let protocol = first.protocol.as_deref().unwrap_or("detect");
-        let port = first.port;
+        let port = first.service_port;
         let ports = format!("  ports: [{{port: {port}, protocol: {protocol}}}]\n");
         let _ = write!(yaml, "- name: {service}\n  namespace: {NAMESPACE}\n{ports}  endpoints:\n");
         for pod in members {
@@ -206,7 +206,8 @@ fn service_list(pods: &BTreeMap<String, Pod>) -> String {
 }
 
 fn endpoint(pod: &Pod) -> String {
-    let mut yaml = format!("  - address: {}:{}\n    pod: {}\n", pod.address, pod.spec.port, pod.spec.name);
+    let PodSpec { name, port, service_port, .. } = &pod.spec;
+    let mut yaml = format!("  - address: {}:{port}\n    port: {service_port}\n    pod: {name}\n", pod.address);
     if pod.spec.meshed != Meshed::Plain {
         let _ = writeln!(yaml, "    identity: {{serviceAccount: {}}}", pod.spec.account);
     }

@@ -17,6 +17,8 @@ use crate::{
 
 /// Port on which applications of pods listen, unless a pod says otherwise.
 pub const APPLICATION_PORT: u16 = 8080;
+/// Port of services, so that `http://b/` reaches one, unless a pod says otherwise.
+pub const SERVICE_PORT: u16 = 80;
 /// Trust domain of test meshes.
 pub const TRUST_DOMAIN: &str = "mesh.test";
 /// Namespace of pods that name none.
@@ -32,6 +34,7 @@ pub struct PodSpec {
     pub(crate) service: Option<String>,
     pub(crate) account: String,
     pub(crate) port: u16,
+    pub(crate) service_port: u16,
     pub(crate) protocol: Option<String>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) environment: Vec<(String, String)>,
@@ -55,6 +58,7 @@ impl PodSpec {
             service: None,
             account: name.to_owned(),
             port: APPLICATION_PORT,
+            service_port: SERVICE_PORT,
             protocol: None,
             labels: Vec::new(),
             environment: Vec::new(),
@@ -78,6 +82,7 @@ impl PodSpec {
     /// Its application listens on this port, which is the service's too.
     pub fn port(mut self, port: u16) -> PodSpec {
         self.port = port;
+        self.service_port = port;
         self
     }
 

@@ -37,13 +37,13 @@ fn start(name: &'static str, server: PodSpec, way: &[&str]) -> anyhow::Result<Co
     let mesh = Mesh::builder().pod(one_worker(PodSpec::new("client"))).pod(server);
     let mesh = runtime.block_on(mesh.start());
     application::start(mesh.application("server"))?;
-    runtime.block_on(mesh.reachable("client", &format!("server.{NAMESPACE}:8080")));
+    runtime.block_on(mesh.reachable("client", &format!("server.{NAMESPACE}")));
     let processes = way.iter().filter_map(|pod| mesh.pod(pod).sidecar.as_ref());
     let proxies = processes.map(Measured::moved).collect::<Result<_, _>>()?;
     Ok(Contender {
         name,
         address: mesh.pod("client").outbound(),
-        authority: format!("server.{NAMESPACE}:8080"),
+        authority: format!("server.{NAMESPACE}"),
         proxies,
         _alive: Alive::Mesh { _mesh: Box::new(mesh) },
     })
