@@ -170,12 +170,12 @@ async fn api(console: &Console, path: &str, request: Request<Incoming>) -> Answe
     let Some(name) = path.strip_prefix("/api/v1/") else {
         return refused(StatusCode::NOT_FOUND, "no such path; the console is under /api/v1/");
     };
-    match request.method() {
-        &Method::GET => match answers::collection(console, name) {
+    match *request.method() {
+        Method::GET => match answers::collection(console, name) {
             Some(value) => json(StatusCode::OK, &value),
             None => refused(StatusCode::NOT_FOUND, &format!("no such collection; there are {}", answers::COLLECTIONS)),
         },
-        &Method::POST => match body(request).await {
+        Method::POST => match body(request).await {
             Ok(text) => post(console, name, text).await,
             Err(answer) => answer,
         },

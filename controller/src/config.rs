@@ -87,7 +87,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "LANEMESH_CONTROLLER_LISTEN", default_value_t = SocketAddr::from(([127, 0, 0, 1], CONTROLLER_PORT)))]
     pub listen: SocketAddr,
     /// Address of the admin port; its console API answers loopback clients only
-    #[arg(long, global = true, env = "LANEMESH_CONTROLLER_ADMIN", default_value_t = SocketAddr::from(([127, 0, 0, 1], CONTROLLER_ADMIN_PORT)))]
+    #[arg(long, global = true, env = "LANEMESH_CONTROLLER_ADMIN_LISTEN", default_value_t = SocketAddr::from(([127, 0, 0, 1], CONTROLLER_ADMIN_PORT)))]
     pub admin: SocketAddr,
     /// Another gRPC port, without TLS, that takes loopback clients only; off unless given
     #[arg(long, global = true, env = "LANEMESH_CONTROLLER_PLAINTEXT_LOOPBACK", value_name = "ADDRESS", value_parser = loopback)]

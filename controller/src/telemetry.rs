@@ -96,7 +96,7 @@ pub const METRICS: &[Row] = &[
         TLS_REFUSED,
         "counter",
         "handshakes",
-        "reason: handshake, timeout, identity, too_many",
+        "reason: handshake, timeout, identity",
         "Connections refused before any request",
     ),
     row(ISSUER_END, "gauge", "seconds since 1970", "", "End of the certificate that signs workloads"),
@@ -172,8 +172,6 @@ pub enum TlsRefused {
     Timeout,
     /// The certificate proves no identity of the trust domain.
     Identity,
-    /// More connections than allowed.
-    TooMany,
 }
 
 impl TlsRefused {
@@ -182,7 +180,6 @@ impl TlsRefused {
             TlsRefused::Handshake => "handshake",
             TlsRefused::Timeout => "timeout",
             TlsRefused::Identity => "identity",
-            TlsRefused::TooMany => "too_many",
         }
     }
 }

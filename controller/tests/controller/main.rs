@@ -1,0 +1,18 @@
+//! A controller in this process, asked by gRPC clients over mutual TLS as proxies ask it.
+
+#[cfg(test)]
+mod console;
+#[cfg(test)]
+mod discovery;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod identity;
+#[cfg(test)]
+mod mesh;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
+mod scale;
+#[cfg(test)]
+mod source;
