@@ -218,7 +218,8 @@ impl Reader {
     /// A misspelt setting would otherwise silently be its default.
     fn refuse_unknown(&mut self) {
         for name in self.environment.keys().filter(|name| name.starts_with(v::PREFIX)) {
-            if v::ALL.iter().any(|variable| variable.name == name) || v::FOREIGN.iter().any(|part| name.contains(part)) {
+            if v::ALL.iter().any(|variable| variable.name == name) || v::FOREIGN.iter().any(|part| name.contains(part))
+            {
                 continue;
             }
             let nearest = v::ALL.iter().map(|known| (distance(name, known.name), known.name)).min();

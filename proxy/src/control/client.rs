@@ -31,6 +31,8 @@ use crate::{
 
 /// For name resolution, TCP connect and TLS handshake together, per address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection waits for a certificate to prove ourselves with; less than [`CONNECT_TIMEOUT`].
+const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(4);
 /// An idle connection is asked for a sign of life this often …
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// … and given up when none came within this time.
@@ -43,7 +45,7 @@ pub const MESSAGE_MAX: usize = 64 << 20;
 pub enum Proof {
     /// Ours where it is valid, else none: the Identity service takes both.
     IfHeld,
-    /// Ours; without it nothing is dialled.
+    /// Ours, waited for; without it nothing is dialled.
     Required,
 }
 
@@ -101,7 +103,7 @@ impl Dialler {
     async fn connect(&self, address: &ControlAddress) -> io::Result<Connection> {
         let tls = match address.transport {
             ControlTransport::Plaintext => None,
-            ControlTransport::Tls => Some(self.connector()?),
+            ControlTransport::Tls => Some(self.connector().await?),
         };
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true)?;
@@ -111,15 +113,25 @@ impl Dialler {
         }
     }
 
-    fn connector(&self) -> io::Result<(TlsConnector, ServerName<'static>)> {
-        let credentials = Arc::clone(&self.credentials.borrow());
+    async fn connector(&self) -> io::Result<(TlsConnector, ServerName<'static>)> {
+        let credentials = self.credentials.clone();
+        let credentials = match self.proof {
+            Proof::IfHeld => Arc::clone(&credentials.borrow()),
+            Proof::Required => with_certificate(credentials).await?,
+        };
         let held = credentials.valid(SystemTime::now());
-        if held.is_none() && self.proof == Proof::Required {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "we hold no valid certificate yet"));
-        }
         let config = credentials.trust.control_client(held.map(|held| &held.own)).map_err(io::Error::other)?;
         let name = ServerName::try_from(self.peer.server_name.clone()).map_err(io::Error::other)?;
         Ok((TlsConnector::from(config), name))
+    }
+}
+
+/// The first certificate is awaited: at the start it is only a moment away.
+async fn with_certificate(mut credentials: watch::Receiver<Arc<Credentials>>) -> io::Result<Arc<Credentials>> {
+    let valid = credentials.wait_for(|credentials| credentials.valid(SystemTime::now()).is_some());
+    match timeout(CERTIFICATE_TIMEOUT, valid).await {
+        Ok(Ok(credentials)) => Ok(Arc::clone(&credentials)),
+        Ok(Err(_)) | Err(_) => Err(io::Error::new(io::ErrorKind::PermissionDenied, "we hold no valid certificate yet")),
     }
 }
 

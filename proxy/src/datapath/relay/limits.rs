@@ -25,7 +25,8 @@ impl<'a> Limits<'a> {
         let whole = limits.request.and_then(|limit| begun.checked_add(limit));
         let now = Instant::now();
         let head = limits.response_headers.and_then(|limit| now.checked_add(limit));
-        let mut limits = Limits { timer, whole, head, idle: limits.idle, quiet_until: now.checked_add(limits.idle), moved: false };
+        let mut limits =
+            Limits { timer, whole, head, idle: limits.idle, quiet_until: now.checked_add(limits.idle), moved: false };
         limits.aim();
         limits
     }

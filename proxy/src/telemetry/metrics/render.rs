@@ -11,7 +11,7 @@ use std::{
 use mesh_core::{identity::Refusal, outcome::Outcome};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text},
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text},
     metrics::MetricType,
     registry::Registry,
 };
@@ -88,24 +88,26 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 impl Output<'_, '_> {
     fn family<'l>(&mut self, metric: Metric, values: impl IntoIterator<Item = (Labels<'l>, f64)>) -> fmt::Result {
-        // The encoder adds `_total` to counters.
-        let (name, kind) = match metric.kind {
-            Kind::Counter => (metric.name.trim_end_matches("_total"), MetricType::Counter),
-            Kind::Gauge | Kind::Histogram => (metric.name, MetricType::Gauge),
-        };
-        let mut family = self.encoder.encode_descriptor(name, help(metric), None, kind)?;
+        let mut family = self.descriptor(metric)?;
         for (labels, value) in values {
-            let mut one = family.encode_family(&labels)?;
-            match metric.kind {
-                Kind::Counter => one.encode_counter::<NoLabelSet, f64, f64>(&value, None)?,
-                Kind::Gauge | Kind::Histogram => one.encode_gauge(&value)?,
-            }
+            write(&mut family.encode_family(&labels)?, metric.kind, value)?;
         }
         Ok(())
     }
 
     fn single(&mut self, metric: Metric, value: f64) -> fmt::Result {
-        self.family(metric, [(Labels::new(), value)])
+        write(&mut self.descriptor(metric)?, metric.kind, value)
+    }
+
+    fn descriptor(&mut self, metric: Metric) -> Result<MetricEncoder<'_>, fmt::Error> {
+        // The encoder adds `_total` to counters.
+        let (name, kind) = match metric.kind {
+            Kind::Counter => (metric.name.trim_end_matches("_total"), MetricType::Counter),
+            Kind::Gauge => (metric.name, MetricType::Gauge),
+            Kind::Histogram => (metric.name, MetricType::Histogram),
+        };
+        // … and the full stop to the help.
+        self.encoder.encode_descriptor(name, metric.help.trim_end_matches('.'), None, kind)
     }
 
     fn histogram<'l>(
@@ -113,28 +115,23 @@ impl Output<'_, '_> {
         metric: Metric,
         values: impl IntoIterator<Item = (Labels<'l>, &'l Sum)>,
     ) -> fmt::Result {
-        let kind = MetricType::Histogram;
-        let mut family = self.encoder.encode_descriptor(metric.name, help(metric), None, kind)?;
+        let mut family = self.descriptor(metric)?;
         for (labels, sum) in values {
-            let bounds = LATENCY_BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::MAX]);
+            let bounds = LATENCY_BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(sum.latency.iter().copied()).collect();
             let count = sum.latency.iter().sum();
             let seconds = sum.latency_sum as f64 / 1e6;
-            labels_of(&labels, |labels| {
-                family.encode_family(labels)?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
-            })?;
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
         }
         Ok(())
     }
 }
 
-fn labels_of<L: EncodeLabelSet>(labels: &L, encode: impl FnOnce(&L) -> fmt::Result) -> fmt::Result {
-    encode(labels)
-}
-
-/// The encoder adds the full stop.
-fn help(metric: Metric) -> &'static str {
-    metric.help.trim_end_matches('.')
+fn write(out: &mut MetricEncoder<'_>, kind: Kind, value: f64) -> fmt::Result {
+    match kind {
+        Kind::Counter => out.encode_counter::<NoLabelSet, f64, f64>(&value, None),
+        Kind::Gauge | Kind::Histogram => out.encode_gauge(&value),
+    }
 }
 
 /// Counters of one combination of labels over all workers.
