@@ -146,7 +146,7 @@ async fn changes_under_streams(mesh: &mut Mesh) -> anyhow::Result<String> {
 }
 
 async fn without_controller(mesh: &mut Mesh) -> anyhow::Result<String> {
-    mesh.processes.stop(CONTROLLER, Stop::Kill).await?;
+    mesh.processes.stop(&[CONTROLLER.to_owned()], Stop::Kill).await?;
     mixed(mesh, REQUESTS_ALONE).await?;
     Ok(format!("{REQUESTS_ALONE} requests, 0 failed"))
 }
@@ -154,7 +154,7 @@ async fn without_controller(mesh: &mut Mesh) -> anyhow::Result<String> {
 async fn restart_alone(mesh: &mut Mesh) -> anyhow::Result<String> {
     for name in ["c", "d-canary"] {
         let pod = pod(name)?;
-        mesh.processes.stop(&pod.proxy(), Stop::Kill).await?;
+        mesh.processes.stop(&[pod.proxy()], Stop::Kill).await?;
         mesh.start_proxy(pod).await?;
         mesh.proxy_ready(pod).await?;
     }

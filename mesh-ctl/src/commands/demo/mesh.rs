@@ -269,16 +269,18 @@ impl Mesh {
         self.block.folder.join("controller/trust-bundle.pem")
     }
 
-    /// Ends everything in order: applications' callers first, the controller last. Gives what is still there.
+    /// Ends everything in order: the gateway, the other proxies, applications, the controller. Gives what is still there.
     ///
     /// # Errors
     /// When something does not end.
     pub(crate) async fn stop(mut self, keep: Option<&Path>) -> anyhow::Result<Vec<String>> {
-        for pod in PODS {
-            self.processes.stop(&pod.proxy(), Stop::Terminate).await?;
-            self.processes.stop(&pod.application(), Stop::Terminate).await?;
+        let (gateway, others) = PODS.split_at(1);
+        let proxies = |pods: &[Pod]| pods.iter().map(Pod::proxy).collect::<Vec<_>>();
+        let applications: Vec<String> = others.iter().map(Pod::application).collect();
+        let controller = vec![CONTROLLER.to_owned()];
+        for names in [proxies(gateway), proxies(others), applications, controller] {
+            self.processes.stop(&names, Stop::Terminate).await?;
         }
-        self.processes.stop(CONTROLLER, Stop::Terminate).await?;
         self.abandon(keep).await
     }
 

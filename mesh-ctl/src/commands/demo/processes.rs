@@ -1,7 +1,7 @@
 //! The demo's side of the guard: start, signal and await processes by name.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::{fd::OwnedFd, unix::net::UnixStream as StdSocket, unix::process::CommandExt as _},
     path::Path,
     process::{Child, Command, Stdio},
@@ -15,7 +15,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -91,21 +91,27 @@ impl Processes {
         .await
     }
 
-    /// Ends a process and waits until it has ended. One that is not running is no failure.
+    /// Ends processes at once and waits until all have ended. One that is not running is no failure.
     ///
     /// # Errors
-    /// When it does not end.
-    pub(crate) async fn stop(&mut self, name: &str, signal: Stop) -> anyhow::Result<()> {
-        if !self.running.contains_key(name) {
-            return Ok(());
+    /// Names those that do not end.
+    pub(crate) async fn stop(&mut self, names: &[String], signal: Stop) -> anyhow::Result<()> {
+        let mut awaited: BTreeSet<&String> = names.iter().filter(|name| self.running.contains_key(*name)).collect();
+        for name in &awaited {
+            self.order(&Order::Signal { name: (*name).clone(), signal }).await?;
         }
-        self.order(&Order::Signal { name: name.to_owned(), signal }).await?;
-        let ended = self.until(|event| match event {
-            Event::Exited { name: exited, .. } if exited == name => Some(()),
-            _ => None,
-        });
-        ended.await.with_context(|| format!("{name} does not end"))?;
-        self.fallen.remove(name);
+        let deadline = Instant::now() + END_WAIT;
+        while !awaited.is_empty() {
+            let late = || format!("no end after {} s of {awaited:?}", END_WAIT.as_secs());
+            let event = timeout_at(deadline, self.next()).await.with_context(late)??;
+            self.note(&event);
+            if let Event::Exited { name, .. } = &event {
+                awaited.remove(name);
+            }
+        }
+        for name in names {
+            self.fallen.remove(name);
+        }
         Ok(())
     }
 

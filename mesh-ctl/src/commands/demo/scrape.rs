@@ -63,6 +63,12 @@ impl Times {
     }
 }
 
+/// Sum of the series of a metric that have this label.
+pub(crate) fn sum(text: &str, metric: &str, label: &str) -> f64 {
+    let series = text.lines().filter(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{')));
+    series.filter(|line| line.contains(label)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 /// Upper bound of a bucket, microseconds.
 fn bound_of(labels: &str) -> Option<u64> {
     let text = labels.split("le=\"").nth(1)?.split('"').next()?;
@@ -94,6 +100,13 @@ mesh_request_duration_seconds_count{direction="outbound",lane=""} 7
         assert_eq!(times.quantile(0.25), Some(0.5));
         assert_eq!(times.quantile(0.99), Some(10.0));
         assert_eq!(Times::read(TEXT, "outbound").count, 7.0);
+    }
+
+    #[test]
+    fn counters_are_summed_by_label_and_whole_name() {
+        let text = "refused_total{reason=\"a\",x=\"1\"} 2\nrefused_total{reason=\"a\"} 1.0\nrefused_total{reason=\"b\"} 9\n\
+                    refused_total_created{reason=\"a\"} 5\n";
+        assert_eq!(sum(text, "refused_total", "reason=\"a\""), 3.0);
     }
 
     #[test]

@@ -16,13 +16,19 @@ use tokio_rustls::TlsConnector;
 use super::{
     check::{captured, pod},
     mesh::Mesh,
-    topology::NAMESPACE,
+    scrape,
+    topology::{NAMESPACE, Pod},
 };
+use crate::cluster;
 
 /// Longest wait for a refusal.
 const REFUSAL_WAIT: Duration = Duration::from_secs(5);
 /// Most of an answer that is read, bytes.
 const ANSWER_MAX: u64 = 64 * 1024;
+/// Counter of refused handshakes.
+const TLS_REFUSED: &str = "mesh_tls_refused_total";
+/// Reason where a caller has no certificate.
+const NO_CERTIFICATE: &str = "no_client_certificate";
 /// A request for the service, as a stranger sends it.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: c.demo:8080\r\nconnection: close\r\n\r\n";
 
@@ -32,6 +38,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: c.demo:8080\r\nconnection: clos
 /// When it is answered by the application.
 pub(crate) async fn plaintext(mesh: &Mesh) -> anyhow::Result<String> {
     let pod = pod("c")?;
+    let before = counted(mesh, pod, "plaintext").await?;
     let mut tried = vec![mesh.topology.inbound(pod)];
     if captured(mesh.topology.place) {
         tried.push(mesh.topology.application(pod));
@@ -41,8 +48,22 @@ pub(crate) async fn plaintext(mesh: &Mesh) -> anyhow::Result<String> {
         let answer = timeout(REFUSAL_WAIT, ask(&mut stream, REQUEST)).await.context("no refusal in time")?;
         refused(*address, &answer.unwrap_or_default())?;
     }
+    let counted = counted_since(mesh, pod, "plaintext", before).await?;
     let list: Vec<String> = tried.iter().map(ToString::to_string).collect();
-    Ok(format!("refused at {}", list.join(" and ")))
+    Ok(format!("refused at {}, {counted} counted with reason plaintext", list.join(" and ")))
+}
+
+/// Refusals that a sidecar counts for a reason.
+async fn counted(mesh: &Mesh, pod: &Pod, reason: &str) -> anyhow::Result<f64> {
+    let answer = cluster::admin(mesh.topology.admin(pod), "/metrics").await?;
+    Ok(scrape::sum(&String::from_utf8_lossy(&answer.body), TLS_REFUSED, &format!("reason=\"{reason}\"")))
+}
+
+/// Refusals since there were `before`; there must be some: a connection that merely broke is no refusal.
+async fn counted_since(mesh: &Mesh, pod: &Pod, reason: &str, before: f64) -> anyhow::Result<f64> {
+    let added = counted(mesh, pod, reason).await? - before;
+    ensure!(added > 0.0, "the sidecar of {} counted no refusal with reason {reason}", pod.name);
+    Ok(added)
 }
 
 /// Nothing, or an answer by the mesh itself that is an error.
@@ -58,7 +79,9 @@ fn refused(address: SocketAddr, answer: &[u8]) -> anyhow::Result<()> {
 /// # Errors
 /// When the connection is taken.
 pub(crate) async fn without_certificate(mesh: &Mesh) -> anyhow::Result<String> {
-    let address = mesh.topology.inbound(pod("c")?);
+    let pod = pod("c")?;
+    let before = counted(mesh, pod, NO_CERTIFICATE).await?;
+    let address = mesh.topology.inbound(pod);
     let connector = TlsConnector::from(Arc::new(configuration(&mesh.trust_bundle())?));
     let identity = Identity::new(names::DEFAULT_TRUST_DOMAIN, NAMESPACE, "c")?;
     let name = ServerName::try_from(identity.dns_name(names::DEFAULT_CONTROL_NAMESPACE))?;
@@ -68,17 +91,19 @@ pub(crate) async fn without_certificate(mesh: &Mesh) -> anyhow::Result<String> {
         let mut stream = connector.connect(name, stream).await?;
         ask(&mut stream, names::TRANSPORT_PREFACE).await
     };
-    match timeout(REFUSAL_WAIT, exchange).await.context("no refusal in time")? {
+    let seen = match timeout(REFUSAL_WAIT, exchange).await.context("no refusal in time")? {
         Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::AlertReceived(alert)) => Ok(format!("refused with the alert {alert:?}")),
+            Some(rustls::Error::AlertReceived(alert)) => format!("refused with the alert {alert:?}"),
             Some(own) => bail!("the test's own client failed: {own}"),
-            None => Ok(format!("refused: {error}")),
+            None => format!("refused: {error}"),
         },
         Ok(answer) => {
             ensure!(answer.is_empty(), "{address} answered {} bytes", answer.len());
-            Ok("closed without an answer".to_owned())
+            "closed without an answer".to_owned()
         }
-    }
+    };
+    let counted = counted_since(mesh, pod, NO_CERTIFICATE, before).await?;
+    Ok(format!("{seen}, {counted} counted with reason {NO_CERTIFICATE}"))
 }
 
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &[u8]) -> std::io::Result<Vec<u8>> {
