@@ -7,6 +7,7 @@ use crate::harness::{Controller, LANES, SERVICES, settings};
 #[tokio::test]
 async fn a_bad_file_is_named_and_the_last_good_state_stays() {
     let controller = Controller::start().await;
+    controller.until("/ready", |answer| answer == "ready\n").await;
     controller
         .write("other.yaml", "apiVersion: lanemesh.io/v1alpha1\nkind: Services\nservices:\n- name: x\n  prots: []\n");
     let source = controller.until("/api/v1/source", |source| source["items"][0]["problems"] != json!([])).await;
