@@ -1,8 +1,9 @@
 //! Joins the parts and owns every long-lived task.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use mesh_core::identity::Identity;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -22,7 +23,12 @@ use crate::{
         acceptor::{self, ACCEPTED_QUEUE, Security},
         tls,
     },
-    sign::{authority::Authority, files, refresh::Refresher, tokens::Tokens},
+    sign::{
+        authority::Authority,
+        files::{self, Paths},
+        refresh::Refresher,
+        tokens::Tokens,
+    },
     sources::{self, Change, EVENT_QUEUE, file::FileSource},
     telemetry::{Load, Metrics},
 };
@@ -69,103 +75,137 @@ impl Running {
 /// When keys, certificates or ports cannot be had.
 pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::default());
-    let stopping = CancellationToken::new();
-    let identity = settings.identity()?;
-    let paths = settings.paths()?;
-    let state_directory = settings.state_directory()?;
-    files::directory(&state_directory)?;
-    files::replace(&state_directory.join(TRUST_DOMAIN_FILE), settings.trust_domain.as_bytes(), files::PUBLIC)?;
-    let authority = Authority::open_or_create(&paths, &settings.trust_domain, &settings.control_namespace)
-        .context("certificate authority")?;
-    let tokens = Arc::new(Tokens::open_or_create(&paths.token_key, &settings.trust_domain)?);
-    metrics.authority_load(Load::Loaded);
-    metrics.issuer_end(authority.not_after());
-    let tls = tls::config(&authority, &identity, settings.leaf_lifetime)?;
-    let (authority, tls) = (watch::Sender::new(Arc::new(authority)), watch::Sender::new(Arc::new(tls)));
-
-    let grpc = bind(settings.listen).await?;
-    let console = bind(settings.admin).await?;
-    let plaintext = match settings.plaintext_loopback {
-        Some(address) => Some(bind(address).await?),
-        None => None,
-    };
+    let signing = Signing::open(&settings, &metrics)?;
     let place = settings.file()?;
-    let state = Arc::new(sources::Shared::new(sources::file::NAME, place.display().to_string()));
-    let (changes, incoming) = mpsc::channel(EVENT_QUEUE);
-    let (requests, requested) = mpsc::channel(sources::file::REQUEST_QUEUE);
-    let index = Index::new(settings.domains());
-    let published = Arc::new(Published::new(index.view(), stopping.clone()));
-    let proxies = Arc::new(Proxies::default());
-    let (ready, is_ready) = watch::channel(false);
-
+    let ports = Ports::bind(&settings).await?;
     let mut running = Running {
-        listen: grpc.local_addr()?,
-        admin: console.local_addr()?,
-        plaintext_loopback: plaintext.as_ref().map(TcpListener::local_addr).transpose()?,
-        stopping: stopping.clone(),
+        listen: ports.grpc.local_addr()?,
+        admin: ports.console.local_addr()?,
+        plaintext_loopback: ports.plaintext.as_ref().map(TcpListener::local_addr).transpose()?,
+        stopping: CancellationToken::new(),
         ended: CancellationToken::new(),
         tasks: JoinSet::new(),
     };
-    running.own(
-        "source",
-        FileSource {
-            place: place.clone(),
-            domains: settings.domains(),
-            state: Arc::clone(&state),
-            changes: changes.clone(),
-            requests: requested,
-            metrics: Arc::clone(&metrics),
-        }
-        .run(stopping.clone()),
-    );
-    running.own("anchors", anchors(authority.subscribe(), changes, stopping.clone()));
-    running
-        .own("index", follow(index, incoming, Arc::clone(&published), Arc::clone(&metrics), ready, stopping.clone()));
-    running.own(
-        "console",
-        admin::serve(
-            console,
-            Console {
-                published: Arc::clone(&published),
-                proxies: Arc::clone(&proxies),
-                state,
-                requests,
-                tokens: Arc::clone(&tokens),
-                ready: is_ready.clone(),
-                metrics: Arc::clone(&metrics),
-            },
-            stopping.clone(),
-        ),
-    );
-    let services = Services {
-        published,
-        proxies,
-        authority: authority.subscribe(),
-        tokens,
-        leaf_lifetime: settings.leaf_lifetime,
-        control_namespace: settings.control_namespace.as_str().into(),
+    let stopping = running.stopping.clone();
+    let state = Arc::new(sources::Shared::new(sources::file::NAME, place.display().to_string()));
+    let (changes, incoming) = mpsc::channel(EVENT_QUEUE);
+    let (requests, requested) = mpsc::channel(sources::file::REQUEST_QUEUE);
+    let (ready, is_ready) = watch::channel(false);
+    let index = Index::new(settings.domains());
+    let published = Arc::new(Published::new(index.view(), stopping.clone()));
+    let proxies = Arc::new(Proxies::default());
+    let console = Console {
+        published: Arc::clone(&published),
+        proxies: Arc::clone(&proxies),
+        state: Arc::clone(&state),
+        requests,
+        tokens: Arc::clone(&signing.tokens),
+        ready: is_ready.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let security = Security::Tls { config: tls.subscribe(), trust_domain: settings.trust_domain.as_str().into() };
-    let mut listeners = vec![(grpc, security)];
-    listeners.extend(plaintext.map(|listener| (listener, Security::Loopback)));
+    let source = FileSource {
+        place: place.clone(),
+        domains: settings.domains(),
+        state,
+        changes: changes.clone(),
+        requests: requested,
+        metrics: Arc::clone(&metrics),
+    };
+    let services = signing.services(&settings, Arc::clone(&published), proxies, Arc::clone(&metrics));
+    let listeners = signing.listeners(&settings, ports.grpc, ports.plaintext);
+    running.own("source", source.run(stopping.clone()));
+    running.own("anchors", anchors(signing.authority.subscribe(), changes, stopping.clone()));
+    running.own("index", follow(index, incoming, published, Arc::clone(&metrics), ready, stopping.clone()));
+    running.own("console", admin::serve(ports.console, console, stopping.clone()));
     running.own("server", serve_when_ready(services, listeners, is_ready, stopping.clone()));
-    running.own(
-        "authority",
-        Refresher {
-            paths,
-            trust_domain: settings.trust_domain.clone(),
-            control_namespace: settings.control_namespace.clone(),
-            identity,
+    running.own("authority", signing.refresher(&settings, metrics).run(stopping));
+    info!(listen = %running.listen, admin = %running.admin, file = %place.display(), "controller started");
+    Ok(running)
+}
+
+/// Listeners of the process.
+struct Ports {
+    grpc: TcpListener,
+    console: TcpListener,
+    plaintext: Option<TcpListener>,
+}
+
+impl Ports {
+    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let plaintext = match settings.plaintext_loopback {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Ports { grpc: bind(settings.listen).await?, console: bind(settings.admin).await?, plaintext })
+    }
+}
+
+/// Authority, tokens, and the TLS configuration made of them.
+struct Signing {
+    paths: Paths,
+    identity: Identity,
+    authority: watch::Sender<Arc<Authority>>,
+    tls: watch::Sender<Arc<rustls::ServerConfig>>,
+    tokens: Arc<Tokens>,
+}
+
+impl Signing {
+    fn open(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Self> {
+        let (identity, paths) = (settings.identity()?, settings.paths()?);
+        let state_directory = settings.state_directory()?;
+        files::directory(&state_directory)?;
+        files::replace(&state_directory.join(TRUST_DOMAIN_FILE), settings.trust_domain.as_bytes(), files::PUBLIC)?;
+        let authority = Authority::open_or_create(&paths, &settings.trust_domain, &settings.control_namespace)
+            .context("certificate authority")?;
+        let tokens = Arc::new(Tokens::open_or_create(&paths.token_key, &settings.trust_domain)?);
+        metrics.authority_load(Load::Loaded);
+        metrics.issuer_end(authority.not_after());
+        let tls = watch::Sender::new(Arc::new(tls::config(&authority, &identity, settings.leaf_lifetime)?));
+        Ok(Signing { paths, identity, authority: watch::Sender::new(Arc::new(authority)), tls, tokens })
+    }
+
+    fn services(
+        &self,
+        settings: &Settings,
+        published: Arc<Published>,
+        proxies: Arc<Proxies>,
+        metrics: Arc<Metrics>,
+    ) -> Services {
+        Services {
+            published,
+            proxies,
+            authority: self.authority.subscribe(),
+            tokens: Arc::clone(&self.tokens),
             leaf_lifetime: settings.leaf_lifetime,
-            authority,
-            tls,
+            control_namespace: settings.control_namespace.as_str().into(),
             metrics,
         }
-        .run(stopping),
-    );
-    info!(listen = %running.listen, admin = %running.admin, file = %Path::new(&place).display(), "controller started");
-    Ok(running)
+    }
+
+    fn listeners(
+        &self,
+        settings: &Settings,
+        grpc: TcpListener,
+        plaintext: Option<TcpListener>,
+    ) -> Vec<(TcpListener, Security)> {
+        let trust_domain = settings.trust_domain.as_str().into();
+        let security = Security::Tls { config: self.tls.subscribe(), trust_domain };
+        let plaintext = plaintext.map(|listener| (listener, Security::Loopback));
+        std::iter::once((grpc, security)).chain(plaintext).collect()
+    }
+
+    fn refresher(self, settings: &Settings, metrics: Arc<Metrics>) -> Refresher {
+        Refresher {
+            paths: self.paths,
+            trust_domain: settings.trust_domain.clone(),
+            control_namespace: settings.control_namespace.clone(),
+            identity: self.identity,
+            leaf_lifetime: settings.leaf_lifetime,
+            authority: self.authority,
+            tls: self.tls,
+            metrics,
+        }
+    }
 }
 
 impl Running {

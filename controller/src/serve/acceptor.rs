@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,9 @@ pub const CONNECTIONS_MAX: usize = 8_192;
 pub const ACCEPTED_QUEUE: usize = 64;
 /// Longest TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client without certificate may stay connected: it can only ask for one, and must not hold a place for
+/// longer. A proxy that needs a certificate again connects again.
+const ANONYMOUS_STAY: Duration = Duration::from_secs(60);
 /// Pause after the listener failed (out of file descriptors), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,6 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Connection {
     stream: Stream,
     peer: Peer,
+    /// When reading ends, for clients that proved nothing.
+    leave: Option<Pin<Box<Sleep>>>,
     _open: OpenConnection,
     _permit: tokio::sync::OwnedSemaphorePermit,
 }
@@ -103,8 +108,9 @@ pub async fn accept(
             let open = metrics.connection();
             match prove(stream, address, &security).await {
                 Ok((stream, proof)) => {
+                    let leave = (proof == Proof::Nothing).then(|| Box::pin(sleep(ANONYMOUS_STAY)));
                     let peer = Peer { address, proof };
-                    let connection = Connection { stream, peer, _open: open, _permit: permit };
+                    let connection = Connection { stream, peer, leave, _open: open, _permit: permit };
                     // The server is gone only when everything stops.
                     drop(connections.send(Ok(connection)).await);
                 }
@@ -149,6 +155,10 @@ async fn prove(
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.leave.as_mut().is_some_and(|leave| leave.as_mut().poll(cx).is_ready()) {
+            // As if the client had ended the connection.
+            return Poll::Ready(Ok(()));
+        }
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),

@@ -185,9 +185,8 @@ fn check(place: &Path, domains: &Domains, yaml: &str) -> Result<Plan, ApplyError
     let in_place = folder::placed(&texts).map_err(ApplyError::Problems)?;
     let mut together: Vec<Resource> = in_place
         .iter()
-        .map(|(_, resource)| resource)
-        .filter(|old| fresh.iter().all(|new| !folder::same(new, old)))
-        .cloned()
+        .filter(|(file, old)| !fresh.iter().any(|new| folder::replaces(place, new, file, old)))
+        .map(|(_, resource)| resource.clone())
         .collect();
     together.extend(fresh.iter().cloned());
     compile(&together, domains).map_err(|problems| ApplyError::Problems(nameless(problems)))?;

@@ -108,9 +108,11 @@ pub enum ApplyError {
     Write(#[from] files::FileError),
 }
 
-/// Whether both are the same resource, perhaps in two versions.
-pub fn same(one: &Resource, other: &Resource) -> bool {
-    one.metadata == other.metadata && !one.metadata.name.is_empty()
+/// Whether `new` takes the place of `old`, which stands in `file`: both are the same resource; or, since documents of
+/// kind `Services` have no names, `old` was applied before, into the file that `new` will have.
+pub fn replaces(place: &Path, new: &Resource, file: &Path, old: &Resource) -> bool {
+    let nameless = new.metadata.name.is_empty();
+    new.metadata == old.metadata && (!nameless || file == place.join(file_name(new)))
 }
 
 /// All resources, each with the file it stands in.
@@ -141,18 +143,25 @@ pub fn plan(
     }
     let mut files: BTreeMap<PathBuf, Vec<&Resource>> = BTreeMap::new();
     for new in fresh {
-        let home = in_place.iter().find(|(_, old)| same(new, old));
-        match home {
-            None => files.entry(place.join(file_name(new))).or_default().push(new),
-            Some((file, _)) => {
-                let all = files.entry(file.clone()).or_insert_with(|| {
-                    in_place.iter().filter(|(other, _)| other == file).map(|(_, resource)| resource).collect()
-                });
-                for slot in all.iter_mut().filter(|old| same(new, old)) {
-                    *slot = new;
-                }
-            }
+        let home = in_place.iter().find(|(file, old)| replaces(place, new, file, old));
+        let file = home.map_or_else(|| place.join(file_name(new)), |(file, _)| file.clone());
+        let all = files.entry(file.clone()).or_insert_with(|| {
+            in_place.iter().filter(|(other, _)| *other == file).map(|(_, resource)| resource).collect()
+        });
+        match all
+            .iter_mut()
+            .find(|old| !fresh.iter().any(|new| std::ptr::eq(**old, new)) && replaces(place, new, &file, old))
+        {
+            Some(slot) => *slot = new,
+            None => all.push(new),
         }
+    }
+    // What was applied before in several nameless documents is replaced whole.
+    for (file, all) in &mut files {
+        all.retain(|one| {
+            let fresh_one = fresh.iter().any(|new| std::ptr::eq(*one, new));
+            fresh_one || !fresh.iter().any(|new| replaces(place, new, file, one))
+        });
     }
     Ok(files.into_iter().map(|(file, resources)| (file, join(&resources))).collect())
 }

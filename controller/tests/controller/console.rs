@@ -69,6 +69,22 @@ async fn a_resource_is_replaced_where_it_stands_and_its_neighbours_stay() {
 }
 
 #[tokio::test]
+async fn services_that_were_applied_are_replaced_by_the_next_apply() {
+    let controller = ready(FILES).await;
+    let services =
+        |weight: &str| SERVICES.replace("name: b", "name: x").replace("name: c", "name: y").replace("0.5", weight);
+    for weight in ["0.25", "0.75"] {
+        let (status, answer) = controller.post("/api/v1/apply", &services(weight)).await;
+        assert_eq!(status, 200, "{answer}");
+        let expected: f64 = weight.parse().unwrap();
+        controller.until("/api/v1/endpoints", |all| all["items"][4]["weight"] == expected).await;
+    }
+    let (status, answer) = controller.post("/api/v1/apply", SERVICES).await;
+    assert_eq!(status, 422, "b and c stand in a file of their own: {answer}");
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn a_request_is_explained_hop_by_hop() {
     let controller = ready(FILES).await;
     let question = json!({ "method": "GET", "url": "http://b.demo:8080/", "headers": { "X-Mesh-Lane": "canary" } });

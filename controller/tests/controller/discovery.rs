@@ -118,7 +118,6 @@ async fn a_stop_ends_streams_so_that_proxies_go_to_another_replica() {
     let channel = controller.proxy("a").await;
     let mut stream = get(&channel, "b.demo.svc.cluster.local:8080").await.unwrap();
     next(&mut stream).await.unwrap();
-    let stopped = tokio::spawn(controller.stop());
-    assert_eq!(next(&mut stream).await.unwrap_err().code(), Code::Unavailable);
-    stopped.await.unwrap();
+    let ((), last) = tokio::join!(controller.stop(), next(&mut stream));
+    assert_eq!(last.unwrap_err().code(), Code::Unavailable);
 }

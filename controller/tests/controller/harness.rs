@@ -19,6 +19,7 @@ use mesh_controller::{
         files::Paths,
         tokens::{Grant, Tokens},
     },
+    telemetry::METRICS,
 };
 use mesh_core::{identity::Identity, names::DEFAULT_CONTROL_NAMESPACE};
 use mesh_proto::convert::target::Workload;
@@ -205,15 +206,15 @@ impl Controller {
     pub(crate) async fn console(&self, request: http::request::Builder, body: &str) -> (u16, Value) {
         let stream = TcpStream::connect(self.running.admin).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        let connection = tokio::spawn(connection);
         let host = request.headers_ref().is_some_and(|headers| headers.contains_key("host"));
         let request = if host { request } else { request.header("host", self.running.admin.to_string()) };
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        drop(sender);
-        connection.await.unwrap().unwrap();
+        let exchange = async move {
+            let answer = sender.send_request(request).await.unwrap();
+            (answer.status().as_u16(), answer.into_body().collect().await.unwrap().to_bytes())
+        };
+        let ((status, body), ended) = tokio::join!(exchange, connection);
+        ended.unwrap();
         let text = String::from_utf8(body.to_vec()).unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
@@ -230,6 +231,12 @@ impl Controller {
             }
         };
         tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{path} never became what is expected"))
+    }
+
+    /// Asks until the metric whose name ends in `name`, with these labels, has a value.
+    pub(crate) async fn until_metric(&self, name: &str, labels: &str, value: u64) {
+        let line = format!("{}{labels} {value}\n", metric(name));
+        self.until("/metrics", |text| text.as_str().is_some_and(|text| text.contains(&line))).await;
     }
 
     /// Stops it.
@@ -305,6 +312,11 @@ fn client_config(trust_bundle: &Path, certificate: Option<Certificate>) -> Clien
         Some(Certificate { chain, key }) => builder.with_client_auth_cert(chain, key).unwrap(),
         None => builder.with_no_client_auth(),
     }
+}
+
+/// Full name of the metric whose name ends so.
+pub(crate) fn metric(end: &str) -> &'static str {
+    METRICS.iter().find(|row| row.name.ends_with(end)).expect("a metric of the table").name
 }
 
 /// The next message of a stream.

@@ -82,9 +82,7 @@ async fn tokens_and_requests_that_prove_something_else_are_refused() {
         let refused = controller.certify(&identity, &token, &request).await.expect_err(what);
         assert_eq!(refused.code(), expected, "{what}: {refused}");
     }
-    let (_, metrics) = controller.get("/metrics").await;
-    let refused = "mesh_controller_certify_total{result=\"token_refused\"} 4";
-    assert!(metrics.as_str().unwrap().contains(refused), "{metrics}");
+    controller.until_metric("_certify_total", "{result=\"token_refused\"}", 4).await;
     controller.stop().await;
     other_mesh.stop().await;
 }
@@ -110,10 +108,7 @@ async fn a_certificate_of_another_mesh_gets_no_connection() {
         let ask = GetDestination { path: "b.demo:8080".to_owned(), ..GetDestination::default() };
         assert!(DestinationClient::new(channel).get(ask).await.is_err());
     }
-    let refused = |metrics: &serde_json::Value| {
-        metrics.as_str().is_some_and(|text| text.contains("mesh_controller_tls_refused_total{reason=\"handshake\"} 1"))
-    };
-    controller.until("/metrics", refused).await;
+    controller.until_metric("_tls_refused_total", "{reason=\"handshake\"}", 1).await;
     controller.stop().await;
     other.stop().await;
 }

@@ -21,9 +21,7 @@ async fn a_bad_file_is_named_and_the_last_good_state_stays() {
     let (_, services) = controller.get("/api/v1/services").await;
     assert_eq!(services["items"].as_array().unwrap().len(), 2);
     assert_eq!(controller.get("/ready").await.0, 200);
-    let (_, metrics) = controller.get("/metrics").await;
-    let refused = "mesh_controller_source_loads_total{source=\"file\",result=\"refused\"} 1";
-    assert!(metrics.as_str().unwrap().contains(refused), "{metrics}");
+    controller.until_metric("_source_loads_total", "{source=\"file\",result=\"refused\"}", 1).await;
 
     std::fs::remove_file(controller.files().join("other.yaml")).unwrap();
     controller.until("/api/v1/source", |source| source["items"][0]["problems"] == json!([])).await;
