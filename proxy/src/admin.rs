@@ -1,6 +1,9 @@
 //! The admin port: `/ready`, `/live` and `/metrics` for everyone; `/config_dump`, `/drain` and `/log-level` for loopback
 //! clients only. Small and slow clients cannot hold it up: connections, heads and times are bounded.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},

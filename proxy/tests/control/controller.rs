@@ -79,7 +79,7 @@ impl<K: Clone + Eq + Hash, W: Send + 'static> Opened<K, W> {
     async fn get(&self, key: &K) -> mpsc::Sender<Result<W, Status>> {
         let mut streams = self.streams.subscribe();
         let found = timeout(PATIENCE, streams.wait_for(|streams| streams.contains_key(key))).await;
-        found.expect("the proxy asks in time").unwrap()[key].clone()
+        found.expect("the proxy asks in time").expect("the sender is here")[key].clone()
     }
 
     fn forget(&self, key: &K) {
@@ -125,14 +125,14 @@ impl<T, W> Answering<T, W> {
     /// Sends one message, or ends the stream with a status.
     pub async fn send(&self, answer: Result<T, Status>) {
         let answer = answer.map(|message| (self.to_wire)(message));
-        self.sender.send(answer).await.ok().expect("the proxy listens");
+        assert!(self.sender.send(answer).await.is_ok(), "the proxy listens");
     }
 }
 
 impl Controller {
     pub async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
         let (reports, received) = mpsc::channel(64);
         let (certify, asked) = mpsc::channel(16);
         let services = Arc::new(Services {
@@ -150,7 +150,7 @@ impl Controller {
             .add_service(IdentityServer::from_arc(Arc::clone(&services)))
             .add_service(MeshPolicyServer::from_arc(Arc::clone(&services)));
         let server = tokio::spawn(async move {
-            router.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+            router.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("the server runs");
         });
         Controller {
             address,
@@ -192,7 +192,7 @@ impl Controller {
     /// The first report of the policy stream.
     pub async fn hello(&self) -> Hello {
         loop {
-            if let Some(hello) = self.hello.lock().unwrap().take() {
+            if let Some(hello) = self.hello.lock().expect("no test panics while it holds it").take() {
                 return hello;
             }
             self.report().await;
@@ -214,7 +214,7 @@ impl Controller {
         let report = timeout(PATIENCE, self.reports.lock().await.recv()).await.expect("the proxy reports in time");
         match report.expect("the server runs") {
             Report::Hello(hello) => {
-                *self.hello.lock().unwrap() = Some(hello);
+                *self.hello.lock().expect("no test panics while it holds it") = Some(hello);
                 None
             }
             report => Some(report),

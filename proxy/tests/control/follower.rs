@@ -34,10 +34,10 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     pub fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let mut params = CertificateParams::new(Vec::new()).expect("no name is malformed");
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate"))
     }
 
     pub fn anchor(&self) -> Arc<[u8]> {
@@ -46,10 +46,11 @@ impl Authority {
 
     /// The certificate for a request, valid from now until `end`.
     pub fn sign(&self, request: &[u8], end: SystemTime) -> Vec<u8> {
-        let mut request = CertificateSigningRequestParams::from_der(&request.to_vec().into()).unwrap();
+        let mut request =
+            CertificateSigningRequestParams::from_der(&request.to_vec().into()).expect("a signing request");
         request.params.not_before = SystemTime::now().into();
         request.params.not_after = end.into();
-        request.signed_by(&self.0).unwrap().der().to_vec()
+        request.signed_by(&self.0).expect("a certificate").der().to_vec()
     }
 }
 
@@ -84,8 +85,8 @@ impl Follower {
     pub fn start(controller: &Controller) -> Self {
         let authority = Authority::new("root");
         let anchors = vec![authority.anchor()];
-        let identity = Identity::new("cluster.local", "demo", "a").unwrap();
-        let trust = Trust::new(&anchors, "cluster.local", "lanemesh").unwrap();
+        let identity = Identity::new("cluster.local", "demo", "a").expect("an identity");
+        let trust = Trust::new(&anchors, "cluster.local", "lanemesh").expect("good anchors");
         let credentials = Credentials { identity, anchors, trust, held: None };
         let credentials = Arc::new(watch::Sender::new(Arc::new(credentials)));
         let (asks, asked) = mpsc::channel(16);
@@ -115,7 +116,7 @@ impl Follower {
             workers: Vec::new(),
         };
         let missing = missing.subscribe();
-        let token = TempDir::new().unwrap();
+        let token = TempDir::new().expect("a temporary folder");
         let streams = tokio::spawn(streams.run(Snapshot::default(), asked));
         Follower { authority, asks, shared, revision, credentials, missing, token, streams }
     }
@@ -147,7 +148,7 @@ impl Follower {
     /// Renews certificates with this token.
     pub fn rotate(&self, controller: &Controller, token: &str) -> JoinHandle<()> {
         let token_file = self.token.path().join("token");
-        std::fs::write(&token_file, token).unwrap();
+        std::fs::write(&token_file, token).expect("the folder is writable");
         let rotation = Rotation {
             peer: peer(controller),
             control_namespace: "lanemesh".to_owned(),
