@@ -9,6 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
+    task::Poll,
     thread::JoinHandle,
     time::Duration,
 };
@@ -183,10 +184,10 @@ const TICK: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(1);
 
 async fn run(worker: &Rc<Worker>, outbound: Listener, inbound: Option<Listener>) {
-    let mut accepting = vec![worker.tasks.spawn_local(accept(Rc::clone(worker), outbound, Direction::Outbound))];
-    accepting.extend(
-        inbound.map(|listener| worker.tasks.spawn_local(accept(Rc::clone(worker), listener, Direction::Inbound))),
-    );
+    worker.tasks.spawn_local(accept(Rc::clone(worker), outbound, Direction::Outbound));
+    if let Some(inbound) = inbound {
+        worker.tasks.spawn_local(accept(Rc::clone(worker), inbound, Direction::Inbound));
+    }
     let mut draining = worker.shared.draining.clone();
     loop {
         tokio::select! {
@@ -204,13 +205,15 @@ async fn run(worker: &Rc<Worker>, outbound: Listener, inbound: Option<Listener>)
     let limit = Instant::now() + worker.config.drain_limit;
     worker.drain.begin();
     quiet(worker, limit).await;
-    for task in &accepting {
-        task.abort();
-    }
     worker.tasks.close();
     worker.drain.finish();
     // What is still open at the limit ends with the runtime; its guards record that.
-    let _ = tokio::time::timeout_at(limit, worker.tasks.wait()).await;
+    while Instant::now() < limit {
+        worker.upstreams.close();
+        if tokio::time::timeout(TICK, worker.tasks.wait()).await.is_ok() {
+            break;
+        }
+    }
 }
 
 async fn quiet(worker: &Worker, limit: Instant) {
@@ -224,8 +227,20 @@ async fn quiet(worker: &Worker, limit: Instant) {
 }
 
 async fn accept(worker: Rc<Worker>, listener: Listener, direction: Direction) {
+    let exhausted = || worker.sink.metrics.accept_pauses.add(1);
+    let seat = worker.drain.seat();
     loop {
-        let (io, peer) = listener.accept(|| worker.sink.metrics.accept_pauses.add(1)).await;
+        let last = std::future::poll_fn(|cx| match seat.poll_stage(cx) {
+            Stage::Finishing => Poll::Ready(()),
+            Stage::Serving | Stage::Draining => Poll::Pending,
+        });
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept(exhausted) => accepted,
+            // What waited in the queue was accepted before: closing resets nobody.
+            () = last => return,
+        };
+        let (io, peer) = accepted;
         worker.sink.metrics.accepted[direction as usize].add(1);
         let connection = serve(Rc::clone(&worker), io, peer, direction);
         worker.tasks.spawn_local(connection);

@@ -76,6 +76,8 @@ pub struct TimeLimits {
     pub request: Option<Duration>,
     /// Until the response's headers.
     pub response_headers: Option<Duration>,
+    /// Until the response's headers, of one attempt among several.
+    pub attempt: Option<Duration>,
     /// No byte in either direction.
     pub idle: Duration,
 }
@@ -122,6 +124,7 @@ impl TimeLimits {
             connect: timeouts.connect,
             request: timeouts.request,
             response_headers: timeouts.response_headers,
+            attempt: None,
             idle: timeouts.idle,
         }
     }

@@ -25,7 +25,7 @@ use super::{
     trace::Span,
 };
 use crate::{
-    net::deadline::Deadline,
+    net::{deadline::Deadline, http1::Persistence},
     telemetry::worker::{Direction, Protocol},
     worker::Worker,
 };
@@ -242,7 +242,10 @@ impl<'a> Attempts<'a> {
         up.head(head, down.is_bodiless(), &edit)?;
         drop(edit);
         let (worker, sent) = (self.worker, Instant::now());
-        let on_head = |_status| picked.upstream.observe(worker.now(), sent.elapsed());
+        let on_head = || {
+            picked.upstream.observe(worker.now(), sent.elapsed());
+            if worker.drain.is_on() { Persistence::Close } else { Persistence::Keep }
+        };
         let limits = Limits::new(timer, self.plan.limits, exchange.started());
         let replay = &mut self.replay;
         let sides = Sides { down, up, replay, limits, exchange, plan: self.plan, to, mark, on_head: &on_head };

@@ -129,6 +129,10 @@ impl Socket {
         match tls.read_tls(&mut Blocking { io: &mut self.io, cx }) {
             Ok(count) => {
                 self.process()?;
+                // The peer may have asked for something (new keys) that no write of ours would carry.
+                if self.tls.as_ref().is_some_and(|tls| tls.wants_write() && !tls.is_handshaking()) {
+                    let _ = self.poll_flush_tls(cx)?;
+                }
                 Poll::Ready(Ok(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,

@@ -148,6 +148,13 @@ impl Proxy {
         self.draining.send_replace(true);
     }
 
+    /// Waits until the worker has drained.
+    pub(crate) async fn drained(mut self) {
+        let handle = self.handle.take().unwrap();
+        let joined = tokio::task::spawn_blocking(move || handle.join());
+        tokio::time::timeout(LIMIT, joined).await.unwrap().unwrap().unwrap();
+    }
+
     /// The next record, of one kind of exchange.
     pub(crate) async fn record(&mut self) -> Box<Record> {
         tokio::time::timeout(LIMIT, self.records.recv()).await.unwrap().unwrap()
@@ -221,7 +228,6 @@ pub(crate) const DETECT: InboundProtocol = InboundProtocol::Detect { timeout: Du
 
 /// Caller's and callee's sidecar, and where the callee's application listens.
 pub(crate) struct Pair {
-    pub(crate) authority: Authority,
     pub(crate) caller: Proxy,
     pub(crate) callee: Proxy,
     pub(crate) application: TcpListener,
@@ -230,17 +236,17 @@ pub(crate) struct Pair {
 impl Pair {
     /// Calls to `b.demo` reach the application over mutual TLS.
     pub(crate) async fn start() -> Self {
-        let authority_ = Authority::new();
+        let issuer = Authority::new();
         let application = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = application.local_addr().unwrap();
-        let caller = Proxy::start(Some(authority_.material("a")));
-        let callee = Proxy::start(Some(authority_.material("b")));
+        let caller = Proxy::start(Some(issuer.material("a")));
+        let callee = Proxy::start(Some(issuer.material("b")));
         caller.publish(|snapshot| {
             let endpoint = endpoint(address, Some(("b", callee.inbound)));
             route(snapshot, authority("b.demo"), "b", vec![endpoint]);
         });
         callee.publish(|snapshot| allow(snapshot, address.port(), DETECT, Clients::AnyMeshed));
-        Pair { authority: authority_, caller, callee, application }
+        Pair { caller, callee, application }
     }
 
     pub(crate) async fn call(&self) -> Peer {

@@ -2,11 +2,15 @@
 //! made by hand and certificates made on the spot.
 
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod http1;
 #[cfg(test)]
 mod http2;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod opaque;
 #[cfg(test)]

@@ -110,6 +110,7 @@ async fn by_route(
     plan.limits.idle = timeouts.idle.unwrap_or(plan.limits.idle);
     if let Some(retry) = &found.rule.retry {
         plan.attempts = plan.attempts.max(retry.retries.saturating_add(1));
+        plan.limits.attempt = retry.try_timeout;
     }
     plan.filters = found.rule.filters.clone();
     plan.retry = found.rule.retry.clone();

@@ -62,6 +62,7 @@ pub struct SharedConnections {
     list: RefCell<Vec<Shared>>,
     connecting: Cell<bool>,
     connected: Notify,
+    failed: RefCell<Option<Unreachable>>,
 }
 
 impl SharedConnections {
@@ -74,6 +75,11 @@ impl SharedConnections {
         let shared = list.iter_mut().find(|shared| shared.streams.get() < shared.send.current_max_send_streams())?;
         shared.used = now;
         Some(Ready::new(shared.send.clone(), &shared.streams))
+    }
+
+    /// Closes every connection once its streams have ended.
+    pub(super) fn close(&self) {
+        self.list.borrow_mut().clear();
     }
 
     /// Closes what is idle too long.
@@ -90,6 +96,8 @@ struct Connecting<'a>(&'a SharedConnections);
 impl Drop for Connecting<'_> {
     fn drop(&mut self) {
         self.0.connecting.set(false);
+        // One who was cancelled leaves the others to connect.
+        self.0.failed.replace(None);
         self.0.connected.notify_waiters();
     }
 }
@@ -111,11 +119,19 @@ pub async fn http2(
                 ready
             }
             None if upstream.shared.connecting.get() => {
-                // The one who connects has a limit of its own; then everyone looks again.
+                // The one who connects has a limit of its own; then everyone looks again, or fails with it.
                 upstream.shared.connected.notified().await;
+                if let Some(failed) = upstream.shared.failed.borrow().clone() {
+                    return Err(failed);
+                }
                 continue;
             }
-            None => connect(worker, upstream, limit, connections).await?,
+            None => {
+                let connected = connect(worker, upstream, limit, connections).await;
+                upstream.shared.failed.replace(connected.as_ref().err().cloned());
+                upstream.shared.connected.notify_waiters();
+                connected?
+            }
         };
         match poll_fn(|cx| ready.send.poll_ready(cx)).await {
             Ok(()) => return Ok(ready),

@@ -189,6 +189,14 @@ impl Upstreams {
         }
     }
 
+    /// Lets go of every connection that no exchange uses; of the others when their exchanges have ended.
+    pub fn close(&self) {
+        for upstream in self.known.borrow().values().flatten() {
+            upstream.idle.sweep(Duration::MAX);
+            upstream.shared.close();
+        }
+    }
+
     /// Lets go of what is idle too long; cheap, called often.
     pub fn tick(&self, now: Duration) {
         if now.saturating_sub(self.ticked.get()) < SWEEP {

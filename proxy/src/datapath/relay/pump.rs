@@ -5,11 +5,14 @@ use std::task::{Context, Poll};
 use mesh_core::{
     outcome::Outcome,
     relay::{Part as In, Passage, Side, Way, passage},
-    retry::Failure,
+    retry::{Attempt, Decision, Failure, decide, idempotence},
 };
 
 use super::{Downstream, Failed, Limits, Part, Progress, Replay, ResponseHead, Stopped, Upstream};
-use crate::datapath::{enforce::Plan, lane::Edit, report::Exchange};
+use crate::{
+    datapath::{enforce::Plan, lane::Edit, report::Exchange},
+    net::http1::Persistence,
+};
 
 /// Interim responses passed on in one exchange; a peer that sends more is not answering.
 const INTERIM_MAX: u32 = 64;
@@ -41,8 +44,8 @@ pub struct Sides<'a, 'd> {
     pub to: Side,
     /// Field to add to the response's head.
     pub mark: Option<(&'static str, &'static [u8])>,
-    /// Called once, with the status, when the response's head came.
-    pub on_head: &'a dyn Fn(u16),
+    /// Called when the response's head came; says whether the client's connection may be kept.
+    pub on_head: &'a dyn Fn() -> Persistence,
 }
 
 /// Both directions of one attempt.
@@ -208,10 +211,11 @@ impl<'a, 'd> Pump<'a, 'd> {
             down.interim(head, &edit)?;
             return Ok(None);
         }
-        on_head(head.status());
+        if let (Persistence::Close, Downstream::Http1(side)) = (on_head(), &mut **down) {
+            side.close_after();
+        }
         limits.headed();
-        let replayable = replay.body() == mesh_core::retry::Body::Replayable;
-        if replayable && is_repeated(plan, head.status()) && exchange.attempts < plan.attempts {
+        if is_repeated(plan, exchange, replay, head.status()) {
             let detail = format!("the endpoint answered {}", head.status());
             return Err(Failed::upstream(Failure::Status(head.status()), detail));
         }
@@ -246,6 +250,16 @@ impl<'a, 'd> Pump<'a, 'd> {
     }
 }
 
-fn is_repeated(plan: &Plan, status: u16) -> bool {
-    plan.retry.as_ref().is_some_and(|retry| retry.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status)))
+/// Whether the route wants a response of this status repeated, and core allows it: otherwise it is passed on.
+fn is_repeated(plan: &Plan, exchange: &Exchange, replay: &Replay, status: u16) -> bool {
+    let (Some(retry), Some(head)) = (&plan.retry, &exchange.head) else { return false };
+    let attempt = Attempt {
+        made: exchange.attempts,
+        allowed: plan.attempts,
+        failure: Failure::Status(status),
+        idempotent: idempotence(head.method()),
+        body: replay.body(),
+    };
+    retry.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status))
+        && matches!(decide(&attempt), Decision::Repeat(_))
 }

@@ -126,7 +126,7 @@ async fn one(
     let allowed = if worker.drain.is_on() { Persistence::Close } else { Persistence::Keep };
     let mut down = Downstream::Http1(Http1Downstream::new(wire, &head, allowed));
     record.head = Some(RequestHead::Http1(head));
-    let ended = Box::pin(exchange(worker, connection, record, &mut down, timer)).await;
+    let ended = exchange(worker, connection, record, &mut down, timer).await;
     let Downstream::Http1(side) = down else { return After::Cut };
     match ended {
         Ended::Tunnel(tunnel) => After::Tunnel(tunnel),

@@ -30,8 +30,6 @@ const STREAMS_MAX: u32 = 256;
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// Bytes of all streams of a connection that may wait here.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Largest frame taken from the client, bytes.
-const FRAME_MAX: u32 = 64 * 1024;
 /// Bytes that one stream may queue for the connection.
 const SEND_BUFFER_MAX: usize = 256 * 1024;
 /// Streams that a client reset, and those that we reset, before the connection counts as an attack (CVE-2023-44487).
@@ -51,7 +49,6 @@ pub async fn http2(worker: &Rc<Worker>, accepted: Accepted) {
         .max_concurrent_streams(STREAMS_MAX)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME_MAX)
         .max_send_buffer_size(SEND_BUFFER_MAX)
         .max_header_list_size(worker.config.head_limits.bytes() as u32)
         .max_concurrent_reset_streams(RESET_STREAMS_MAX)
