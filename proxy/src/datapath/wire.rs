@@ -118,16 +118,21 @@ impl Wire {
 
     /// Where the next bytes are appended; call [`Wire::poll_flush`] to send them.
     pub fn out(&mut self) -> &mut BytesMut {
-        let out = if self.body.is_empty() { &mut self.front } else { &mut self.back };
+        let out = if self.is_behind_body() { &mut self.back } else { &mut self.front };
         if out.capacity() == 0 {
             *out = spare::take();
         }
         out
     }
 
+    /// Whether what is appended stands behind body bytes: also after these were sent, while what followed them waits.
+    fn is_behind_body(&self) -> bool {
+        !(self.body.is_empty() && self.back.is_empty())
+    }
+
     /// Appends body bytes; large ones are not copied.
     pub fn push(&mut self, bytes: Bytes) {
-        if bytes.len() > COPY_MAX && self.body.is_empty() {
+        if bytes.len() > COPY_MAX && !self.is_behind_body() {
             self.body = bytes;
         } else {
             self.out().extend_from_slice(&bytes);
@@ -136,7 +141,7 @@ impl Wire {
 
     /// Whether more may be appended.
     pub fn has_room(&self) -> bool {
-        self.body.is_empty() && self.front.len() < WAITING_MAX
+        !self.is_behind_body() && self.front.len() < WAITING_MAX
     }
 
     /// Ready once more may be appended.
@@ -181,5 +186,35 @@ impl Wire {
     /// Whether nothing stands in the way of another message: nothing unread, unsent or ended.
     pub fn is_clean(&self) -> bool {
         self.is_flushed() && self.buffer.is_empty() && !self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_leave_in_the_order_appended_when_a_write_ended_between_a_body_and_what_follows_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut reader = listener.accept().await.unwrap().0;
+        let mut wire = Wire::new(Socket::plain(io), BytesMut::new(), HeadLimits::default());
+        // As a write leaves it that took everything up to the end of a large body.
+        wire.back.extend_from_slice(b"tail ");
+        assert!(!wire.has_room());
+        wire.push(Bytes::from_static(b"small "));
+        wire.push(Bytes::from(vec![b'x'; COPY_MAX + 1]));
+        poll_fn(|cx| wire.poll_flush(cx)).await.unwrap();
+        drop(wire);
+        let mut read = String::new();
+        reader.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, format!("tail small {}", "x".repeat(COPY_MAX + 1)));
     }
 }
