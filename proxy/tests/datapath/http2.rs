@@ -128,3 +128,35 @@ async fn large_bodies_cross_at_the_pace_of_the_reader() {
     }
     assert_eq!(received, SIZE);
 }
+
+#[tokio::test]
+async fn answer_to_a_request_that_is_still_being_sent_arrives_whole() {
+    let pair = Pair::start().await;
+    let mut client = client(&pair).await;
+    let (response, mut send) = client.send_request(get(), false).unwrap();
+    send.send_data("part".into(), false).unwrap();
+    let mut server = application(&pair).await;
+    let (_request, mut respond) = accepted(&mut server).await;
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    let mut answer = respond.send_response(Response::builder().status(413).body(()).unwrap(), false).unwrap();
+    answer.send_data("too much".into(), true).unwrap();
+    let response = response.await.unwrap();
+    assert_eq!(response.status(), 413);
+    let mut body = response.into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "too much");
+    assert_eq!(std::future::poll_fn(|cx| send.poll_reset(cx)).await.unwrap(), h2::Reason::NO_ERROR);
+}
+
+#[tokio::test]
+async fn answer_of_the_mesh_to_a_request_that_is_still_being_sent_arrives_whole() {
+    let pair = Pair::start().await;
+    pair.caller.publish(|snapshot| {
+        snapshot.unknown.insert(crate::harness::authority("nobody"));
+    });
+    let mut client = client(&pair).await;
+    let (response, mut send) = client.send_request(Request::post("http://nobody/").body(()).unwrap(), false).unwrap();
+    let response = response.await.unwrap();
+    assert_eq!(response.status(), 404);
+    assert!(response.into_body().data().await.unwrap().unwrap().starts_with(b"{"));
+    assert_eq!(std::future::poll_fn(|cx| send.poll_reset(cx)).await.unwrap(), h2::Reason::NO_ERROR);
+}

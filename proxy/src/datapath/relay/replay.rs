@@ -58,9 +58,40 @@ impl Replay {
         if self.lost && self.consumed { Body::Consumed } else { Body::Replayable }
     }
 
-    /// Nothing more is kept: the answer has begun.
+    /// Nothing more is kept: the answer has begun. What is still to be sent again goes out all the same.
     pub fn forget(&mut self) {
         self.lost = true;
-        self.parts = Vec::new();
+        self.parts.drain(..self.next);
+        self.next = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::relay::Last;
+
+    fn sent_again(replay: &mut Replay) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(Part::Data(part, _)) = replay.again() {
+            bytes.extend_from_slice(&part);
+        }
+        bytes
+    }
+
+    #[test]
+    fn body_is_sent_again_whole_although_the_answer_begins_meanwhile() {
+        let mut replay = Replay::default();
+        for text in ["a", "b", "c"] {
+            replay.note(&Part::Data(text.into(), Last::Unknown));
+        }
+        assert_eq!(sent_again(&mut replay), b"");
+        replay.rewind();
+        assert!(matches!(replay.again(), Some(Part::Data(bytes, _)) if bytes == "a"));
+        replay.forget();
+        assert_eq!(sent_again(&mut replay), b"bc");
+        replay.note(&Part::Data("d".into(), Last::Yes));
+        assert_eq!(sent_again(&mut replay), b"");
+        assert_eq!(replay.body(), Body::Consumed);
     }
 }

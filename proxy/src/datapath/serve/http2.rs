@@ -38,6 +38,8 @@ const RESET_STREAMS_MAX: usize = 50;
 const ERROR_RESETS_MAX: usize = 256;
 /// Longest time for the preface and settings.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest time for an answer of ours to fit into the client's window.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// A connection without stream is closed after this.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -123,10 +125,11 @@ async fn stream(
     let mut timer = Deadline::default();
     match exchange(&worker, &connection, record, &mut down, &mut timer).await {
         Ended::Answered => {
-            // What an answer of ours left to be sent.
-            let flushed = poll_fn(|cx| down.poll_flush(cx)).await;
-            if let (Ok(()), Downstream::Http2(side)) = (flushed, &mut down) {
-                side.stop_request();
+            // What an answer of ours left to be sent. Where the request was answered early, h2 tells the client that
+            // the rest of it is not needed (RFC 9113 8.1) once the answer is out: a reset from here would overtake it.
+            let flushed = timeout(ANSWER_LIMIT, poll_fn(|cx| down.poll_flush(cx))).await;
+            if flushed.is_err() {
+                down.abort();
             }
         }
         Ended::Broken => {}

@@ -38,13 +38,6 @@ impl Http2Downstream {
         Ok(())
     }
 
-    /// Tells the client that the rest of its request is not needed (RFC 9113 8.1).
-    pub fn stop_request(&mut self) {
-        if !self.receive.is_end_stream() {
-            self.respond.send_reset(Reason::NO_ERROR);
-        }
-    }
-
     pub(super) fn is_bodiless(&self) -> bool {
         self.bodiless
     }
