@@ -1,11 +1,14 @@
 //! HTTP/2 through both sidecars.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::{RecvStream, client::SendRequest, server::SendResponse};
 use http::{HeaderMap, Request, Response};
+use mesh_core::model::policy::TrafficPolicy;
 use tokio::net::TcpStream;
 
-use crate::harness::Pair;
+use crate::harness::{LIMIT, Pair, authority, endpoint, route};
 
 async fn client(pair: &Pair) -> SendRequest<Bytes> {
     let io = TcpStream::connect(pair.caller.outbound).await.unwrap();
@@ -87,7 +90,7 @@ async fn refused_stream_is_repeated() {
 async fn grpc_call_to_an_unknown_name_gets_a_grpc_status() {
     let pair = Pair::start().await;
     pair.caller.publish(|snapshot| {
-        snapshot.unknown.insert(crate::harness::authority("nobody"));
+        snapshot.unknown.insert(authority("nobody"));
     });
     let mut client = client(&pair).await;
     let request = Request::post("http://nobody/a.B/C").header("content-type", "application/grpc").body(()).unwrap();
@@ -151,7 +154,7 @@ async fn answer_to_a_request_that_is_still_being_sent_arrives_whole() {
 async fn answer_of_the_mesh_to_a_request_that_is_still_being_sent_arrives_whole() {
     let pair = Pair::start().await;
     pair.caller.publish(|snapshot| {
-        snapshot.unknown.insert(crate::harness::authority("nobody"));
+        snapshot.unknown.insert(authority("nobody"));
     });
     let mut client = client(&pair).await;
     let (response, mut send) = client.send_request(Request::post("http://nobody/").body(()).unwrap(), false).unwrap();
@@ -159,4 +162,88 @@ async fn answer_of_the_mesh_to_a_request_that_is_still_being_sent_arrives_whole(
     assert_eq!(response.status(), 404);
     assert!(response.into_body().data().await.unwrap().unwrap().starts_with(b"{"));
     assert_eq!(std::future::poll_fn(|cx| send.poll_reset(cx)).await.unwrap(), h2::Reason::NO_ERROR);
+}
+
+/// More than the windows of a stream on the whole way hold.
+const MUCH: usize = 2_000_000;
+
+#[tokio::test]
+async fn clients_that_do_not_read_stop_no_other_stream() {
+    let pair = Pair::start().await;
+    let io = TcpStream::connect(pair.caller.outbound).await.unwrap();
+    let (mut client, connection) =
+        h2::client::Builder::new().initial_connection_window_size(1 << 30).handshake::<_, Bytes>(io).await.unwrap();
+    tokio::spawn(connection);
+    let mut unread = Vec::new();
+    let mut server = None;
+    for _ in 0..40 {
+        let (response, _) = client.send_request(get(), true).unwrap();
+        let server = match &mut server {
+            Some(server) => server,
+            None => server.insert(application(&pair).await),
+        };
+        let (_, mut respond) = accepted(server).await;
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        send.send_data(vec![7_u8; MUCH].into(), true).unwrap();
+        unread.push(response);
+    }
+    let (response, _) = client.send_request(get(), true).unwrap();
+    let mut server = server.unwrap();
+    let (_, mut respond) = accepted(&mut server).await;
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    respond.send_response(Response::new(()), false).unwrap().send_data("read me".into(), true).unwrap();
+    let mut body = tokio::time::timeout(LIMIT, response).await.unwrap().unwrap().into_body();
+    assert_eq!(tokio::time::timeout(LIMIT, body.data()).await.unwrap().unwrap().unwrap(), "read me");
+}
+
+#[tokio::test]
+async fn requests_that_the_application_does_not_read_stop_no_other_stream() {
+    let pair = Pair::start().await;
+    let mut client = client(&pair).await;
+    let mut sending = Vec::new();
+    let (first, mut send) = client.send_request(get(), false).unwrap();
+    send.send_data(vec![7_u8; MUCH].into(), true).unwrap();
+    let mut application = h2::server::Builder::new();
+    application.initial_connection_window_size(1 << 30);
+    let mut server = application.handshake::<_, Bytes>(pair.application().await.0).await.unwrap();
+    let mut unread = vec![accepted(&mut server).await];
+    sending.push((first, send));
+    for _ in 0..20 {
+        let (response, mut send) = client.send_request(get(), false).unwrap();
+        send.send_data(vec![7_u8; MUCH].into(), true).unwrap();
+        sending.push((response, send));
+        unread.push(tokio::time::timeout(LIMIT, accepted(&mut server)).await.unwrap());
+    }
+    let (response, mut send) = client.send_request(get(), false).unwrap();
+    send.send_data("read me".into(), true).unwrap();
+    let (request, mut respond) = tokio::time::timeout(LIMIT, accepted(&mut server)).await.unwrap();
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    let mut body = request.into_body();
+    assert_eq!(tokio::time::timeout(LIMIT, body.data()).await.unwrap().unwrap().unwrap(), "read me");
+    respond.send_response(Response::new(()), true).unwrap();
+    assert_eq!(tokio::time::timeout(LIMIT, response).await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn requests_for_an_endpoint_that_does_not_answer_fail_together() {
+    const CONNECT: Duration = Duration::from_millis(400);
+    let pair = Pair::start().await;
+    // It takes connections, and never a handshake.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pair.caller.publish(|snapshot| {
+        let silent = silent.local_addr().unwrap();
+        route(snapshot, authority("silent.demo"), "silent", vec![endpoint(silent, Some(("b", silent)))]);
+        let mut policy = TrafficPolicy { attempts: 1, ..TrafficPolicy::default() };
+        policy.timeouts.connect = CONNECT;
+        snapshot.traffic.insert("silent.demo".to_owned(), policy.into());
+    });
+    let mut client = client(&pair).await;
+    let began = std::time::Instant::now();
+    let requests: Vec<_> = (0..20)
+        .map(|_| client.send_request(Request::get("http://silent.demo/").body(()).unwrap(), true).unwrap().0)
+        .collect();
+    for response in requests {
+        assert_eq!(tokio::time::timeout(LIMIT, response).await.unwrap().unwrap().status(), 503);
+    }
+    assert!(began.elapsed() < CONNECT * 10, "{:?}", began.elapsed());
 }

@@ -17,10 +17,13 @@ use crate::{net::transport_header::SessionProtocol, worker::Worker};
 
 /// An HTTP/2 connection without stream is closed after this.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
+/// Exchanges at the same time on one connection, if the peer allows as many.
+const STREAMS_MAX: usize = 256;
 /// Bytes of one stream that may wait here for a slow client.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// Bytes of all streams of a connection that may wait here.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// Bytes of all streams of a connection that may wait here: as much as all of them together, so that slow clients never
+/// stop the others.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX as u32;
 /// Largest frame taken from the peer, bytes: fewer, larger frames cost less.
 const FRAME_MAX: u32 = 64 * 1024;
 /// Bytes that one stream may queue for the connection.
@@ -72,7 +75,9 @@ impl SharedConnections {
         let mut cx = Context::from_waker(Waker::noop());
         // Closed or going away: streams under way end by themselves.
         list.retain_mut(|shared| !matches!(shared.send.poll_ready(&mut cx), Poll::Ready(Err(_))));
-        let shared = list.iter_mut().find(|shared| shared.streams.get() < shared.send.current_max_send_streams())?;
+        let room =
+            |shared: &&mut Shared| shared.streams.get() < shared.send.current_max_send_streams().min(STREAMS_MAX);
+        let shared = list.iter_mut().find(room)?;
         shared.used = now;
         Some(Ready::new(shared.send.clone(), &shared.streams))
     }

@@ -27,9 +27,10 @@ use crate::{
 /// Exchanges at the same time on one connection.
 const STREAMS_MAX: u32 = 256;
 /// Bytes of one stream's request that may wait here for a slow endpoint.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// Bytes of all streams of a connection that may wait here.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// Bytes of all streams of a connection that may wait here: as much as all of them together, so that requests to slow
+/// endpoints never stop the others.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX;
 /// Bytes that one stream may queue for the connection.
 const SEND_BUFFER_MAX: usize = 256 * 1024;
 /// Streams that a client reset, and those that we reset, before the connection counts as an attack (CVE-2023-44487).
