@@ -136,7 +136,12 @@ impl Worker {
 
     /// Time since the worker started: the clock of load estimates.
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.since_start(Instant::now())
+    }
+
+    /// The same clock at a moment that is known already.
+    pub fn since_start(&self, moment: Instant) -> Duration {
+        moment.saturating_duration_since(self.started)
     }
 
     /// A random number for balancing and sampling; not for secrets (xorshift64*).

@@ -41,6 +41,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Identity that the caller proved.
     pub identity: Option<Identity>,
+    /// Name by which the application is told who calls (inbound, mesh peers only).
+    pub client_id: Option<String>,
     /// What it is for.
     pub to: Destination,
 }
@@ -121,7 +123,7 @@ pub fn outbound(worker: &Worker, io: TcpStream, peer: SocketAddr) -> Result<Acce
         Role::Gateway => None,
     };
     let to = original.map_or(Destination::ByRequest, |address| Destination::Target(Target::Address(address)));
-    let connection = Connection { direction: Direction::Outbound, peer, identity: None, to };
+    let connection = Connection { direction: Direction::Outbound, peer, identity: None, client_id: None, to };
     let (socket, buffer) = (Socket::plain(io), BytesMut::new());
     Ok(Accepted { connection, socket, buffer, announced: Announced::Nothing })
 }
@@ -153,7 +155,7 @@ pub async fn inbound(worker: &Worker, mut io: TcpStream, peer: SocketAddr) -> Re
             let foreign = matches!(verdict, Verdict::Tls { .. });
             let announced = if foreign { Announced::ForeignTls } else { Announced::Nothing };
             let to = application(worker, original)?;
-            let connection = Connection { direction: Direction::Inbound, peer, identity: None, to };
+            let connection = Connection { direction: Direction::Inbound, peer, identity: None, client_id: None, to };
             Ok(Accepted { connection, socket: Socket::plain(io), buffer, announced })
         }
     }
@@ -221,7 +223,9 @@ async fn mesh_tls(worker: &Worker, arrived: Arrived, first: BytesMut, limit: Ins
     };
     let address = SocketAddr::new(arrived.captured.unwrap_or(arrived.local).ip().to_canonical(), application_port);
     let to = application(worker, address)?;
-    let connection = Connection { direction: Direction::Inbound, peer: arrived.peer, identity: Some(identity), to };
+    let client_id = Some(identity.dns_name(&worker.config.control_namespace));
+    let (direction, peer, identity) = (Direction::Inbound, arrived.peer, Some(identity));
+    let connection = Connection { direction, peer, identity, client_id, to };
     Ok(Accepted { connection, socket, buffer, announced })
 }
 

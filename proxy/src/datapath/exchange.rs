@@ -110,18 +110,12 @@ struct Attempts<'a> {
     plan: &'a Plan,
     tried: Vec<SocketAddr>,
     replay: Replay,
-    client_id: Option<String>,
 }
 
 impl<'a> Attempts<'a> {
     fn new(worker: &'a Rc<Worker>, connection: &'a Connection, plan: &'a Plan) -> Self {
-        let control = &worker.config.control_namespace;
-        let client_id = match connection.direction {
-            Direction::Inbound => connection.identity.as_ref().map(|identity| identity.dns_name(control)),
-            Direction::Outbound => None,
-        };
         let replay = if plan.attempts > 1 { Replay::default() } else { Replay::disabled() };
-        Attempts { worker, connection, plan, tried: Vec::new(), replay, client_id }
+        Attempts { worker, connection, plan, tried: Vec::new(), replay }
     }
 
     async fn run(
@@ -234,7 +228,7 @@ impl<'a> Attempts<'a> {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
         };
         let mut mark = self.drain_mark();
-        let mut edit = Edit::request(self.plan, exchange, to, self.client_id.as_deref());
+        let mut edit = Edit::request(self.plan, exchange, to, self.connection.client_id.as_deref());
         if self.is_carried_up(head) {
             edit.drop(names::ORIG_PROTO_HEADER);
             mark = Some((names::ORIG_PROTO_HEADER, b"HTTP/1.1"));
@@ -243,10 +237,11 @@ impl<'a> Attempts<'a> {
         drop(edit);
         let (worker, sent) = (self.worker, Instant::now());
         let on_head = || {
-            picked.upstream.observe(worker.now(), sent.elapsed());
+            let now = Instant::now();
+            picked.upstream.observe(worker.since_start(now), now - sent);
             if worker.drain.is_on() { Persistence::Close } else { Persistence::Keep }
         };
-        let limits = Limits::new(timer, self.plan.limits, exchange.started());
+        let limits = Limits::new(timer, self.plan.limits, exchange.started(), sent);
         let replay = &mut self.replay;
         let sides = Sides { down, up, replay, limits, exchange, plan: self.plan, to, mark, on_head: &on_head };
         let mut pump = Pump::new(sides);

@@ -74,8 +74,8 @@ fn among(
         }
     };
     let candidates = if others.is_empty() { &candidates[..] } else { &others[..] };
-    let now = worker.now();
-    let cost = |position: usize| worker.upstreams.cost(&endpoints[position], now);
+    // Not asked for where there is one candidate: neither is the time.
+    let cost = |position: usize| worker.upstreams.cost(&endpoints[position], worker.now());
     let weight = |position: usize| endpoints[position].weight;
     let random = [worker.random(), worker.random()];
     let weights = if service.equal_weights() { Weights::Equal } else { Weights::Each(&weight) };

@@ -24,9 +24,8 @@ pub struct Limits<'a> {
 }
 
 impl<'a> Limits<'a> {
-    /// Limits of an exchange that began at `begun`; an attempt begins now.
-    pub fn new(timer: &'a mut Deadline, limits: TimeLimits, begun: Instant) -> Self {
-        let now = Instant::now();
+    /// Limits of an exchange that began at `begun`; an attempt begins `now`.
+    pub fn new(timer: &'a mut Deadline, limits: TimeLimits, begun: Instant, now: Instant) -> Self {
         let after = |from: Instant, limit: Option<Duration>| limit.and_then(|limit| from.checked_add(limit));
         let mut limits = Limits {
             timer,
