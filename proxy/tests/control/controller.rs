@@ -50,7 +50,7 @@ use crate::follower::Authority;
 
 const CONTROL_NAMESPACE: &str = "lanemesh";
 /// Longest wait for something that should happen at once, or after a bounded pause.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -99,9 +99,9 @@ struct Services {
 }
 
 /// The controller.
-pub struct Controller {
+pub(crate) struct Controller {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     services: Arc<Services>,
     reports: AsyncMutex<mpsc::Receiver<Report>>,
     certify: AsyncMutex<mpsc::Receiver<Certify>>,
@@ -116,21 +116,21 @@ impl Drop for Controller {
 }
 
 /// What the test sends on one opened stream.
-pub struct Answering<T, W> {
+pub(crate) struct Answering<T, W> {
     sender: mpsc::Sender<Result<W, Status>>,
     to_wire: Box<dyn Fn(T) -> W + Send + Sync>,
 }
 
 impl<T, W> Answering<T, W> {
     /// Sends one message, or ends the stream with a status.
-    pub async fn send(&self, answer: Result<T, Status>) {
+    pub(crate) async fn send(&self, answer: Result<T, Status>) {
         let answer = answer.map(|message| (self.to_wire)(message));
         assert!(self.sender.send(answer).await.is_ok(), "the proxy listens");
     }
 }
 
 impl Controller {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let (reports, received) = mpsc::channel(64);
@@ -162,35 +162,35 @@ impl Controller {
         }
     }
 
-    pub async fn outbound(&self, target: &Target) -> Answering<route::OutboundPolicy, OutboundPolicy> {
+    pub(crate) async fn outbound(&self, target: &Target) -> Answering<route::OutboundPolicy, OutboundPolicy> {
         let to_wire = |policy| outbound::to_wire(&policy, metadata::implicit("test"), CONTROL_NAMESPACE);
         Answering { sender: self.services.outbound.get(target).await, to_wire: Box::new(to_wire) }
     }
 
-    pub async fn forget_outbound(&self, target: &Target) {
+    pub(crate) async fn forget_outbound(&self, target: &Target) {
         self.services.outbound.forget(target);
     }
 
-    pub async fn service(&self, key: &ServiceKey) -> Answering<Change, Update> {
+    pub(crate) async fn service(&self, key: &ServiceKey) -> Answering<Change, Update> {
         let named = key.clone();
         let to_wire = move |change: Change| change.to_wire(&named, CONTROL_NAMESPACE);
         Answering { sender: self.services.services.get(key).await, to_wire: Box::new(to_wire) }
     }
 
-    pub async fn forget_service(&self, key: &ServiceKey) {
+    pub(crate) async fn forget_service(&self, key: &ServiceKey) {
         self.services.services.forget(key);
     }
 
-    pub async fn port(&self, port: u16) -> Answering<InboundServer, Server> {
+    pub(crate) async fn port(&self, port: u16) -> Answering<InboundServer, Server> {
         Answering { sender: self.services.ports.get(&port).await, to_wire: Box::new(|one| inbound::to_wire(&one)) }
     }
 
-    pub async fn publish(&self, policy: &Policy) {
+    pub(crate) async fn publish(&self, policy: &Policy) {
         self.services.policies.get(&()).await.send(Ok(policy.to_wire())).await.expect("the proxy listens");
     }
 
     /// The first report of the policy stream.
-    pub async fn hello(&self) -> Hello {
+    pub(crate) async fn hello(&self) -> Hello {
         loop {
             if let Some(hello) = self.hello.lock().expect("no test panics while it holds it").take() {
                 return hello;
@@ -200,7 +200,7 @@ impl Controller {
     }
 
     /// How the proxy answered a revision: acknowledged, or refused with a reason.
-    pub async fn answer(&self) -> Result<String, (String, String)> {
+    pub(crate) async fn answer(&self) -> Result<String, (String, String)> {
         loop {
             match self.report().await {
                 Some(Report::Ack(ack)) => return Ok(ack.revision),
@@ -222,7 +222,7 @@ impl Controller {
     }
 
     /// Answers the next request for a certificate with one that `authority` signs for so many seconds.
-    pub async fn certify(&self, authority: &Authority, seconds: u64) -> CertifyRequest {
+    pub(crate) async fn certify(&self, authority: &Authority, seconds: u64) -> CertifyRequest {
         let asked = timeout(PATIENCE, self.certify.lock().await.recv()).await.expect("the proxy asks in time");
         let (request, answer) = asked.expect("the server runs");
         let end = SystemTime::now() + Duration::from_secs(seconds);

@@ -30,22 +30,22 @@ use tokio::{
 use crate::controller::{Controller, PATIENCE};
 
 /// A CA.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no name is malformed");
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate"))
     }
 
-    pub fn anchor(&self) -> Arc<[u8]> {
+    pub(crate) fn anchor(&self) -> Arc<[u8]> {
         Arc::from(self.0.der().as_ref())
     }
 
     /// The certificate for a request, valid from now until `end`.
-    pub fn sign(&self, request: &[u8], end: SystemTime) -> Vec<u8> {
+    pub(crate) fn sign(&self, request: &[u8], end: SystemTime) -> Vec<u8> {
         let mut request =
             CertificateSigningRequestParams::from_der(&request.to_vec().into()).expect("a signing request");
         request.params.not_before = SystemTime::now().into();
@@ -55,8 +55,8 @@ impl Authority {
 }
 
 /// The control side.
-pub struct Follower {
-    pub authority: Authority,
+pub(crate) struct Follower {
+    pub(crate) authority: Authority,
     asks: mpsc::Sender<Ask>,
     shared: Arc<Shared>,
     revision: watch::Receiver<u64>,
@@ -82,7 +82,7 @@ fn peer(controller: &Controller) -> ControlPeer {
 }
 
 impl Follower {
-    pub fn start(controller: &Controller) -> Self {
+    pub(crate) fn start(controller: &Controller) -> Self {
         let authority = Authority::new("root");
         let anchors = vec![authority.anchor()];
         let identity = Identity::new("cluster.local", "demo", "a").expect("an identity");
@@ -121,32 +121,32 @@ impl Follower {
         Follower { authority, asks, shared, revision, credentials, missing, token, streams }
     }
 
-    pub async fn ask(&self, ask: Ask) {
+    pub(crate) async fn ask(&self, ask: Ask) {
         self.asks.send(ask).await.expect("the streams run");
     }
 
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.load()
     }
 
     /// The first snapshot that is as wanted.
-    pub async fn until(&mut self, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
         let shared = Arc::clone(&self.shared);
         let seen = timeout(PATIENCE, self.revision.wait_for(|_| wanted(&shared.load()))).await;
         seen.expect("the snapshot comes in time").expect("the streams run");
         self.shared.load()
     }
 
-    pub fn missing(&self) -> Vec<String> {
+    pub(crate) fn missing(&self) -> Vec<String> {
         self.missing.borrow().iter().cloned().collect()
     }
 
-    pub fn anchors(&self) -> usize {
+    pub(crate) fn anchors(&self) -> usize {
         self.credentials.borrow().anchors.len()
     }
 
     /// Renews certificates with this token.
-    pub fn rotate(&self, controller: &Controller, token: &str) -> JoinHandle<()> {
+    pub(crate) fn rotate(&self, controller: &Controller, token: &str) -> JoinHandle<()> {
         let token_file = self.token.path().join("token");
         std::fs::write(&token_file, token).expect("the folder is writable");
         let rotation = Rotation {
@@ -160,7 +160,7 @@ impl Follower {
     }
 
     /// Waits until there is a certificate.
-    pub async fn certificate(&self) {
+    pub(crate) async fn certificate(&self) {
         let mut credentials = self.credentials.subscribe();
         let held = timeout(PATIENCE, credentials.wait_for(|credentials| credentials.held.is_some())).await;
         held.expect("a certificate comes in time").expect("the sender is here");
