@@ -35,6 +35,7 @@ impl Replay {
         if self.size > REPLAY_MAX {
             self.lost = true;
             self.parts = Vec::new();
+            self.next = 0;
         } else {
             self.parts.push(part.clone());
             self.next = self.parts.len();
@@ -77,6 +78,16 @@ mod tests {
             bytes.extend_from_slice(&part);
         }
         bytes
+    }
+
+    #[test]
+    fn body_too_long_to_be_kept_is_sent_once() {
+        let mut replay = Replay::default();
+        replay.note(&Part::Data("a".into(), Last::Unknown));
+        replay.note(&Part::Data(vec![b'b'; REPLAY_MAX].into(), Last::Unknown));
+        assert_eq!(replay.body(), Body::Consumed);
+        replay.forget();
+        assert_eq!(sent_again(&mut replay), b"");
     }
 
     #[test]
