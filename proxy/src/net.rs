@@ -5,5 +5,6 @@ pub mod http1;
 pub mod listener;
 pub mod original_dst;
 pub mod socket;
+pub mod sys;
 pub mod tls;
 pub mod transport_header;

@@ -34,7 +34,7 @@ use crate::{
         Credentials,
         rotate::{self, Rotation},
     },
-    net::tls::TlsMaterial,
+    net::{sys, tls::TlsMaterial},
     shared::Shared,
     telemetry::{
         access_log,
@@ -55,6 +55,8 @@ const HELPERS_MAX: usize = 4;
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// More than the workers' own limit, after which they are not waited for.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// After becoming ready: kept state is written and the first streams have settled.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 /// How often the workers are looked at.
 const WORKER_CHECK: Duration = Duration::from_secs(1);
 
@@ -107,6 +109,7 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
         parts.settings.control_namespace.clone(),
     ));
     tasks.spawn(admin::serve(parts.admin(log), admin_listener));
+    tasks.spawn(settle(parts.missing.subscribe()));
     parts.order_from(&mut signals, &workers).await;
     let lost = parts.drained(&mut signals, workers).await;
     drop(stop);
@@ -132,6 +135,17 @@ fn helper(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<th
         .stack_size(HELPER_STACK)
         .spawn(work)
         .with_context(|| format!("cannot start the thread {name}"))
+}
+
+/// Once ready, gives back the memory that only the start needed.
+async fn settle(mut missing: watch::Receiver<BTreeSet<String>>) {
+    if missing.wait_for(BTreeSet::is_empty).await.is_err() {
+        return;
+    }
+    tokio::time::sleep(SETTLE_TIME).await;
+    if let Err(error) = sys::release_code() {
+        tracing::debug!(%error, "the code of the start stays in memory");
+    }
 }
 
 /// Hands every new certificate and trust bundle to the workers.
