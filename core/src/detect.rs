@@ -38,7 +38,16 @@ pub fn detect(prefix: &[u8]) -> Verdict {
         Some(&hello::HANDSHAKE_RECORD) => hello::judge(seen),
         Some(_) => http(seen),
     };
-    if verdict == Verdict::More && seen.len() == PREFIX_MAX { Verdict::Opaque } else { verdict }
+    if verdict == Verdict::More && seen.len() == PREFIX_MAX { give_up(seen) } else { verdict }
+}
+
+/// A method and a space with a first line that does not end is a long request target: passed on as bytes it would escape
+/// what routes deny. Everything else that is still undecided is nothing known.
+fn give_up(seen: &[u8]) -> Verdict {
+    let line = seen.trim_ascii_start();
+    let method = line.iter().position(|byte| !is_token(*byte)).unwrap_or(0);
+    let is_request = (1..=METHOD_MAX).contains(&method) && is_space(line[method]);
+    if is_request { Verdict::Http1 } else { Verdict::Opaque }
 }
 
 fn http(seen: &[u8]) -> Verdict {
@@ -121,15 +130,20 @@ mod tests {
     }
 
     #[test]
-    fn endless_prefix_becomes_opaque() {
+    fn endless_request_target_is_http_and_not_bytes() {
         let mut line = b"GET /".to_vec();
         line.resize(PREFIX_MAX - 1, b'a');
         assert_eq!(detect(&line), Verdict::More);
         line.push(b'a');
-        assert_eq!(detect(&line), Verdict::Opaque);
+        assert_eq!(detect(&line), Verdict::Http1);
         line.extend_from_slice(b" HTTP/1.1");
-        assert_eq!(detect(&line), Verdict::Opaque);
+        assert_eq!(detect(&line), Verdict::Http1);
+    }
+
+    #[test]
+    fn endless_prefix_of_nothing_known_becomes_opaque() {
         assert_eq!(detect(&[b'A'; METHOD_MAX + 1]), Verdict::Opaque);
+        assert_eq!(detect(&[b'\n'; PREFIX_MAX]), Verdict::Opaque);
     }
 
     fn beginnings() -> impl Strategy<Value = Vec<u8>> {

@@ -177,13 +177,16 @@ async fn application(incoming: Request<Incoming>) -> Response<Body> {
         Way::Announced | Way::Streamed | Way::Trailers | Way::AbortSending | Way::AbortReading => {
             match sum(incoming.into_body()).await {
                 Ok((sum, trailers)) => {
-                    format!("{sum} {}", trailers.get("x-sum").map_or("", |sum| sum.to_str().unwrap_or("?")))
+                    format!("{sum} {}", trailers.get("x-sum").map_or("none", |sum| sum.to_str().unwrap_or("?")))
                 }
                 Err(_) => "broken".to_owned(),
             }
         }
     };
     let mut answer = Response::new(body(way, number(&headers, "x-seed"), number(&headers, "x-down") as usize));
+    if let Way::Trailers = way {
+        answer.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+    }
     answer.headers_mut().insert("x-received", HeaderValue::from_str(&received).expect("hexadecimal"));
     answer
 }
@@ -200,7 +203,10 @@ async fn http_exchange(connection: &mut Option<Connection>, to: SocketAddr, vers
         Way::Early => "3",
     };
     let (seed, down) = (plan.seed.to_string(), plan.down.to_string());
-    let headers = [("x-way", way), ("x-seed", &seed), ("x-down", &down), ("te", "trailers")];
+    let mut headers = vec![("x-way", way), ("x-seed", &seed), ("x-down", &down), ("te", "trailers")];
+    if let Way::Trailers = plan.way {
+        headers.push(("trailer", "x-sum"));
+    }
     let answer = open.start(request(Method::POST, "b", "/", &headers, body(plan.way, plan.seed, plan.up))).await;
     if let Way::AbortSending = plan.way {
         assert!(!answer.is_ok_and(|answer| answer.status() == 200), "half a request was answered 200");
@@ -222,7 +228,7 @@ async fn http_exchange(connection: &mut Option<Connection>, to: SocketAddr, vers
             assert_eq!(trailers["x-sum"], sum);
         }
         Way::Announced | Way::Streamed | Way::AbortSending | Way::AbortReading => {
-            assert_eq!(received, format!("{sent} "), "the request is another");
+            assert_eq!(received, format!("{sent} none"), "the request is another");
         }
     }
     *connection = Some(open);

@@ -140,7 +140,8 @@ fn heads() -> Vec<Case> {
         case("tab_before_target", "GET\t/first HTTP/1.1\r\nHost: b\r\n\r\n", BAD),
         case("fragment_in_target", "GET /first#part HTTP/1.1\r\nHost: b\r\n\r\n", WholeOrRefused),
         case("control_in_target", "GET /fi\x01rst HTTP/1.1\r\nHost: b\r\n\r\n", BAD),
-        case("control_in_method", "G\x01T /first HTTP/1.1\r\nHost: b\r\n\r\n", BAD),
+        // No method at all, so no HTTP either: a connection without known target may also end without a word.
+        case("control_in_method", "G\x01T /first HTTP/1.1\r\nHost: b\r\n\r\n", Refused(&[400, 0])),
         case("asterisk_of_get", "GET * HTTP/1.1\r\nHost: b\r\n\r\n", BAD),
         case("lower_case_version", "GET /first http/1.1\r\nHost: b\r\n\r\n", BAD),
         case("version_two", "GET /first HTTP/2.0\r\nHost: b\r\n\r\n", Refused(&[400, 505])),
@@ -303,7 +304,7 @@ impl Bench {
         let refused = |statuses: &[u16]| {
             (!statuses.contains(&received.status())).then(|| format!("answered {:?}", received.text())).or_else(|| {
                 (!arrived.is_empty()).then(|| format!("refused, but this arrived: {text:?}")).or_else(|| {
-                    (received.answers() != 1).then(|| format!("answered more than once: {:?}", received.text()))
+                    (received.answers() > 1).then(|| format!("answered more than once: {:?}", received.text()))
                 })
             })
         };

@@ -122,7 +122,9 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "one_interim_answer",
-            answer("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+            answer_and_close(
+                "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            ),
             Body("ok"),
         ),
         case(
@@ -135,7 +137,9 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "trailers",
-            answer(&with("Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n")),
+            answer_and_close(&with(
+                "Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n",
+            )),
             Body("ok"),
         ),
         case(

@@ -240,7 +240,7 @@ impl Pod {
 /// When nothing answers.
 pub async fn fetch(namespace: Option<&str>, to: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
     let Some(namespace) = namespace else {
-        let answer = client::get(to, Version::Http1, "admin", path, &[]).await?;
+        let answer = client::get(to, Version::Http1, &to.to_string(), path, &[]).await?;
         return Ok((answer.status, answer.text()));
     };
     let output = tokio::process::Command::new(programs::system("ip"))

@@ -50,7 +50,12 @@ impl Received {
 
     /// Number of answers that begin in what came back.
     pub fn answers(&self) -> usize {
-        self.text().matches("HTTP/1.").count()
+        let text = self.text();
+        let begins = |rest: &&str| {
+            let status = rest.get(2..5).is_some_and(|status| status.bytes().all(|byte| byte.is_ascii_digit()));
+            status && rest.get(1..2) == Some(" ")
+        };
+        text.split("HTTP/1.").skip(1).filter(begins).count()
     }
 }
 
