@@ -207,6 +207,9 @@ async fn http_exchange(connection: &mut Option<Connection>, to: SocketAddr, vers
     if let Way::Trailers = plan.way {
         headers.push(("trailer", "x-sum"));
     }
+    if version == Version::Http1 {
+        headers.push(("connection", "te"));
+    }
     let answer = open.start(request(Method::POST, "b", "/", &headers, body(plan.way, plan.seed, plan.up))).await;
     if let Way::AbortSending = plan.way {
         assert!(!answer.is_ok_and(|answer| answer.status() == 200), "half a request was answered 200");

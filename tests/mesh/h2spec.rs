@@ -22,9 +22,10 @@ async fn mesh_with_application() -> (Mesh, Server) {
     let mesh =
         Mesh::builder().pod(PodSpec::new("a")).pod(PodSpec::new("b").of("b").application_elsewhere()).start().await;
     let application = Server::start(mesh.application("b"), |request| async move {
+        let is_head = request.method() == http::Method::HEAD;
         // The answer comes when the request is whole; cases about flow control want more bytes than one window update.
         let _ = http_body_util::BodyExt::collect(request.into_body()).await;
-        http::Response::new(full("x".repeat(1_000)))
+        http::Response::new(full(if is_head { String::new() } else { "x".repeat(1_000) }))
     })
     .await;
     mesh.reachable("a", "b").await;
@@ -36,7 +37,19 @@ async fn mesh_with_application() -> (Mesh, Server) {
 
 async fn all_cases_pass(mesh: &Mesh, at: SocketAddr) {
     let finished = Spec::new("h2spec", programs::go("h2spec"))
-        .args(["--strict", "--timeout", "5", "--host", &at.ip().to_string(), "--port", &at.port().to_string()])
+        // The tool takes frames to be at most 16 KiB; ours may be 64 KiB (SETTINGS_MAX_FRAME_SIZE), so that a head that
+        // exceeds the limit, in five fields of this length, must be longer than the tool's own default makes it.
+        .args([
+            "--max-header-length",
+            "16000",
+            "--strict",
+            "--timeout",
+            "5",
+            "--host",
+            &at.ip().to_string(),
+            "--port",
+            &at.port().to_string(),
+        ])
         .run(&mesh.logs(), LIMIT)
         .await;
     let summary = finished.output.lines().rfind(|line| line.contains(" tests, ")).unwrap_or("no summary").to_owned();

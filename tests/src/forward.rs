@@ -1,14 +1,17 @@
 //! Forwarders for clients that cannot name their target: a listener that passes bytes on to a sidecar.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy},
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
 };
 
 use crate::peer::{Handshake, Session};
+
+/// How long a client may take to close after the sidecar did.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Where a forwarder passes bytes on to.
 #[derive(Clone, Debug)]
@@ -77,7 +80,25 @@ async fn forward(client: TcpStream, target: Target) {
     }
 }
 
-async fn pass(mut client: TcpStream, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+/// Passes bytes both ways. Whatever the sidecar said last reaches the client before its connection is closed: closing with
+/// unread bytes would reset it.
+async fn pass(client: TcpStream, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_sidecar, mut to_sidecar) = tokio::io::split(stream);
     // Either side may reset; the other then sees the end.
-    let _ = copy_bidirectional(&mut client, &mut stream).await;
+    let up = async {
+        let _ = copy(&mut from_client, &mut to_sidecar).await;
+        let _ = to_sidecar.shutdown().await;
+        std::future::pending::<()>().await;
+    };
+    let down = async {
+        let _ = copy(&mut from_sidecar, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+    }
+    let mut nowhere = tokio::io::sink();
+    let _ = tokio::time::timeout(LINGER, copy(&mut from_client, &mut nowhere)).await;
 }
