@@ -41,10 +41,11 @@ pub(crate) fn plain(text: impl Into<String>) -> Text {
     (text.into(), Tone::Plain)
 }
 
-/// Columns with headings. Widths follow the content and, on a terminal, its width.
+/// Columns with headings, as wide as their content: a line of the table is a line of the output, so that it can be cut,
+/// searched and drawn over.
 pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<Text>>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(headings.iter().map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)));
     for row in rows {
         table.add_row(row.into_iter().map(|(text, tone)| match tone {

@@ -9,6 +9,7 @@ use std::{
 
 use futures_util::future::join_all;
 use http::StatusCode;
+use mesh_core::identity::Identity;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -21,6 +22,8 @@ use crate::{
     output::{self, Text, Tone, plain},
 };
 
+/// Most of a failure that is shown, characters: the line must not wrap, or drawing over it goes wrong.
+const FAILURE_WIDTH: usize = 64;
 /// Longest wait for one proxy's figures.
 const SCRAPE_WAIT: Duration = Duration::from_millis(800);
 
@@ -77,8 +80,8 @@ impl View {
 fn summary(seen: &Seen) -> String {
     let mut line = format!("{} answered, {} failed, {} by a wrong instance", seen.answered, seen.failed, seen.astray);
     if let Some(failure) = &seen.last_failure {
-        let short: String = failure.chars().take(100).collect();
-        line.push_str(&format!("; last failure: {short}"));
+        let short: String = failure.chars().take(FAILURE_WIDTH).collect();
+        line.push_str(&format!("\nlast failure: {short}"));
     }
     line + "\n"
 }
@@ -94,11 +97,19 @@ fn row(pod: &Pod, added: Option<&Times>, elapsed: f64, seen: &Seen) -> Vec<Text>
     };
     let key = (pod.service.to_owned(), pod.version.to_owned());
     let peer = match seen.peers.get(&key) {
-        Some(peer) => (peer.clone(), Tone::Good),
+        Some(peer) => (account(peer), Tone::Good),
         None if pod.has_application() => plain("-"),
         None => plain("(entry, from outside)"),
     };
     vec![plain(pod.service), plain(pod.version), rate, milliseconds(0.5), milliseconds(0.99), peer]
+}
+
+/// Service account and namespace of an identity; the rest is the same for all of a mesh.
+fn account(identity: &str) -> String {
+    match identity.parse::<Identity>() {
+        Ok(identity) => format!("{}.{}", identity.service_account(), identity.namespace()),
+        Err(_) => identity.to_owned(),
+    }
 }
 
 async fn scrape(topology: &Topology, pod: &Pod) -> Option<Times> {
