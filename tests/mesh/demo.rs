@@ -71,11 +71,11 @@ async fn killed_demo_leaves_nothing_and_a_second_one_starts() {
     for arguments in [&["--duration", "120s"][..], &["--netns", "--duration", "120s"][..]] {
         let before = namespaces();
         let logs = TempDir::new().unwrap();
-        let folder = TempDir::with_prefix("lanemesh-demo-").unwrap();
-        let mut killed = demo(arguments).arg("--keep").arg(folder.path()).env("TMPDIR", logs.path()).start(logs.path());
-        until_true("the demo runs", LIMIT, || processes_naming(folder.path()) > 10).await;
+        let folder = logs.path();
+        let mut killed = demo(arguments).env("TMPDIR", folder).env("XDG_RUNTIME_DIR", folder).start(folder);
+        until_true("the demo runs", LIMIT, || processes_naming(folder) > 10).await;
         killed.kill();
-        until_true("its processes end", PATIENCE, || processes_naming(folder.path()) == 0).await;
+        until_true("its processes end", PATIENCE, || processes_naming(folder) == 0).await;
         let check: Vec<&str> = arguments.iter().copied().filter(|word| *word == "--netns").chain(["--check"]).collect();
         let finished = run(&check).await;
         assert!(finished.status.success(), "second start {check:?}: {}", finished.output);

@@ -216,8 +216,10 @@ impl Mesh {
         mut environment: BTreeMap<String, String>,
     ) -> anyhow::Result<Start> {
         let log = self.log(name);
-        if let Ok(path) = std::env::var("PATH") {
-            environment.insert("PATH".to_owned(), path);
+        for passed_on in ["PATH", "TMPDIR"] {
+            if let Ok(value) = std::env::var(passed_on) {
+                environment.insert(passed_on.to_owned(), value);
+            }
         }
         let start = match self.topology.place {
             Place::Loopback => {
