@@ -50,6 +50,17 @@ fn give_up(seen: &[u8]) -> Verdict {
     if is_request { Verdict::Http1 } else { Verdict::Opaque }
 }
 
+/// Judges what came until its time was over. A method and the begin of a target are a request, however slowly it comes: a
+/// server would read it as one, with fields that only the mesh may set.
+pub fn if_no_more(prefix: &[u8]) -> Verdict {
+    let line = prefix.trim_ascii_start();
+    let method = line.iter().position(|byte| !is_token(*byte)).unwrap_or(line.len());
+    let target = line[method..].trim_ascii_start();
+    let begins = [&b"/"[..], b"*", b"http:", b"https:"].iter().any(|begin| target.starts_with(begin));
+    let is_request = (1..=METHOD_MAX).contains(&method) && target.len() < line.len() - method && begins;
+    if is_request { Verdict::Http1 } else { Verdict::Opaque }
+}
+
 fn http(seen: &[u8]) -> Verdict {
     if HTTP2_PREFACE.starts_with(seen) {
         return if seen.len() == HTTP2_PREFACE.len() { Verdict::Http2 } else { Verdict::More };
@@ -126,6 +137,22 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             assert_eq!(&detect(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn request_that_has_begun_is_one_when_no_more_comes() {
+        let cases = [
+            ("GET /", Verdict::Http1),
+            ("\r\nGET http://a", Verdict::Http1),
+            ("OPTIONS *", Verdict::Http1),
+            ("GET", Verdict::Opaque),
+            ("GET/", Verdict::Opaque),
+            ("SET a b", Verdict::Opaque),
+            ("", Verdict::Opaque),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(if_no_more(text.as_bytes()), expected, "{text:?}");
         }
     }
 

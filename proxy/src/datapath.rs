@@ -87,12 +87,15 @@ async fn inbound(worker: &Rc<Worker>, mut accepted: Accepted) {
     };
     let protocol = server.as_ref().map(|server| server.protocol);
     let has_routes = server.as_ref().is_some_and(|server| !server.routes.is_empty());
+    // Bytes would carry requests past the checks, with fields that only the mesh may set.
+    let is_http = matches!(protocol, Some(InboundProtocol::Http1 | InboundProtocol::Http2 | InboundProtocol::Grpc));
+    let takes_http_only = has_routes || is_http;
     let session = match (*announced, protocol) {
         (_, Some(InboundProtocol::Opaque | InboundProtocol::Tls)) | (Announced::ForeignTls, _) => Session::Opaque,
         (Announced::Session(SessionProtocol::Http1), _) => Session::Http1,
         (Announced::Session(SessionProtocol::Http2), _) => Session::Http2,
         // Announced as bytes: what routes forbid must not pass as bytes either.
-        (Announced::Bytes, _) if !has_routes => Session::Opaque,
+        (Announced::Bytes, _) if !takes_http_only => Session::Opaque,
         (Announced::Bytes | Announced::Nothing, _) => {
             let limit = match protocol {
                 Some(InboundProtocol::Detect { timeout }) => timeout,
@@ -107,8 +110,8 @@ async fn inbound(worker: &Rc<Worker>, mut accepted: Accepted) {
     match session {
         Session::Http1 => serve::http1(worker, accepted).await,
         Session::Http2 => serve::http2(worker, accepted).await,
-        Session::Opaque if has_routes => {
-            let why = "only HTTP is allowed on a port with routes";
+        Session::Opaque if takes_http_only => {
+            let why = "only HTTP is allowed on a port of HTTP or with routes";
             refuse(worker, Direction::Inbound, accepted.connection.peer, Refused::new(Outcome::Denied, why));
         }
         Session::Opaque => opaque::inbound(worker, accepted).await,

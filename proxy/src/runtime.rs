@@ -157,7 +157,10 @@ async fn publish_tls(
 ) {
     loop {
         let current = Arc::clone(&credentials.borrow_and_update());
-        if let Some(held) = current.valid(SystemTime::now()) {
+        let valid = current.valid(SystemTime::now());
+        // A certificate that has ended proves nothing, but whom we trust must change all the same.
+        let in_use = || current.held.as_ref().filter(|_| shared.tls.load().is_some());
+        if let Some(held) = valid.or_else(in_use) {
             match TlsMaterial::new(&held.own, &current.trust) {
                 Ok(material) => {
                     shared.tls.store(Some(Arc::new(material)));

@@ -245,6 +245,11 @@ async fn transport_header(socket: &mut Socket, buffer: &mut BytesMut) -> io::Res
 fn application(worker: &Worker, called: SocketAddr) -> Result<Destination, NotAccepted> {
     let ip = worker.config.application_address.unwrap_or(called.ip());
     let address = SocketAddr::new(ip, called.port());
+    // What listens on every address of this pod is meant whichever of them was called.
+    let own = |listen: SocketAddr| listen.ip().is_unspecified() && listen.port() == called.port();
+    if own(worker.config.outbound_listen) || worker.config.inbound_listen.is_some_and(own) {
+        return Err(Refused::new(Outcome::Loop, format!("{address} is a port of this proxy itself")).into());
+    }
     enforce::guard(worker, address)?;
     Ok(Destination::Application(address))
 }

@@ -5,7 +5,7 @@ use std::{cell::RefCell, future::Future, io, net::SocketAddr, pin::pin, task::Po
 
 use ahash::AHashSet;
 use bytes::BytesMut;
-use mesh_core::detect::{PREFIX_MAX, Verdict, detect};
+use mesh_core::detect::{PREFIX_MAX, Verdict, detect, if_no_more};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::net::socket::Socket;
@@ -46,7 +46,7 @@ impl ServerFirst {
     }
 }
 
-/// Reads until the bytes say what they are, or `limit` passes; then they are opaque.
+/// Reads until the bytes say what they are, or `limit` passes; then what is no begun request is opaque.
 ///
 /// # Errors
 /// The connection broke.
@@ -56,7 +56,10 @@ pub async fn session(socket: &mut Socket, buffer: &mut BytesMut, limit: Duration
         if let Poll::Ready(session) = poll_session(socket, buffer, cx)? {
             return Poll::Ready(Ok(session));
         }
-        timer.as_mut().poll(cx).map(|()| Ok(Session::Opaque))
+        timer.as_mut().poll(cx).map(|()| match if_no_more(buffer) {
+            Verdict::Http1 => Ok(Session::Http1),
+            Verdict::More | Verdict::Http2 | Verdict::Tls { .. } | Verdict::Opaque => Ok(Session::Opaque),
+        })
     })
     .await
 }

@@ -38,6 +38,11 @@ pub use write::{
     write_framing, write_last_chunk, write_request_head, write_request_line, write_response_head, write_status_line,
 };
 
+/// Whether a text is `host [":" port]` as requests may name it, in either protocol (RFC 3986 3.2).
+pub fn is_authority(text: &[u8]) -> bool {
+    authority::parse(text).is_ok()
+}
+
 /// Version of a message as its sender wrote it. We always send HTTP/1.1 (RFC 9110 6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {

@@ -1,7 +1,11 @@
 //! Callers that must not get through: not a byte reaches the application, and the reason is counted.
 
-use mesh_core::{identity::Refusal, model::policy::Clients};
-use mesh_proxy::telemetry::worker::Direction;
+use mesh_core::{
+    identity::Refusal,
+    model::policy::{Clients, InboundProtocol},
+    outcome::Outcome,
+};
+use mesh_proxy::{telemetry::worker::Direction, worker::Role};
 
 use crate::harness::{Authority, DETECT, Pair, Peer, Proxy, allow, authority, endpoint, has, route};
 
@@ -80,4 +84,34 @@ async fn port_of_the_proxy_itself_is_never_dialled_in_the_clear() {
     client.send("POST / HTTP/1.1\r\nHost: b.demo\r\nContent-Length: 0\r\n\r\n").await;
     assert!(client.head().await.starts_with("HTTP/1.1 502 "));
     assert_eq!(pair.callee.metrics.connects.get(), 0);
+}
+
+#[tokio::test]
+async fn bytes_do_not_reach_an_application_whose_port_takes_requests_only() {
+    for protocol in [InboundProtocol::Http1, InboundProtocol::Http2, InboundProtocol::Grpc] {
+        let mut pair = Pair::start().await;
+        let port = pair.application.local_addr().unwrap().port();
+        pair.callee.publish(|snapshot| allow(snapshot, port, protocol, Clients::AnyMeshed));
+        let mut client = pair.call().await;
+        client.send("CONNECT b.demo:80 HTTP/1.1\r\nHost: b.demo:80\r\n\r\n").await;
+        client.head().await;
+        client.send("\x00bytes").await;
+        assert!(client.rest().await.unwrap_or_default().is_empty());
+        assert_eq!(pair.callee.record().await.outcome, Outcome::Denied);
+        assert_eq!(pair.callee.metrics.connects.get(), 0);
+    }
+}
+
+#[tokio::test]
+async fn gateway_makes_no_tunnels_into_the_mesh() {
+    let pair = Pair::start().await;
+    let gateway = Proxy::start_with(None, |config| config.role = Role::Gateway);
+    let (address, inbound) = (pair.application.local_addr().unwrap(), pair.callee.inbound);
+    gateway.publish(|snapshot| {
+        route(snapshot, authority("b.demo"), "b", vec![endpoint(address, Some(("b", inbound)))]);
+    });
+    let mut client = Peer::connect(gateway.outbound).await;
+    client.send("CONNECT b.demo:80 HTTP/1.1\r\nHost: b.demo:80\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 403 "));
+    assert_eq!(gateway.metrics.connects.get(), 0);
 }

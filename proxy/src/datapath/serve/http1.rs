@@ -21,7 +21,7 @@ use crate::{
         http1::{self as codec, Malformed, Persistence, TargetForm},
     },
     telemetry::worker::Protocol,
-    worker::{Seat, Stage, Worker},
+    worker::{Role, Seat, Stage, Worker},
 };
 
 /// Longest time from the first byte of a request's head to its last.
@@ -206,6 +206,10 @@ async fn too_slow(worker: &Rc<Worker>, connection: &Connection, wire: Wire) {
 
 /// CONNECT to us as an explicit proxy: what is inside is looked into as if it had been captured.
 async fn connect(worker: &Rc<Worker>, connection: Connection, mut wire: Wire, head: &codec::RequestHead) {
+    if worker.config.role == Role::Gateway {
+        let detail = "a gateway makes no tunnels into the mesh";
+        return reject(worker, &connection, wire, Outcome::Denied, detail).await;
+    }
     let (Some(host), Some(port)) = (head.host(), head.port()) else { return };
     let target = Target::Authority(host.to_ascii_lowercase().into(), port);
     match datapath::enforce::outbound_connection(worker, &target).await {
@@ -241,7 +245,7 @@ async fn reject(worker: &Rc<Worker>, connection: &Connection, wire: Wire, outcom
 async fn run_tunnel(mut wire: Wire, tunnel: Tunnel) {
     let Tunnel { upstream, mut exchange, plan } = tunnel;
     // The answer that made the tunnel.
-    if poll_fn(|cx| wire.poll_flush(cx)).await.is_err() {
+    if !matches!(tokio::time::timeout(HEAD_LIMIT, poll_fn(|cx| wire.poll_flush(cx))).await, Ok(Ok(()))) {
         return exchange.finish(Outcome::ClientGone);
     }
     let (mut client, client_read) = wire.into_parts();

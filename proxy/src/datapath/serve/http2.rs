@@ -19,7 +19,7 @@ use crate::{
         relay::{Downstream, Http2Downstream},
         report::Exchange,
     },
-    net::{deadline::Deadline, socket::Socket},
+    net::{deadline::Deadline, http1, socket::Socket},
     telemetry::worker::Protocol,
     worker::{Seat, Stage, Worker},
 };
@@ -117,7 +117,7 @@ async fn stream(
     let (parts, receive) = request.into_parts();
     let mut side = Http2Downstream::new(receive, respond);
     let Some(head) = head(parts) else {
-        record.detail = Some(":authority and Host differ, or neither names a host".to_owned());
+        record.detail = Some(":authority and Host differ, or name no host".to_owned());
         side.reset(Reason::PROTOCOL_ERROR);
         return record.finish(Outcome::BadRequest);
     };
@@ -152,7 +152,10 @@ fn head(parts: http::request::Parts) -> Option<Http2Head> {
         (None, Some(host)) => host.to_owned(),
         (None, None) => String::new(),
     };
-    if authority.contains('@') {
+    // A CONNECT says where to in `:authority` alone (RFC 9113 8.5).
+    let is_aimless = parts.method == Method::CONNECT && parts.uri.authority().is_none();
+    let is_malformed = !authority.is_empty() && !http1::is_authority(authority.as_bytes());
+    if is_aimless || is_malformed {
         return None;
     }
     let protocol = parts.extensions.get::<h2::ext::Protocol>().cloned();

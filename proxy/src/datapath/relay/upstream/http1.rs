@@ -50,7 +50,10 @@ impl Http1Upstream {
         self.asked = match head {
             RequestHead::Http1(head) => head.asked(),
             RequestHead::Http2(head) if head.method == http::Method::HEAD => Asked::Head,
-            RequestHead::Http2(head) if head.method == http::Method::CONNECT => Asked::Connect,
+            // Its frames would have to become a tunnel's bytes, behind a body that says where it ends.
+            RequestHead::Http2(head) if head.method == http::Method::CONNECT => {
+                return Err(Failed::ended(Outcome::BadRequest, "a CONNECT cannot be carried over as HTTP/1"));
+            }
             RequestHead::Http2(_) => Asked::Plain,
         };
         self.framing = heads::request_framing(head, is_bodiless);
