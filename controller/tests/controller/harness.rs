@@ -189,7 +189,9 @@ impl Controller {
                 Ok::<_, std::io::Error>(TokioIo::new(stream))
             }
         });
-        Endpoint::from_static("http://controller").connect_with_connector(connector).await
+        let endpoint = Endpoint::from_static("http://controller");
+        let connecting = endpoint.connect_with_connector(connector);
+        tokio::time::timeout(DEADLINE, connecting).await.expect("a connection in time; are the files good?")
     }
 
     /// An answer of the console.

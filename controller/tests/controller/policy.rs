@@ -5,7 +5,7 @@ use linkerd2_proxy_api::{
     outbound::outbound_policies_client::OutboundPoliciesClient,
 };
 use mesh_core::model::{
-    policy::{Clients, InboundServer},
+    policy::{Authorization, Clients, InboundServer},
     route::{Backend, Distribution, OutboundPolicy, OutboundProtocol, Target},
 };
 use mesh_proto::convert::{
@@ -125,5 +125,37 @@ async fn an_unknown_workload_is_let_in_as_soon_as_it_is_known() {
     assert!(next(&mut stream).await.unwrap().authorizations.is_empty());
     controller.write("services.yaml", &SERVICES.replace("b-1", "b-9"));
     assert!(!next(&mut stream).await.unwrap().authorizations.is_empty());
+    controller.stop().await;
+}
+
+const ACCESS: &str = "\
+apiVersion: lanemesh.io/v1alpha1
+kind: AccessPolicy
+metadata: {name: b, namespace: demo}
+spec:
+  service: b
+  allow:
+  - serviceAccounts: [a]
+  routes:
+  - name: admin
+    matches: [{path: {type: PathPrefix, value: /admin}}]
+    allow:
+    - serviceAccounts: [operator]
+";
+
+#[tokio::test]
+async fn an_access_policy_reaches_the_port_with_its_routes() {
+    let controller = Controller::with(&[("services.yaml", SERVICES), ("access.yaml", ACCESS)], &[]).await;
+    let server = inbound(&controller.proxy("b").await, "b-1", 8_080).await;
+    let names = |authorizations: &[Authorization]| match &authorizations[0].clients {
+        Clients::Identities { names, .. } => names.clone(),
+        other => panic!("{other:?}"),
+    };
+    let account_of = |account: &str| crate::harness::account("demo", account);
+    let linkerd = |account: &str| format!("{account}.demo.serviceaccount.identity.lanemesh.cluster.local");
+    let both = |account: &str| [account_of(account).to_string(), linkerd(account)];
+    assert_eq!(names(&server.authorizations), both("a"));
+    assert_eq!(server.routes.len(), 1);
+    assert_eq!(names(&server.routes[0].authorizations), both("operator"));
     controller.stop().await;
 }
