@@ -53,11 +53,13 @@ pub fn renew_at(not_before: SystemTime, not_after: SystemTime, draw: f64) -> Sys
 pub async fn run(rotation: Rotation, credentials: Arc<watch::Sender<Arc<Credentials>>>) {
     let mut failures = 0;
     let mut anchors_since = SystemTime::now();
+    let mut obtained = None;
     loop {
-        until_due(&credentials).await;
+        until_due(&credentials, obtained).await;
         match attempt(&rotation, &credentials).await {
             Ok(held) => {
                 failures = 0;
+                obtained = Some(SystemTime::now());
                 publish(&credentials, held);
                 ControlCounters::add(&rotation.counters.certificates);
             }
@@ -73,15 +75,17 @@ pub async fn run(rotation: Rotation, credentials: Arc<watch::Sender<Arc<Credenti
     }
 }
 
-/// Returns when a certificate is needed: none held, time to renew, or its authority no longer trusted.
-async fn until_due(credentials: &watch::Sender<Arc<Credentials>>) {
+/// Returns when a certificate is needed: none held, time to renew, or its authority no longer trusted. A life begins when
+/// we `obtained` the certificate: authorities date certificates back, and a short one would be due at once.
+async fn until_due(credentials: &watch::Sender<Arc<Credentials>>, obtained: Option<SystemTime>) {
     let mut changes = credentials.subscribe();
     let draw = rand::random();
     loop {
         let current = Arc::clone(&changes.borrow_and_update());
         let now = SystemTime::now();
         let Some(held) = current.valid(now) else { return };
-        let due = renew_at(held.not_before, held.not_after, draw);
+        let begin = obtained.map_or(held.not_before, |time| time.max(held.not_before));
+        let due = renew_at(begin, held.not_after, draw);
         if now >= due || !current.vouched_for(now) {
             return;
         }
