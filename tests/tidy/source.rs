@@ -29,10 +29,13 @@ impl Source {
     /// Reads `text`.
     pub(crate) fn new(file: &str, text: &str) -> Source {
         let (code, literals) = blank(text);
-        let tests_from = code
-            .lines()
-            .position(|line| line.trim_start().starts_with("#[cfg(test)]") && !line.starts_with(' '))
-            .map_or(text.lines().count() + 1, |at| at + 1);
+        let is_test = |line: &str| line.trim_start().starts_with("#[cfg(test)]") && !line.starts_with(' ');
+        let tests_from = match code.lines().position(is_test) {
+            // A file of its own for the unit tests of a module.
+            _ if file.ends_with("/tests.rs") => 1,
+            Some(at) => at + 1,
+            None => text.lines().count() + 1,
+        };
         Source { file: file.to_owned(), text: text.to_owned(), code, literals, tests_from }
     }
 
