@@ -154,3 +154,49 @@ pub(crate) async fn admin(address: SocketAddr, path: &str) -> anyhow::Result<Ans
     let base: Uri = format!("http://{address}").parse().context("an address makes a URL")?;
     exchange(&base, Method::GET, path, Bytes::new()).await
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Answers one request with this status and body while `client` runs; gives the request, too.
+    async fn against<T>(answer: &str, client: impl AsyncFnOnce(Controller) -> T) -> (String, T) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let controller = Controller::at(listener.local_addr().unwrap());
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4_096];
+            let length = stream.read(&mut request).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        };
+        tokio::join!(serve, client(controller))
+    }
+
+    #[tokio::test]
+    async fn items_of_a_collection_are_read() {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 24\r\n\r\n{\"items\":[{\"name\":\"b\"}]}";
+        let (request, items) = against(answer, async |controller| controller.items("services").await).await;
+        assert!(request.starts_with("GET /api/v1/services HTTP/1.1\r\n"), "{request}");
+        assert_eq!(items.unwrap(), [serde_json::json!({"name": "b"})]);
+    }
+
+    #[tokio::test]
+    async fn refusal_and_nonsense_are_failures_that_quote_the_answer() {
+        for (answer, said) in [
+            ("HTTP/1.1 403 Forbidden\r\ncontent-length: 8\r\n\r\nloopback", "403 Forbidden to /api/v1/lanes: loopback"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\noops", "is not JSON"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "no list of items"),
+        ] {
+            let (_, outcome) = against(answer, async |controller| controller.items("lanes").await).await;
+            let failure = outcome.unwrap_err().to_string();
+            assert!(failure.contains(said), "{failure}");
+        }
+    }
+}
