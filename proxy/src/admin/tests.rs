@@ -7,12 +7,11 @@ use mesh_core::outcome::Outcome;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{mpsc, watch},
-    task::JoinHandle,
 };
 
 use super::*;
 use crate::{
-    config::{Role, parse},
+    config::{Role, parse, variables},
     identity::Credentials,
     net::tls::Trust,
     shared::Shared,
@@ -28,13 +27,8 @@ struct Port {
     order: Order,
     missing: watch::Sender<BTreeSet<String>>,
     worker: Arc<WorkerMetrics>,
-    server: JoinHandle<()>,
-}
-
-impl Drop for Port {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    /// Ends with the port.
+    _server: JoinSet<()>,
 }
 
 fn credentials() -> Arc<Credentials> {
@@ -48,7 +42,7 @@ fn credentials() -> Arc<Credentials> {
 }
 
 async fn port() -> Port {
-    let environment = [("LANEMESH_CONTROLLER_ADDRESS".to_owned(), "10.0.0.1:8086".to_owned())];
+    let environment = [(variables::CONTROLLER_ADDRESS.name.to_owned(), "10.0.0.1:8086".to_owned())];
     let settings = Arc::new(parse::settings(Role::Sidecar, environment).unwrap());
     let (order, draining) = Order::new();
     let (ask, _) = mpsc::channel(1);
@@ -73,12 +67,13 @@ async fn port() -> Port {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let admin = Admin { settings, sources, order: order.clone(), log };
-    let server = tokio::spawn(async move {
+    let mut server = JoinSet::new();
+    server.spawn(async move {
         // The handle reaches its filter as long as the layer lives.
         let _layer = layer;
         serve(admin, listener).await;
     });
-    Port { address, order, missing, worker, server }
+    Port { address, order, missing, worker, _server: server }
 }
 
 impl Port {
@@ -175,13 +170,11 @@ async fn every_metric_of_the_table_is_served_and_nothing_else() {
         .map(|metric| if metric.kind == Kind::Counter { metric.name.trim_end_matches("_total") } else { metric.name })
         .collect();
     assert_eq!(described, table);
-    let sample = "mesh_requests_total{direction=\"outbound\",service=\"b.demo\",lane=\"\",level=\"\",reason=\"\",outcome=\"timeout\"} 1.0";
-    assert!(text.contains(sample), "{text}");
-    assert!(
-        text.contains("le=\"+Inf\",direction=\"outbound\",service=\"b.demo\",lane=\"\",level=\"\",reason=\"\"} 2"),
-        "{text}"
-    );
-    assert!(text.contains("mesh_ready 0.0"));
+    let labels = "direction=\"outbound\",service=\"b.demo\",lane=\"\",level=\"\",reason=\"\"";
+    let sample = format!("{}{{{labels},outcome=\"timeout\"}} 1.0", metrics::EXCHANGES.name);
+    assert!(text.contains(&sample), "{text}");
+    assert!(text.contains(&format!("le=\"+Inf\",{labels}}} 2")), "{text}");
+    assert!(text.contains(&format!("{} 0.0", metrics::READY.name)));
 }
 
 #[tokio::test]
