@@ -54,6 +54,8 @@ pub struct WorkerConfig {
     pub outbound_listen: SocketAddr,
     /// Where calls to the application arrive; `None` for a gateway without application.
     pub inbound_listen: Option<SocketAddr>,
+    /// Where the admin interface listens: it trusts what comes from the pod itself, so calls from outside never go there.
+    pub admin_listen: Option<SocketAddr>,
     /// Where the application listens; `None` = the original destination, or the local address of the connection.
     pub application_address: Option<IpAddr>,
     /// Trust domain of the mesh.

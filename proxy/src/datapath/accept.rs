@@ -245,11 +245,23 @@ async fn transport_header(socket: &mut Socket, buffer: &mut BytesMut) -> io::Res
 fn application(worker: &Worker, called: SocketAddr) -> Result<Destination, NotAccepted> {
     let ip = worker.config.application_address.unwrap_or(called.ip());
     let address = SocketAddr::new(ip, called.port());
-    // What listens on every address of this pod is meant whichever of them was called.
-    let own = |listen: SocketAddr| listen.ip().is_unspecified() && listen.port() == called.port();
-    if own(worker.config.outbound_listen) || worker.config.inbound_listen.is_some_and(own) {
-        return Err(Refused::new(Outcome::Loop, format!("{address} is a port of this proxy itself")).into());
-    }
-    enforce::guard(worker, address)?;
+    guard(worker, address)?;
     Ok(Destination::Application(address))
+}
+
+/// What comes from outside never reaches a port of this proxy: neither in circles nor, as if it came from the pod
+/// itself, the admin interface.
+fn guard(worker: &Worker, address: SocketAddr) -> Result<(), Refused> {
+    let config = &worker.config;
+    let is = |listen: SocketAddr| {
+        let is_here = listen.ip().is_unspecified() || listen.ip().to_canonical() == address.ip();
+        listen.port() == address.port() && is_here
+    };
+    if is(config.outbound_listen) || config.inbound_listen.is_some_and(is) {
+        return Err(Refused::new(Outcome::Loop, format!("{address} is a port of this proxy itself")));
+    }
+    if config.admin_listen.is_some_and(is) {
+        return Err(Refused::new(Outcome::Denied, format!("{address} is the admin interface of this proxy")));
+    }
+    Ok(())
 }

@@ -25,7 +25,7 @@ use mesh_core::{
 
 pub use self::{
     inbound::{connection as inbound_connection, plan as inbound_plan, request as inbound_request, server},
-    outbound::{connection as outbound_connection, distribute, guard, outside, request as outbound_request},
+    outbound::{connection as outbound_connection, distribute, outside, request as outbound_request},
 };
 
 /// An exchange that may not go on.

@@ -137,6 +137,7 @@ pub(super) fn worker_config(settings: &Settings) -> WorkerConfig {
         control_namespace: settings.control_namespace.as_str().into(),
         head_limits: HeadLimits::new(settings.header_limit, HeadLimits::FIELDS_DEFAULT),
         drain_limit: settings.drain_deadline,
+        admin_listen: Some(settings.admin_listen),
         outside_lanes: match settings.outside_lanes {
             OutsideLanes::Strip => worker::OutsideLanes::Strip,
             OutsideLanes::Trust => worker::OutsideLanes::Trust,

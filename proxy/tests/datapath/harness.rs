@@ -112,6 +112,7 @@ impl Proxy {
             role: Role::Sidecar,
             outbound_listen: any,
             inbound_listen: Some(any),
+            admin_listen: None,
             application_address: None,
             trust_domain: DOMAIN.into(),
             control_namespace: CONTROL.into(),
@@ -236,7 +237,11 @@ pub(crate) struct Pair {
 impl Pair {
     /// Calls to `b.demo` reach the application over mutual TLS.
     pub(crate) async fn start() -> Self {
-        let issuer = Authority::new();
+        Pair::start_under(&Authority::new()).await
+    }
+
+    /// As [`Pair::start`], with certificates of `issuer`.
+    pub(crate) async fn start_under(issuer: &Authority) -> Self {
         let application = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = application.local_addr().unwrap();
         let caller = Proxy::start(Some(issuer.material("a")));

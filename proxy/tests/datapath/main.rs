@@ -12,6 +12,8 @@ mod http2;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod linkerd;
+#[cfg(test)]
 mod opaque;
 #[cfg(test)]
 mod refusals;

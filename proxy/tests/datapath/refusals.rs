@@ -73,6 +73,24 @@ async fn caller_outside_the_policy_is_told_so_and_the_application_hears_nothing(
 }
 
 #[tokio::test]
+async fn admin_interface_is_not_reached_through_the_inbound_port() {
+    let admin = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = admin.local_addr().unwrap();
+    let issuer = Authority::new();
+    let caller = Proxy::start(Some(issuer.material("a")));
+    let mut callee = Proxy::start_with(Some(issuer.material("b")), |config| config.admin_listen = Some(address));
+    callee.publish(|snapshot| allow(snapshot, address.port(), DETECT, Clients::AnyMeshed));
+    caller.publish(|snapshot| {
+        route(snapshot, authority("b.demo"), "b", vec![endpoint(address, Some(("b", callee.inbound)))]);
+    });
+    let mut client = Peer::connect(caller.outbound).await;
+    client.send("POST /drain HTTP/1.1\r\nHost: b.demo\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 502 "));
+    assert_eq!(callee.record().await.outcome, mesh_core::outcome::Outcome::Denied);
+    assert_eq!(callee.metrics.connects.get(), 0);
+}
+
+#[tokio::test]
 async fn port_of_the_proxy_itself_is_never_dialled_in_the_clear() {
     let pair = Pair::start().await;
     let (own, inbound) = (pair.callee.outbound, pair.callee.inbound);

@@ -228,13 +228,11 @@ pub fn outside(worker: &Worker, target: &Target, snapshot: Arc<Snapshot>) -> Res
 ///
 /// # Errors
 /// `loop`.
-pub fn guard(worker: &Worker, address: SocketAddr) -> Result<(), Refused> {
+fn guard(worker: &Worker, address: SocketAddr) -> Result<(), Refused> {
     let config = &worker.config;
     let own = |listen: SocketAddr| {
         listen.port() == address.port()
-            && (listen.ip() == address.ip()
-                || (listen.ip().is_unspecified() && address.ip().is_loopback())
-                || config.application_address == Some(address.ip()))
+            && (listen.ip() == address.ip() || (listen.ip().is_unspecified() && address.ip().is_loopback()))
     };
     if own(config.outbound_listen) || config.inbound_listen.is_some_and(own) {
         return Err(Refused::new(Outcome::Loop, format!("{address} is a port of this proxy itself")));
