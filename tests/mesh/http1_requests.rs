@@ -10,6 +10,7 @@ use mesh_tests::{
     peer::{Handshake, Leaf, Session},
     pod::{NAMESPACE, PodSpec, TRUST_DOMAIN},
     raw::{self, End, Received, Step, Upstream},
+    strict::requests,
     wait::{PATIENCE, until_true},
 };
 use tokio::io::AsyncWriteExt as _;
@@ -192,59 +193,6 @@ fn bodies() -> Vec<Case> {
     ]
 }
 
-/// Splits what arrived into requests, as strictly as an application would; `None` where the last one is not whole.
-fn requests(mut bytes: &[u8]) -> Option<Vec<String>> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let head_end = find(bytes, b"\r\n\r\n")? + 4;
-        let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
-        let lower = head.to_lowercase();
-        let field = |name: &str| {
-            let line = lower.lines().find_map(|line| line.strip_prefix(name))?;
-            Some(line.trim().to_owned())
-        };
-        let length = match (field("transfer-encoding:"), field("content-length:")) {
-            (Some(_), Some(_)) => panic!("two framings arrived upstream: {head}"),
-            (Some(_), None) => chunked_length(&bytes[head_end..])?,
-            (None, Some(length)) => length.parse().expect("a length that arrives upstream is a number"),
-            (None, None) => 0,
-        };
-        let end = head_end + length;
-        found.push(String::from_utf8_lossy(bytes.get(..end)?).into_owned());
-        bytes = &bytes[end..];
-    }
-    Some(found)
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
-}
-
-fn chunked_length(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        let line_end = at + find(bytes.get(at..)?, b"\r\n")?;
-        let line = std::str::from_utf8(&bytes[at..line_end]).ok()?;
-        let size = usize::from_str_radix(line.split(';').next()?, 16).ok()?;
-        at = line_end + 2;
-        if size == 0 {
-            loop {
-                let trailer_end = at + find(bytes.get(at..)?, b"\r\n")?;
-                let empty = trailer_end == at;
-                at = trailer_end + 2;
-                if empty {
-                    return Some(at);
-                }
-            }
-        }
-        at += size;
-        if bytes.get(at..at + 2)? != b"\r\n" {
-            return None;
-        }
-        at += 2;
-    }
-}
-
 /// Where a case is sent.
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -261,7 +209,7 @@ struct Bench {
 impl Bench {
     async fn start() -> Bench {
         let mesh = Mesh::builder().pod(PodSpec::new("a")).pod(PodSpec::new("b").of("b")).start().await;
-        let answer = [Step::head(), Step::send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")];
+        let answer = [Step::Request, Step::send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")];
         let upstream = Upstream::start(mesh.application("b"), answer.to_vec()).await;
         mesh.reachable("a", "b").await;
         let peer = Handshake::with(mesh.authority().sign(&Leaf::of(TRUST_DOMAIN, NAMESPACE, "a")));

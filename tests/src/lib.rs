@@ -17,4 +17,5 @@ pub mod process;
 pub mod programs;
 pub mod raw;
 pub mod server;
+pub mod strict;
 pub mod wait;

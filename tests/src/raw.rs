@@ -13,6 +13,8 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use crate::strict::request_length;
+
 /// How long a client listens for more after it has sent all.
 pub const LISTEN: Duration = Duration::from_secs(10);
 
@@ -93,6 +95,8 @@ where
 pub enum Step {
     /// Waits until the bytes received since the last answer contain this.
     Await(Vec<u8>),
+    /// Waits for a whole request, as a strict application counts them.
+    Request,
     /// Sends these bytes.
     Send(Vec<u8>),
     /// Ends its sending side, reads on.
@@ -209,6 +213,11 @@ impl Player {
                             return;
                         }
                     }
+                    Step::Request => {
+                        if !self.requested().await {
+                            return;
+                        }
+                    }
                     // The peer may be gone; the next read says so.
                     Step::Send(bytes) => drop(self.stream.write_all(bytes).await),
                     Step::HalfClose => drop(self.stream.shutdown().await),
@@ -237,6 +246,18 @@ impl Player {
         loop {
             if let Some(at) = self.unread.windows(text.len()).position(|window| window == text) {
                 self.unread.drain(..at + text.len());
+                return true;
+            }
+            if !self.read().await {
+                return false;
+            }
+        }
+    }
+
+    async fn requested(&mut self) -> bool {
+        loop {
+            if let Some(length) = request_length(&self.unread) {
+                self.unread.drain(..length);
                 return true;
             }
             if !self.read().await {
