@@ -18,11 +18,11 @@ pub(crate) async fn run(controller: &Controller, apply: &args::Apply) -> Result<
     let path = if apply.dry_run { "/api/v1/validate" } else { "/api/v1/apply" };
     for file in files::read(&apply.files)? {
         let answer = controller.send(path, file.text.into_bytes()).await?;
-        let problems = validate::from_answer(&answer.body).unwrap_or_default();
+        let problems = validate::from_answer(&answer.body, &file.name).unwrap_or_default();
         match answer.status {
             StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY if !problems.is_empty() => {
                 for problem in problems {
-                    output::print(&format!("{}: {problem}\n", file.name));
+                    output::print(&format!("{problem}\n"));
                 }
                 output::print("the controller keeps what it has\n");
                 return Ok(Exit::NotWell);

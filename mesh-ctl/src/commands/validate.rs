@@ -25,6 +25,7 @@ pub(crate) fn run(validate: &args::Validate) -> Result<Exit, Failure> {
     Ok(if problems.is_empty() { Exit::Well } else { Exit::NotWell })
 }
 
+/// How many resources could be read, 0 where one could not, and what is wrong.
 fn check(files: &[files::File]) -> (usize, Vec<Problem>) {
     let (mut all, mut problems) = (Vec::new(), Vec::new());
     for file in files {
@@ -34,10 +35,10 @@ fn check(files: &[files::File]) -> (usize, Vec<Problem>) {
         }
     }
     // References into a file that could not be read would be reported as missing.
-    if problems.is_empty() {
-        problems = resources::compile(&all, &Domains::default()).err().unwrap_or_default();
+    if !problems.is_empty() {
+        return (0, problems);
     }
-    (all.len(), problems)
+    (all.len(), resources::compile(&all, &Domains::default()).err().unwrap_or_default())
 }
 
 fn listed(files: usize, resources: usize, problems: &[Problem]) -> String {
@@ -47,15 +48,21 @@ fn listed(files: usize, resources: usize, problems: &[Problem]) -> String {
     }
     let mut text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
     text.push_str(&format!("{}\n", plural(problems.len(), "problem")));
+    if resources > 0 {
+        text.push_str(
+            "names are looked up in the files given; give all files of the mesh, or their folder, together\n",
+        );
+    }
     text
 }
 
-/// Problems as a table of the controller's answer, for `apply`.
-pub(crate) fn from_answer(body: &[u8]) -> Option<Vec<String>> {
+/// Problems out of the controller's answer, as lines; those of what was sent are named after `sent`.
+pub(crate) fn from_answer(body: &[u8], sent: &str) -> Option<Vec<String>> {
     let whole: serde_json::Value = serde_json::from_slice(body).ok()?;
     let line = |problem: &serde_json::Value| {
         let text = |field: &str| problem[field].as_str().unwrap_or_default().to_owned();
-        let mut place = text("file");
+        let file = text("file");
+        let mut place = if file.is_empty() { sent.to_owned() } else { file };
         if let Some(line) = problem["line"].as_u64() {
             place.push_str(&format!(":{line}"));
         }
@@ -98,7 +105,9 @@ mod tests {
     #[test]
     fn problems_of_the_controller_are_written_like_our_own() {
         let body = br#"{"problems": [{"file": "a.yaml", "line": 3, "path": "spec.x", "message": "unknown field"}]}"#;
-        assert_eq!(from_answer(body).unwrap(), ["a.yaml:3: spec.x: unknown field"]);
-        assert!(from_answer(b"no JSON").is_none());
+        assert_eq!(from_answer(body, "b.yaml").unwrap(), ["a.yaml:3: spec.x: unknown field"]);
+        let body = br#"{"problems": [{"file": "", "line": 3, "path": "", "message": "not YAML"}]}"#;
+        assert_eq!(from_answer(body, "b.yaml").unwrap(), ["b.yaml:3: not YAML"]);
+        assert!(from_answer(b"no JSON", "b.yaml").is_none());
     }
 }
