@@ -1,6 +1,13 @@
 //! A worker that drains finishes what it began, and ends.
 
-use crate::harness::{Pair, has};
+use mesh_core::identity::Identity;
+use mesh_proxy::net::{socket::Socket, tls::TlsMaterial, transport_header::TransportHeader};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::harness::{Authority, Pair, Peer, Proxy, authority, endpoint, has, route};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: b.demo\r\n\r\n";
 
@@ -68,4 +75,47 @@ async fn http2_connection_is_told_to_go_away_and_its_stream_is_finished() {
     caller.drained().await;
     callee.drained().await;
     served.await.unwrap();
+}
+
+/// A sidecar's session, up to the end of the first request's head.
+async fn taken(listener: &TcpListener, material: &TlsMaterial) -> Socket {
+    let (io, _) = listener.accept().await.unwrap();
+    let mut socket = Socket::accept_tls(io, b"", material.server.clone()).await.unwrap();
+    let mut read = bytes::BytesMut::new();
+    while TransportHeader::take(&mut read).unwrap().is_none() {
+        socket.read_buf(&mut read).await.unwrap();
+    }
+    while !read.ends_with(b"\r\n\r\n") {
+        socket.read_buf(&mut read).await.unwrap();
+    }
+    socket
+}
+
+#[tokio::test]
+async fn post_on_a_pooled_connection_that_a_sidecar_ends_in_order_is_repeated() {
+    const POST: &str = "POST / HTTP/1.1\r\nHost: b.demo\r\nContent-Length: 0\r\n\r\n";
+    let issuer = Authority::new();
+    let (caller, material) = (Proxy::start(Some(issuer.material("a"))), issuer.material("b"));
+    assert_eq!(material.identity, Identity::new("cluster.local", "demo", "b").unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let inbound = listener.local_addr().unwrap();
+    caller.publish(|snapshot| {
+        let endpoint = endpoint("127.0.0.1:1".parse().unwrap(), Some(("b", inbound)));
+        route(snapshot, authority("b.demo"), "b", vec![endpoint]);
+    });
+    let mut client = Peer::connect(caller.outbound).await;
+    client.send(POST).await;
+    let mut first = taken(&listener, &material).await;
+    first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    first.flush().await.unwrap();
+    client.head().await;
+    // The next request is on its way when the sidecar ends the session.
+    client.send(POST).await;
+    let mut byte = [0];
+    first.read_exact(&mut byte).await.unwrap();
+    first.shutdown().await.unwrap();
+    let mut second = taken(&listener, &material).await;
+    second.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    second.flush().await.unwrap();
+    assert!(client.head().await.starts_with("HTTP/1.1 204 "));
 }

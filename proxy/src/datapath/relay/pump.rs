@@ -128,7 +128,7 @@ impl<'a, 'd> Pump<'a, 'd> {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
-        if self.request == Sending::Sent
+        if matches!(self.request, Sending::Sent | Sending::Stopped)
             && let Poll::Ready(gone) = self.sides.down.poll_gone(cx)
         {
             return Err(gone);

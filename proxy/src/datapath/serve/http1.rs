@@ -40,6 +40,8 @@ enum Next {
     Slow,
     /// Nothing more comes.
     End,
+    /// Nothing came for so long, or the proxy drains, that we end it.
+    Leave,
 }
 
 /// Serves an HTTP/1 client until its connection ends.
@@ -53,6 +55,7 @@ pub async fn http1(worker: &Rc<Worker>, accepted: Accepted) {
             Ok(Next::Request(head)) => head,
             Ok(Next::Refused(malformed)) => return refuse(worker, &connection, wire, malformed).await,
             Ok(Next::Slow) => return too_slow(worker, &connection, wire).await,
+            Ok(Next::Leave) => return linger(wire).await,
             Ok(Next::End) | Err(_) => return,
         };
         if connection.to == Destination::ByRequest && head.target_form() == TargetForm::Authority {
@@ -95,9 +98,9 @@ async fn next(wire: &mut Wire, timer: &mut Deadline, seat: &Seat<'_>) -> io::Res
                 continue;
             }
             if seat.poll_stage(cx) == Stage::Finishing && !begun {
-                return Poll::Ready(Ok(Next::End));
+                return Poll::Ready(Ok(Next::Leave));
             }
-            return timer.poll(cx).map(|()| Ok(if begun { Next::Slow } else { Next::End }));
+            return timer.poll(cx).map(|()| Ok(if begun { Next::Slow } else { Next::Leave }));
         }
     })
     .await

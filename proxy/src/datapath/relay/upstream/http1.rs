@@ -86,10 +86,20 @@ impl Http1Upstream {
             }
             match ready!(wire.poll_read(cx)) {
                 Ok(1..) => self.heard = true,
-                Ok(0) => return Poll::Ready(Err(self.silent("closed the connection before its response"))),
+                Ok(0) => return Poll::Ready(Err(self.ended())),
                 Err(error) => return Poll::Ready(Err(self.silent(&error.to_string()))),
             }
         }
+    }
+
+    /// An orderly end before the response. A sidecar ends a session in order only between exchanges (it cuts what it
+    /// leaves unfinished), so on a connection that waited in the pool it has not taken this request.
+    fn ended(&mut self) -> Failed {
+        const WHY: &str = "closed the connection before its response";
+        if self.pooled.reused && !self.heard && self.pooled.wire.socket().tls().is_some() {
+            return Failed::upstream(Failure::NotProcessed, format!("the endpoint {WHY}"));
+        }
+        self.silent(WHY)
     }
 
     fn silent(&self, why: &str) -> Failed {
