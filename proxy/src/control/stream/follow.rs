@@ -35,6 +35,8 @@ pub(super) const SERVICES_MAX: usize = 4_096;
 pub(super) const ASKED_PORTS_MAX: usize = 256;
 /// A target that no exchange used for so long is not followed any more.
 pub(super) const IDLE_TIME: Duration = Duration::from_secs(600);
+/// Answers "unknown" that are remembered; beyond it the oldest may be asked again before its time.
+const UNKNOWN_MAX: usize = 4_096;
 /// So long an answer "unknown" stands before it may be asked again.
 pub(super) const UNKNOWN_TIME: Duration = Duration::from_secs(10);
 
@@ -116,7 +118,7 @@ impl Following {
                     return None;
                 }
                 if self.targets.len() >= TARGETS_MAX && !self.drop_least_used(workers, builder) {
-                    self.unknown.push_back((Instant::now() + UNKNOWN_TIME, Unknown::Target(target.clone())));
+                    self.remember_unknown(Unknown::Target(target.clone()));
                     return Some(Event::TargetUnknown(target));
                 }
                 self.follow_target(target);
@@ -181,13 +183,13 @@ impl Following {
             }
             Event::TargetUnknown(target) => {
                 self.targets.remove(target);
-                self.unknown.push_back((Instant::now() + UNKNOWN_TIME, Unknown::Target(target.clone())));
+                self.remember_unknown(Unknown::Target(target.clone()));
                 self.drop_unnamed_services(builder);
             }
             Event::PortUnknown(port) => {
                 if self.asked_ports.remove(port) {
                     self.ports.remove(port);
-                    self.unknown.push_back((Instant::now() + UNKNOWN_TIME, Unknown::Port(*port)));
+                    self.remember_unknown(Unknown::Port(*port));
                 }
             }
             Event::TargetForgotten(_)
@@ -308,6 +310,16 @@ impl Following {
         true
     }
 
+    fn remember_unknown(&mut self, unknown: Unknown) {
+        let now = Instant::now();
+        if self.unknown.len() >= UNKNOWN_MAX
+            && let Some((until, _)) = self.unknown.front_mut()
+        {
+            *until = now;
+        }
+        self.unknown.push_back((now + UNKNOWN_TIME, unknown));
+    }
+
     fn uses(&mut self, target: &Target, services: BTreeSet<ServiceKey>) {
         if let Some(followed) = self.targets.get_mut(target) {
             followed.services = services;
@@ -347,4 +359,109 @@ fn exchanges_by_service(workers: &[Arc<WorkerMetrics>]) -> Option<HashMap<Arc<st
         }
     }
     Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mesh_core::{
+        model::route::{Backend, Distribution, OutboundPolicy, OutboundProtocol},
+        outcome::Outcome,
+    };
+    use mesh_proto::convert::target::Workload;
+    use tokio::{sync::mpsc, time::advance};
+    use tonic::transport::Endpoint;
+
+    use super::*;
+    use crate::{control::stream::Channels, telemetry::control::ControlCounters};
+
+    /// Nobody answers: what is followed depends on what is asked and heard.
+    fn following() -> Following {
+        let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        let channels = Channels { destination: channel.clone(), policy: channel, mesh: None };
+        Following::new(Arc::new(Context {
+            workload: Workload { namespace: "demo".to_owned(), pod: "a".to_owned() },
+            control_namespace: "lanemesh".to_owned(),
+            channels,
+            news: mpsc::channel(1).0,
+            counters: Arc::new(ControlCounters::default()),
+        }))
+    }
+
+    fn target(number: usize) -> Target {
+        Target::Authority(format!("s{number}").into(), 80)
+    }
+
+    fn policy(number: usize) -> Event {
+        let key = ServiceKey(format!("s{number}.demo.svc.cluster.local:80").into());
+        let to = Distribution::FirstAvailable(vec![Backend::Service(key)]);
+        Event::Target(target(number), Arc::new(OutboundPolicy { protocol: OutboundProtocol::Opaque(to) }))
+    }
+
+    fn use_service(worker: &WorkerMetrics, number: usize) {
+        let service = format!("s{number}.demo").into();
+        let series = worker.register(SeriesKey { service, ..SeriesKey::overflow(Direction::Outbound) });
+        series.finish(Outcome::Success, 200, Duration::from_millis(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn target_that_nobody_uses_is_dropped_with_its_service_and_one_in_use_stays() {
+        let (mut following, mut builder) = (following(), Builder::default());
+        let workers = [Arc::new(WorkerMetrics::new(0))];
+        for number in [1, 2] {
+            assert!(following.ask(Ask::Target(target(number)), &workers, &mut builder).is_none());
+            let heard = policy(number);
+            following.heard(&heard, &mut builder);
+            builder.apply(heard);
+        }
+        assert_eq!(following.len(), 4);
+        for _ in 0..IDLE_TIME.as_secs() / 60 + 1 {
+            use_service(&workers[0], 1);
+            advance(Duration::from_secs(60)).await;
+            following.drop_idle(&workers, &mut builder);
+        }
+        assert_eq!(following.len(), 2);
+        let snapshot = builder.publish().unwrap();
+        assert!(snapshot.outbound.contains_key(&target(1)) && !snapshot.outbound.contains_key(&target(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn target_beyond_the_bound_takes_the_place_of_an_unused_one_or_is_unknown() {
+        let (mut following, mut builder) = (following(), Builder::default());
+        for number in 0..TARGETS_MAX {
+            assert!(following.ask(Ask::Target(target(number)), &[], &mut builder).is_none());
+        }
+        let refused = following.ask(Ask::Target(target(TARGETS_MAX)), &[], &mut builder);
+        assert!(matches!(refused, Some(Event::TargetUnknown(_))), "targets without answer are in use");
+        for number in 0..TARGETS_MAX {
+            following.heard(&policy(number), &mut builder);
+        }
+        advance(Duration::from_secs(1)).await;
+        assert!(following.ask(Ask::Target(target(TARGETS_MAX + 1)), &[], &mut builder).is_none());
+        assert_eq!(following.targets.len(), TARGETS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_unknown_are_bounded_and_expire() {
+        let (mut following, mut builder) = (following(), Builder::default());
+        for number in 0..=UNKNOWN_MAX {
+            following.heard(&Event::TargetUnknown(target(number)), &mut builder);
+        }
+        assert_eq!(following.forget(Instant::now()).len(), 1, "the oldest goes before its time");
+        advance(UNKNOWN_TIME).await;
+        assert_eq!(following.forget(Instant::now()).len(), UNKNOWN_MAX);
+        assert!(following.next_forgotten().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ports_that_only_connections_asked_for_are_bounded_and_served_ones_are_not() {
+        let (mut following, mut builder) = (following(), Builder::default());
+        for port in 0..ASKED_PORTS_MAX {
+            assert!(following.ask(Ask::Port(1 + port as u16), &[], &mut builder).is_none());
+        }
+        assert!(matches!(following.ask(Ask::Port(9_999), &[], &mut builder), Some(Event::PortUnknown(9_999))));
+        assert!(following.serve_port(9_999));
+        assert!(!following.serve_port(9_999));
+    }
 }
