@@ -6,7 +6,11 @@ mod follow;
 mod mesh;
 mod watch;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use mesh_core::snapshot::Snapshot;
 use mesh_proto::{convert::policy::Policy, mesh::v1 as wire};
@@ -135,6 +139,7 @@ impl Streams {
             channels: self.channels,
             news,
             counters: Arc::clone(&self.counters),
+            broken: AtomicUsize::new(0),
         };
         let status = mesh::Status {
             credentials: self.credentials.subscribe(),

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -228,9 +228,13 @@ impl Following {
         }
     }
 
-    /// Stops following targets that no exchange used for [`IDLE_TIME`].
+    /// Stops following targets that no exchange used for [`IDLE_TIME`], unless a stream is broken: what is dropped while
+    /// the controller is away could not be had again.
     pub(super) fn drop_idle(&mut self, workers: &[Arc<WorkerMetrics>], builder: &mut Builder) {
         self.observe(workers);
+        if self.context.broken.load(Relaxed) > 0 {
+            return;
+        }
         let now = Instant::now();
         let idle: Vec<Target> =
             self.targets.iter().filter(|(_, one)| now >= one.used + IDLE_TIME).map(key_of).collect();
@@ -260,6 +264,9 @@ impl Following {
 
     /// Services that no target names any more and that nobody asked for lately.
     fn drop_unnamed_services(&mut self, builder: &mut Builder) {
+        if self.context.broken.load(Relaxed) > 0 {
+            return;
+        }
         let named: HashSet<&ServiceKey> = self.targets.values().flat_map(|target| &target.services).collect();
         let now = Instant::now();
         let idle = |one: &Followed| now >= one.used + IDLE_TIME;
@@ -363,22 +370,25 @@ fn exchanges_by_service(workers: &[Arc<WorkerMetrics>]) -> Option<HashMap<Arc<st
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{future::pending, sync::atomic::AtomicUsize, time::Duration};
 
+    use hyper_util::rt::TokioIo;
     use mesh_core::{
         model::route::{Backend, Distribution, OutboundPolicy, OutboundProtocol},
         outcome::Outcome,
     };
     use mesh_proto::convert::target::Workload;
-    use tokio::{sync::mpsc, time::advance};
+    use tokio::{io::DuplexStream, sync::mpsc, time::advance};
     use tonic::transport::Endpoint;
+    use tower::service_fn;
 
     use super::*;
     use crate::{control::stream::Channels, telemetry::control::ControlCounters};
 
-    /// Nobody answers: what is followed depends on what is asked and heard.
+    /// Streams neither open nor break: what is followed depends on what is asked and heard.
     fn following() -> Following {
-        let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        let never = service_fn(|_: http::Uri| pending::<std::io::Result<TokioIo<DuplexStream>>>());
+        let channel = Endpoint::from_static("http://controller").connect_with_connector_lazy(never);
         let channels = Channels { destination: channel.clone(), policy: channel, mesh: None };
         Following::new(Arc::new(Context {
             workload: Workload { namespace: "demo".to_owned(), pod: "a".to_owned() },
@@ -386,6 +396,7 @@ mod tests {
             channels,
             news: mpsc::channel(1).0,
             counters: Arc::new(ControlCounters::default()),
+            broken: AtomicUsize::new(0),
         }))
     }
 
@@ -424,6 +435,21 @@ mod tests {
         assert_eq!(following.len(), 2);
         let snapshot = builder.publish().unwrap();
         assert!(snapshot.outbound.contains_key(&target(1)) && !snapshot.outbound.contains_key(&target(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_dropped_while_a_stream_is_broken() {
+        let (mut following, mut builder) = (following(), Builder::default());
+        following.ask(Ask::Target(target(1)), &[], &mut builder);
+        let heard = policy(1);
+        following.heard(&heard, &mut builder);
+        following.context.broken.store(1, Relaxed);
+        advance(IDLE_TIME * 2).await;
+        following.drop_idle(&[], &mut builder);
+        assert_eq!(following.len(), 2);
+        following.context.broken.store(0, Relaxed);
+        following.drop_idle(&[], &mut builder);
+        assert_eq!(following.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]

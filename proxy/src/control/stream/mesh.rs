@@ -18,7 +18,7 @@ use tonic::{Code, Status as RpcStatus, transport::Channel};
 
 use super::{
     News,
-    watch::{Context, Ended},
+    watch::{Context, Ended, Failures},
 };
 use crate::{control::client::MESSAGE_MAX, identity::Credentials, telemetry::control::ControlCounters};
 
@@ -51,7 +51,7 @@ impl Status {
 
 /// Keeps the stream open for ever. `hello.applied_revision` follows what was applied.
 pub(super) async fn follow(context: Arc<Context>, channel: Channel, mut hello: Hello, status: Status) {
-    let mut failures = 0;
+    let mut failures = Failures::none(&context);
     loop {
         match follow_once(&context, channel.clone(), &mut hello, &status, &mut failures).await {
             Err(Ended::Deaf) | Ok(()) => return,
@@ -72,7 +72,7 @@ async fn follow_once(
     channel: Channel,
     hello: &mut Hello,
     status: &Status,
-    failures: &mut u32,
+    failures: &mut Failures<'_>,
 ) -> Result<(), Ended> {
     let (reports, queue) = mpsc::channel(REPORT_QUEUE);
     let report = |report| ProxyReport { report: Some(report) };
@@ -87,7 +87,7 @@ async fn follow_once(
                 let Some(message) = message? else {
                     return Err(RpcStatus::unavailable("the controller closed the stream").into());
                 };
-                *failures = 0;
+                failures.forget();
                 let revision = message.revision.clone();
                 let answer = match apply(context, message).await? {
                     Ok(()) => {

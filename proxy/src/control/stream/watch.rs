@@ -1,7 +1,13 @@
 //! The streams of Linkerd's API: each is opened again for ever, with growing pauses, until its owner aborts it. What
 //! cannot be read is refused and the last good state stays.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use linkerd2_proxy_api::{
     destination::{GetDestination, destination_client::DestinationClient},
@@ -34,6 +40,40 @@ pub(super) struct Context {
     pub(super) channels: Channels,
     pub(super) news: mpsc::Sender<News>,
     pub(super) counters: Arc<ControlCounters>,
+    /// Streams that are broken now.
+    pub(super) broken: AtomicUsize,
+}
+
+/// Failures of one stream in a row.
+pub(super) struct Failures<'a> {
+    count: u32,
+    broken: &'a AtomicUsize,
+}
+
+impl<'a> Failures<'a> {
+    pub(super) fn none(context: &'a Context) -> Self {
+        Failures { count: 0, broken: &context.broken }
+    }
+
+    pub(super) fn forget(&mut self) {
+        if std::mem::take(&mut self.count) > 0 {
+            self.broken.fetch_sub(1, Relaxed);
+        }
+    }
+
+    fn add(&mut self) -> u32 {
+        if self.count == 0 {
+            self.broken.fetch_add(1, Relaxed);
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+}
+
+impl Drop for Failures<'_> {
+    fn drop(&mut self) {
+        self.forget();
+    }
 }
 
 /// How a stream ended.
@@ -60,11 +100,16 @@ impl Context {
     }
 
     /// Counts a broken stream and waits before it is opened again.
-    pub(super) async fn pause(&self, what: &(dyn std::fmt::Display + Sync), status: &Status, failures: &mut u32) {
-        *failures += 1;
+    pub(super) async fn pause(
+        &self,
+        what: &(dyn std::fmt::Display + Sync),
+        status: &Status,
+        failures: &mut Failures<'_>,
+    ) {
+        let failures = failures.add();
         ControlCounters::add(&self.counters.stream_failures);
         tracing::debug!(%what, code = ?status.code(), message = status.message(), failures, "stream ended");
-        sleep(backoff::wait(*failures, rand::random())).await;
+        sleep(backoff::wait(failures, rand::random())).await;
     }
 }
 
@@ -85,7 +130,7 @@ async fn next<T>(stream: &mut Streaming<T>) -> Result<T, Ended> {
 
 /// Follows the policy of a target until the controller says that it does not know it.
 pub(super) async fn target(context: Arc<Context>, target: Target) {
-    let mut failures = 0;
+    let mut failures = Failures::none(&context);
     loop {
         match target_once(&context, &target, &mut failures).await {
             Ended::Deaf => return,
@@ -99,7 +144,7 @@ pub(super) async fn target(context: Arc<Context>, target: Target) {
     }
 }
 
-async fn target_once(context: &Context, target: &Target, failures: &mut u32) -> Ended {
+async fn target_once(context: &Context, target: &Target, failures: &mut Failures<'_>) -> Ended {
     let follow = async {
         let mut client =
             OutboundPoliciesClient::new(context.channels.policy.clone()).max_decoding_message_size(MESSAGE_MAX);
@@ -108,7 +153,7 @@ async fn target_once(context: &Context, target: &Target, failures: &mut u32) -> 
             let message = next(&mut stream).await?;
             let policy =
                 outbound::from_wire(message, &context.control_namespace).map_err(|error| unreadable(&error))?;
-            *failures = 0;
+            failures.forget();
             context.event(Event::Target(target.clone(), Arc::new(policy))).await?;
         }
     };
@@ -117,7 +162,7 @@ async fn target_once(context: &Context, target: &Target, failures: &mut u32) -> 
 
 /// Follows the instances of a service.
 pub(super) async fn service(context: Arc<Context>, key: ServiceKey) {
-    let mut failures = 0;
+    let mut failures = Failures::none(&context);
     loop {
         match service_once(&context, &key, &mut failures).await {
             Ended::Deaf => return,
@@ -133,7 +178,7 @@ pub(super) async fn service(context: Arc<Context>, key: ServiceKey) {
     }
 }
 
-async fn service_once(context: &Context, key: &ServiceKey, failures: &mut u32) -> Ended {
+async fn service_once(context: &Context, key: &ServiceKey, failures: &mut Failures<'_>) -> Ended {
     let follow = async {
         let mut client =
             DestinationClient::new(context.channels.destination.clone()).max_decoding_message_size(MESSAGE_MAX);
@@ -147,7 +192,7 @@ async fn service_once(context: &Context, key: &ServiceKey, failures: &mut u32) -
         loop {
             let message = next(&mut stream).await?;
             let change = Change::from_wire(message, &context.control_namespace).map_err(|error| unreadable(&error))?;
-            *failures = 0;
+            failures.forget();
             let key = key.clone();
             let event = if first { Event::ServiceReplaced(key, change) } else { Event::ServiceChanged(key, change) };
             first = false;
@@ -159,7 +204,7 @@ async fn service_once(context: &Context, key: &ServiceKey, failures: &mut u32) -
 
 /// Follows the policy of an inbound port until the controller says that it does not know it.
 pub(super) async fn port(context: Arc<Context>, port: u16, unknown: WhenUnknown) {
-    let mut failures = 0;
+    let mut failures = Failures::none(&context);
     loop {
         match port_once(&context, port, &mut failures).await {
             Ended::Deaf => return,
@@ -183,7 +228,7 @@ pub(super) enum WhenUnknown {
     AskAgain,
 }
 
-async fn port_once(context: &Context, port: u16, failures: &mut u32) -> Ended {
+async fn port_once(context: &Context, port: u16, failures: &mut Failures<'_>) -> Ended {
     let follow = async {
         let mut client =
             InboundServerPoliciesClient::new(context.channels.policy.clone()).max_decoding_message_size(MESSAGE_MAX);
@@ -191,7 +236,7 @@ async fn port_once(context: &Context, port: u16, failures: &mut u32) -> Ended {
         loop {
             let message = next(&mut stream).await?;
             let server = inbound::from_wire(message, port).map_err(|error| unreadable(&error))?;
-            *failures = 0;
+            failures.forget();
             context.event(Event::Port(port, Arc::new(server))).await?;
         }
     };
