@@ -102,12 +102,7 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(parts.streams(revision).run(kept, asks));
     tasks.spawn(rotate::run(parts.rotation(), Arc::clone(&parts.credentials)));
-    tasks.spawn(publish_tls(
-        parts.credentials.subscribe(),
-        Arc::clone(&parts.shared),
-        Arc::clone(&parts.missing),
-        parts.settings.control_namespace.clone(),
-    ));
+    tasks.spawn(publish_tls(parts.credentials.subscribe(), Arc::clone(&parts.shared), Arc::clone(&parts.missing)));
     tasks.spawn(admin::serve(parts.admin(log), admin_listener));
     tasks.spawn(settle(parts.missing.subscribe()));
     parts.order_from(&mut signals, &workers).await;
@@ -153,7 +148,6 @@ async fn publish_tls(
     mut credentials: watch::Receiver<Arc<Credentials>>,
     shared: Arc<Shared>,
     missing: Arc<watch::Sender<BTreeSet<String>>>,
-    control_namespace: String,
 ) {
     loop {
         let current = Arc::clone(&credentials.borrow_and_update());
@@ -166,7 +160,7 @@ async fn publish_tls(
                     shared.tls.store(Some(Arc::new(material)));
                     missing.send_if_modified(|missing| missing.remove(MISSING_CERTIFICATE));
                 }
-                Err(error) => tracing::error!(%error, control_namespace, "the certificate in force cannot be used"),
+                Err(error) => tracing::error!(%error, "the certificate in force cannot be used"),
             }
         }
         if credentials.changed().await.is_err() {

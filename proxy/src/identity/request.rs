@@ -1,15 +1,18 @@
 //! One certificate from the controller: token and signing request up, chain down, and the chain judged before it is used.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{error::Error as _, path::PathBuf, time::SystemTime};
 
 use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse, identity_client::IdentityClient};
 use mesh_core::identity::Refusal;
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
-use tonic::transport::Channel;
+use tonic::{Code, Status, transport::Channel};
 
 use super::{Credentials, Held, key};
-use crate::net::tls::{InvalidMaterial, KeyAndChain, TlsMaterial, leaf_identity};
+use crate::{
+    cause::error_chain,
+    net::tls::{InvalidMaterial, KeyAndChain, TlsMaterial, leaf_identity},
+};
 
 /// Most certificates in an answer: leaf and the issuers below an anchor.
 const CHAIN_MAX: usize = 8;
@@ -28,12 +31,9 @@ pub enum CertifyError {
     /// No key.
     #[error(transparent)]
     Key(#[from] key::KeyError),
-    /// The controller cannot be reached.
-    #[error("the identity service cannot be reached")]
-    Connect(#[source] tonic::transport::Error),
-    /// The controller refuses.
-    #[error("the identity service answered {}: {}", .0.code(), .0.message())]
-    Refused(#[source] Box<tonic::Status>),
+    /// The controller refuses, or cannot be reached.
+    #[error("the identity service answered {0:?}: {1}")]
+    Refused(Code, String),
     /// No answer in time.
     #[error("the identity service did not answer in time")]
     Timeout,
@@ -75,8 +75,18 @@ pub async fn certify(
         certificate_signing_request: request.signing_request,
     };
     let answer = IdentityClient::new(channel).certify(message).await;
-    let answer = answer.map_err(|status| CertifyError::Refused(Box::new(status)))?.into_inner();
+    let answer = answer.map_err(|status| refused(&status))?.into_inner();
     held(answer, request.key, credentials)
+}
+
+/// A status with what lies behind it (a connection that failed, say), in one line.
+fn refused(status: &Status) -> CertifyError {
+    let mut message = status.message().to_owned();
+    if let Some(cause) = status.source() {
+        message.push_str(": ");
+        message.push_str(&error_chain(cause));
+    }
+    CertifyError::Refused(status.code(), message)
 }
 
 async fn read_token(path: &PathBuf) -> Result<Vec<u8>, CertifyError> {
