@@ -129,7 +129,7 @@ pub async fn session_or_server<T: AsMut<Socket>, E>(
         }
         if let Some(Ok(dialled)) = &mut server
             && buffer.is_empty()
-            && dialled.as_mut().poll_readable(cx).is_ready()
+            && dialled.as_mut().poll_spoken(cx).is_ready()
             && let Some(Ok(dialled)) = server.take()
         {
             known.remember(address);
@@ -148,4 +148,62 @@ pub async fn session_or_server<T: AsMut<Socket>, E>(
 
 fn passed(timer: &mut std::pin::Pin<&mut Sleep>, cx: &mut std::task::Context<'_>) -> bool {
     timer.is_elapsed() || timer.as_mut().poll(cx).is_ready()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    struct Dialled(Socket);
+
+    impl AsMut<Socket> for Dialled {
+        fn as_mut(&mut self) -> &mut Socket {
+            &mut self.0
+        }
+    }
+
+    /// Two ends of a connection.
+    async fn pair() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, Socket::plain(listener.accept().await.unwrap().0))
+    }
+
+    #[tokio::test]
+    async fn server_that_speaks_first_makes_the_connection_opaque_and_is_remembered() {
+        let (known, address) = (ServerFirst::default(), SocketAddr::from((Ipv4Addr::LOCALHOST, 5432)));
+        let (_client, mut socket) = pair().await;
+        let (mut server, dialled) = pair().await;
+        server.write_all(b"ready").await.unwrap();
+        let dial = async { Ok::<_, ()>(Dialled(dialled)) };
+        let mut buffer = BytesMut::new();
+        let first = session_or_server((&mut socket, &mut buffer), LIMIT, (&known, address), dial).await.unwrap();
+        assert!(matches!(first, First::Server(_)));
+        assert!(known.knows(address));
+    }
+
+    #[tokio::test]
+    async fn client_that_speaks_is_detected_although_the_server_was_dialled() {
+        let (known, address) = (ServerFirst::default(), SocketAddr::from((Ipv4Addr::LOCALHOST, 80)));
+        known.remember(address);
+        let (mut client, mut socket) = pair().await;
+        let (_server, dialled) = pair().await;
+        let dial = async {
+            client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            Ok::<_, ()>(Dialled(dialled))
+        };
+        let mut buffer = BytesMut::new();
+        let first = session_or_server((&mut socket, &mut buffer), LIMIT, (&known, address), dial).await.unwrap();
+        assert!(matches!(first, First::Client(Session::Http1)));
+        assert_eq!(&buffer[..], b"GET / HTTP/1.1\r\n");
+    }
 }

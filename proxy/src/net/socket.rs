@@ -170,6 +170,15 @@ impl Socket {
         }
     }
 
+    /// As [`Socket::poll_readable`], but never ready without cause: looks at the bytes, at the price of a system call.
+    pub fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.tls.is_some() || !self.unread.is_empty() {
+            return self.poll_readable(cx);
+        }
+        let mut byte = [0];
+        self.io.poll_peek(cx, &mut ReadBuf::new(&mut byte)).map_ok(|_| ())
+    }
+
     /// Reads once into the spare room of `buffer` (which must have some); 0 = orderly end. A TLS session that ends
     /// without close_notify is an error of kind `UnexpectedEof`: what was cut must not pass for complete.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
