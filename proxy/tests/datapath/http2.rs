@@ -73,6 +73,27 @@ async fn stream_cancelled_by_the_client_is_cancelled_at_the_application() {
 }
 
 #[tokio::test]
+async fn upload_that_nobody_reads_is_cancelled_at_the_application_with_its_client() {
+    let pair = Pair::start().await;
+    let mut client = client(&pair).await;
+    let (response, mut send) = client.send_request(get(), false).unwrap();
+    send.send_data(vec![7_u8; MUCH].into(), false).unwrap();
+    let mut server = application(&pair).await;
+    let (request, mut respond) = accepted(&mut server).await;
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    let mut body = request.into_body();
+    let mut received = 0;
+    // Its window is never opened again: from here on both sidecars hold what they cannot pass on.
+    while received < WINDOW {
+        received += body.data().await.unwrap().unwrap().len();
+    }
+    send.send_reset(h2::Reason::CANCEL);
+    drop(response);
+    let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
+    assert_eq!(tokio::time::timeout(LIMIT, reset).await.unwrap().unwrap(), h2::Reason::CANCEL);
+}
+
+#[tokio::test]
 async fn refused_stream_is_repeated() {
     let pair = Pair::start().await;
     let mut client = client(&pair).await;
@@ -164,6 +185,8 @@ async fn answer_of_the_mesh_to_a_request_that_is_still_being_sent_arrives_whole(
     assert_eq!(std::future::poll_fn(|cx| send.poll_reset(cx)).await.unwrap(), h2::Reason::NO_ERROR);
 }
 
+/// First window of a stream and of a connection (RFC 9113 6.9.2).
+const WINDOW: usize = 65_535;
 /// More than the windows of a stream on the whole way hold.
 const MUCH: usize = 2_000_000;
 

@@ -45,6 +45,15 @@ impl Downstream<'_> {
         either!(self, side => side.poll_gone(cx))
     }
 
+    /// Ready once the client has reset its stream, whatever of the request is still to be read. An HTTP/1 client has no
+    /// other way to say so than to end a connection from which nothing is read now.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Failed> {
+        match self {
+            Downstream::Http1(_) => Poll::Pending,
+            Downstream::Http2(side) => side.poll_gone(cx),
+        }
+    }
+
     /// Ready once another part of the response may be given.
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         either!(self, side => side.poll_room(cx))

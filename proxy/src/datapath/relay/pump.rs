@@ -128,12 +128,15 @@ impl<'a, 'd> Pump<'a, 'd> {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
-        if matches!(self.request, Sending::Sent | Sending::Stopped)
-            && let Poll::Ready(gone) = self.sides.down.poll_gone(cx)
-        {
-            return Err(gone);
+        let gone = match self.request {
+            Sending::Sent | Sending::Stopped => self.sides.down.poll_gone(cx),
+            // Parts of the body are left where they are, and with them the news that the client has given up.
+            Sending::Body | Sending::Flushing => self.sides.down.poll_reset(cx),
+        };
+        match gone {
+            Poll::Ready(gone) => Err(gone),
+            Poll::Pending => Ok(step),
         }
-        Ok(step)
     }
 
     /// Passes one part of the request's body on; false where none is there yet.
