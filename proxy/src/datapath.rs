@@ -151,6 +151,7 @@ async fn outbound(worker: &Rc<Worker>, mut accepted: Accepted) {
         Ok(First::Client(Session::Http2)) => serve::http2(worker, accepted).await,
         Ok(First::Client(Session::Opaque)) => opaque::outbound(worker, accepted, &target, None).await,
         Ok(First::Server(reached)) => opaque::outbound(worker, accepted, &target, Some(reached)).await,
+        Ok(First::Nobody(not_reached)) => not_reached.report(),
         Ok(First::Client(Session::Ended)) | Err(_) => {}
     }
 }
@@ -161,7 +162,7 @@ async fn first(
     accepted: &mut Accepted,
     target: &Target,
     limit: Duration,
-) -> std::io::Result<First<opaque::Reached>> {
+) -> std::io::Result<First<opaque::Reached, Box<opaque::NotReached>>> {
     let peer = accepted.connection.peer;
     let Accepted { socket, buffer, .. } = accepted;
     match target {

@@ -120,7 +120,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink) -> Rc<Self> {
+    /// A worker that serves nobody yet.
+    pub(crate) fn new(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink) -> Rc<Self> {
         Rc::new(Worker {
             upstreams: Upstreams::default(),
             server_first: ServerFirst::default(),

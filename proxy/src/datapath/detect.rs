@@ -92,15 +92,17 @@ fn poll_session(
 
 /// What came first.
 #[derive(Debug)]
-pub enum First<T> {
+pub enum First<T, E> {
     /// The client's bytes said what they are.
     Client(Session),
     /// The server spoke, or the client's limit passed: bytes, over this connection.
     Server(T),
+    /// Both were silent until the client's limit passed, and the server could not be dialled.
+    Nobody(E),
 }
 
 /// As [`session`], and dials the server (`dial`) after a silence of the client, at once where the server at `address`
-/// is known to speak first. A server that cannot be dialled is left to be reported later.
+/// is known to speak first.
 ///
 /// # Errors
 /// The client's connection broke.
@@ -109,7 +111,7 @@ pub async fn session_or_server<T: AsMut<Socket>, E>(
     limit: Duration,
     (known, address): (&ServerFirst, SocketAddr),
     dial: impl Future<Output = Result<T, E>>,
-) -> io::Result<First<T>> {
+) -> io::Result<First<T, E>> {
     let now = Instant::now();
     let silence = if known.knows(address) { Duration::ZERO } else { SILENCE };
     let mut silent = pin!(sleep_until(now + silence));
@@ -138,6 +140,7 @@ pub async fn session_or_server<T: AsMut<Socket>, E>(
         if passed(&mut timer, cx) {
             return Poll::Ready(Ok(match server.take() {
                 Some(Ok(dialled)) => First::Server(dialled),
+                Some(Err(failed)) if buffer.is_empty() => First::Nobody(failed),
                 Some(Err(_)) | None => First::Client(Session::Opaque),
             }));
         }

@@ -38,18 +38,27 @@ impl AsMut<Socket> for Reached {
     }
 }
 
-/// A raw connection that went nowhere; it was reported.
-#[derive(Clone, Copy, Debug)]
-pub struct NotReached;
+/// A raw connection that went nowhere.
+#[derive(Debug)]
+pub struct NotReached {
+    exchange: Exchange,
+    outcome: Outcome,
+}
+
+impl NotReached {
+    /// Tells of it, once it is known that the connection was wanted.
+    pub fn report(mut self) {
+        self.exchange.confirm();
+        self.exchange.finish(self.outcome);
+    }
+}
 
 /// Inbound: bytes for the application.
 pub async fn inbound(worker: &Rc<Worker>, accepted: Accepted) {
     let mut exchange = Exchange::open(worker, Direction::Inbound, Protocol::Opaque, accepted.connection.peer);
     exchange.peer = accepted.connection.identity.clone();
     let plan = Box::new(enforce::inbound_plan(worker, &accepted.connection, worker.shared.load()));
-    if let Ok(reached) = go(worker, exchange, Ok(plan)).await {
-        copy(accepted, reached).await;
-    }
+    take(accepted, go(worker, exchange, Ok(plan)).await).await;
 }
 
 /// Outbound: bytes for a target, which may have been dialled while the client was silent.
@@ -58,17 +67,26 @@ pub async fn outbound(worker: &Rc<Worker>, accepted: Accepted, target: &Target, 
         Some(reached) => Ok(reached),
         None => reach(worker, target, accepted.connection.peer).await,
     };
-    if let Ok(reached) = reached {
-        copy(accepted, reached).await;
+    take(accepted, reached).await;
+}
+
+/// The connection is bytes for certain.
+async fn take(accepted: Accepted, reached: Result<Reached, Box<NotReached>>) {
+    match reached {
+        Ok(mut reached) => {
+            reached.exchange.confirm();
+            copy(accepted, reached).await;
+        }
+        Err(not_reached) => not_reached.report(),
     }
 }
 
-/// Finds and dials the way of a raw connection to `target`.
+/// Finds and dials the way of a raw connection to `target`. Tells nothing of it: there may be no such connection.
 ///
 /// # Errors
-/// It went nowhere, which is reported here.
-pub async fn reach(worker: &Rc<Worker>, target: &Target, peer: SocketAddr) -> Result<Reached, NotReached> {
-    let exchange = Exchange::open(worker, Direction::Outbound, Protocol::Opaque, peer);
+/// It went nowhere.
+pub async fn reach(worker: &Rc<Worker>, target: &Target, peer: SocketAddr) -> Result<Reached, Box<NotReached>> {
+    let exchange = Exchange::provisional(worker, Direction::Outbound, Protocol::Opaque, peer);
     let plan = plan(worker, target).await.map(Box::new);
     go(worker, exchange, plan).await
 }
@@ -92,7 +110,7 @@ async fn go(
     worker: &Rc<Worker>,
     mut exchange: Exchange,
     plan: Result<Box<Plan>, Refused>,
-) -> Result<Reached, NotReached> {
+) -> Result<Reached, Box<NotReached>> {
     let plan = match plan {
         Ok(plan) => plan,
         Err(refused) => return Err(end(exchange, refused.outcome, refused.detail)),
@@ -124,10 +142,9 @@ async fn go(
     }
 }
 
-fn end(mut exchange: Exchange, outcome: Outcome, detail: String) -> NotReached {
+fn end(mut exchange: Exchange, outcome: Outcome, detail: String) -> Box<NotReached> {
     exchange.detail = Some(detail);
-    exchange.finish(outcome);
-    NotReached
+    Box::new(NotReached { exchange, outcome })
 }
 
 async fn copy(accepted: Accepted, reached: Reached) {
@@ -149,4 +166,78 @@ async fn copy(accepted: Accepted, reached: Reached) {
         }
     };
     exchange.finish(outcome);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+    use arc_swap::{ArcSwap, ArcSwapOption};
+    use mesh_core::snapshot::Snapshot;
+    use tokio::{
+        net::TcpListener,
+        sync::{mpsc, watch},
+    };
+
+    use super::*;
+    use crate::{
+        net::http1::HeadLimits,
+        shared::Shared,
+        telemetry::worker::{AccessLog, Record, Sink, Tracing, WorkerMetrics},
+        worker::{OutsideLanes, Role, WorkerConfig},
+    };
+
+    const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+    /// A worker whose controller knows nothing of `target`.
+    fn worker(target: &Target) -> (Rc<Worker>, mpsc::Receiver<Box<Record>>) {
+        let mut snapshot = Snapshot::default();
+        snapshot.unknown.insert(target.clone());
+        let shared = Shared {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            tls: ArcSwapOption::new(None),
+            ask: mpsc::channel(1).0,
+            revision: watch::channel(0).1,
+            draining: watch::channel(false).1,
+        };
+        let (records, recorded) = mpsc::channel(8);
+        let metrics = Arc::new(WorkerMetrics::new(0));
+        let sink = Sink { metrics, records, access_log: AccessLog::All, tracing: Tracing::Off };
+        let config = WorkerConfig {
+            role: Role::Sidecar,
+            outbound_listen: PEER,
+            inbound_listen: None,
+            admin_listen: None,
+            application_address: None,
+            trust_domain: "cluster.local".into(),
+            control_namespace: "lanemesh".into(),
+            head_limits: HeadLimits::default(),
+            drain_limit: Duration::ZERO,
+            outside_lanes: OutsideLanes::Strip,
+        };
+        (Worker::new(Arc::new(config), Arc::new(shared), sink), recorded)
+    }
+
+    #[tokio::test]
+    async fn way_that_was_dialled_and_not_needed_is_not_told_of() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let target = Target::Address(listener.local_addr().unwrap());
+        let (worker, mut records) = worker(&target);
+        drop(reach(&worker, &target, PEER).await);
+        assert!(records.try_recv().is_err());
+        assert_eq!(worker.exchanges.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn way_that_was_dialled_in_vain_is_told_of_once_if_it_was_needed() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let target = Target::Address(listener.local_addr().unwrap());
+        drop(listener);
+        let (worker, mut records) = worker(&target);
+        let not_reached = reach(&worker, &target, PEER).await.unwrap_err();
+        assert!(records.try_recv().is_err());
+        not_reached.report();
+        assert_eq!(records.try_recv().unwrap().outcome, Outcome::ConnectFailed);
+        assert!(records.try_recv().is_err());
+    }
 }

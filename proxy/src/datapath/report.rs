@@ -57,7 +57,16 @@ pub struct Exchange {
     /// Trace context, where the exchange is sampled.
     pub span: Option<Span>,
     series: Option<Arc<Series>>,
+    standing: Standing,
     done: bool,
+}
+
+/// Whether there is an exchange at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Certain,
+    /// A way was only dialled in case it is needed: nothing is told unless [`Exchange::confirm`] is called.
+    Provisional,
 }
 
 impl Exchange {
@@ -83,8 +92,21 @@ impl Exchange {
             detail: None,
             span: None,
             series: None,
+            standing: Standing::Certain,
             done: false,
         }
+    }
+
+    /// As [`Exchange::open`], of an exchange that may turn out not to take place.
+    pub fn provisional(worker: &Rc<Worker>, direction: Direction, protocol: Protocol, client: SocketAddr) -> Self {
+        let mut exchange = Exchange::open(worker, direction, protocol, client);
+        exchange.standing = Standing::Provisional;
+        exchange
+    }
+
+    /// It does take place.
+    pub fn confirm(&mut self) {
+        self.standing = Standing::Certain;
     }
 
     /// Which way it goes.
@@ -126,13 +148,11 @@ impl Exchange {
         }
         self.worker.exchanges.set(self.worker.exchanges.get() - 1);
         let duration = self.started.elapsed();
-        let series = match self.series.take() {
-            Some(series) => {
-                series.in_flight.subtract(1);
-                series
-            }
-            None => self.find_series(),
-        };
+        let served = self.series.take().inspect(|series| series.in_flight.subtract(1));
+        if self.standing == Standing::Provisional {
+            return;
+        }
+        let series = served.unwrap_or_else(|| self.find_series());
         series.bytes_in.add(self.bytes_in);
         series.bytes_out.add(self.bytes_out);
         series.finish(outcome, self.status, duration);
