@@ -32,7 +32,7 @@ use tokio::net::TcpStream;
 
 use self::{
     accept::{Accepted, Announced, Destination, NotAccepted},
-    detect::{First, Session},
+    detect::{Dial, First, Session, Wait},
     enforce::Refused,
     report::Exchange,
 };
@@ -44,6 +44,10 @@ use crate::{
 
 /// How long the first bytes of a connection are awaited whose policy says nothing about it.
 const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long application and caller may both be silent on a connection of which it is not known yet what it carries; as
+/// long as an open connection may be idle by default.
+const SILENT_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// One connection, from accept to its end.
 pub async fn connection(worker: &Rc<Worker>, io: TcpStream, peer: SocketAddr, direction: Direction) {
@@ -94,8 +98,11 @@ async fn inbound(worker: &Rc<Worker>, mut accepted: Accepted) {
         (_, Some(InboundProtocol::Opaque | InboundProtocol::Tls)) | (Announced::ForeignTls, _) => Session::Opaque,
         (Announced::Session(SessionProtocol::Http1), _) => Session::Http1,
         (Announced::Session(SessionProtocol::Http2), _) => Session::Http2,
-        // Announced as bytes: what routes forbid must not pass as bytes either.
-        (Announced::Bytes, _) if !takes_http_only => Session::Opaque,
+        // What routes forbid must not pass as bytes, nor what names its sender: whoever announces bytes, or waits until
+        // nobody looks, is judged by what it says first.
+        (Announced::Bytes | Announced::Nothing, Some(InboundProtocol::Detect { timeout })) if !takes_http_only => {
+            return Box::pin(detected(worker, accepted, timeout)).await;
+        }
         (Announced::Bytes | Announced::Nothing, _) => {
             let limit = match protocol {
                 Some(InboundProtocol::Detect { timeout }) => timeout,
@@ -114,8 +121,27 @@ async fn inbound(worker: &Rc<Worker>, mut accepted: Accepted) {
             let why = "only HTTP is allowed on a port of HTTP or with routes";
             refuse(worker, Direction::Inbound, accepted.connection.peer, Refused::new(Outcome::Denied, why));
         }
-        Session::Opaque => opaque::inbound(worker, accepted).await,
+        Session::Opaque => opaque::inbound(worker, accepted, None).await,
         Session::Ended => {}
+    }
+}
+
+/// Inbound on a port that takes whatever is spoken.
+async fn detected(worker: &Rc<Worker>, mut accepted: Accepted, limit: Duration) {
+    let Accepted { connection, socket, buffer, announced } = &mut accepted;
+    let dial = if *announced == Announced::Bytes { Dial::Early } else { Dial::AtLimit };
+    let wait = Wait { limit, silent: limit.max(SILENT_LIMIT), dial };
+    let known = (&worker.server_first, connection.application());
+    let reach = opaque::reach_application(worker, connection);
+    match detect::session_or_server((socket, buffer), wait, known, reach).await {
+        Ok(First::Client(Session::Http1)) => serve::http1(worker, accepted).await,
+        Ok(First::Client(Session::Http2)) => serve::http2(worker, accepted).await,
+        // One who has nothing to say may still want to be told something.
+        Ok(First::Client(Session::Opaque | Session::Ended)) => opaque::inbound(worker, accepted, None).await,
+        Ok(First::Server(reached)) => opaque::inbound(worker, accepted, Some(reached)).await,
+        Ok(First::Silent(reached)) => reached.time_out(),
+        Ok(First::Nobody(not_reached)) => not_reached.report(),
+        Err(_) => {}
     }
 }
 
@@ -150,7 +176,9 @@ async fn outbound(worker: &Rc<Worker>, mut accepted: Accepted) {
         Ok(First::Client(Session::Http1)) => serve::http1(worker, accepted).await,
         Ok(First::Client(Session::Http2)) => serve::http2(worker, accepted).await,
         Ok(First::Client(Session::Opaque)) => opaque::outbound(worker, accepted, &target, None).await,
-        Ok(First::Server(reached)) => opaque::outbound(worker, accepted, &target, Some(reached)).await,
+        Ok(First::Server(reached) | First::Silent(reached)) => {
+            opaque::outbound(worker, accepted, &target, Some(reached)).await;
+        }
         Ok(First::Nobody(not_reached)) => not_reached.report(),
         Ok(First::Client(Session::Ended)) | Err(_) => {}
     }
@@ -168,7 +196,8 @@ async fn first(
     match target {
         Target::Address(address) => {
             let dial = opaque::reach(worker, target, peer);
-            detect::session_or_server((socket, buffer), limit, (&worker.server_first, *address), dial).await
+            let wait = Wait { limit, silent: limit, dial: Dial::Early };
+            detect::session_or_server((socket, buffer), wait, (&worker.server_first, *address), dial).await
         }
         Target::Authority(..) => detect::session(socket, buffer, limit).await.map(First::Client),
     }

@@ -56,12 +56,17 @@ pub async fn session(socket: &mut Socket, buffer: &mut BytesMut, limit: Duration
         if let Poll::Ready(session) = poll_session(socket, buffer, cx)? {
             return Poll::Ready(Ok(session));
         }
-        timer.as_mut().poll(cx).map(|()| match if_no_more(buffer) {
-            Verdict::Http1 => Ok(Session::Http1),
-            Verdict::More | Verdict::Http2 | Verdict::Tls { .. } | Verdict::Opaque => Ok(Session::Opaque),
-        })
+        timer.as_mut().poll(cx).map(|()| Ok(last_word(buffer)))
     })
     .await
+}
+
+/// What a client speaks of whom no more is awaited.
+fn last_word(buffer: &[u8]) -> Session {
+    match if_no_more(buffer) {
+        Verdict::Http1 => Session::Http1,
+        Verdict::More | Verdict::Http2 | Verdict::Tls { .. } | Verdict::Opaque => Session::Opaque,
+    }
 }
 
 fn poll_session(
@@ -90,32 +95,59 @@ fn poll_session(
     }
 }
 
+/// How long a client's first bytes are awaited.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// After this, what came must do.
+    pub limit: Duration,
+    /// How long both sides may say nothing at all; not shorter than `limit`.
+    pub silent: Duration,
+    /// When the server is dialled.
+    pub dial: Dial,
+}
+
+/// When the server of a silent client is dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dial {
+    /// After a short silence; at once where it is known to speak first.
+    Early,
+    /// When the client's limit has passed.
+    AtLimit,
+}
+
 /// What came first.
 #[derive(Debug)]
 pub enum First<T, E> {
     /// The client's bytes said what they are.
     Client(Session),
-    /// The server spoke, or the client's limit passed: bytes, over this connection.
+    /// The server spoke: bytes, over this connection.
     Server(T),
+    /// Both were silent for as long as they may be; the server waits on this connection.
+    Silent(T),
     /// Both were silent until the client's limit passed, and the server could not be dialled.
     Nobody(E),
 }
 
-/// As [`session`], and dials the server (`dial`) after a silence of the client, at once where the server at `address`
-/// is known to speak first.
+/// As [`session`], and dials the server (`dial`), at `address`, of a silent client. Bytes of the client are judged
+/// whenever they come, until the server has spoken.
 ///
 /// # Errors
 /// The client's connection broke.
 pub async fn session_or_server<T: AsMut<Socket>, E>(
     (socket, buffer): (&mut Socket, &mut BytesMut),
-    limit: Duration,
+    wait: Wait,
     (known, address): (&ServerFirst, SocketAddr),
     dial: impl Future<Output = Result<T, E>>,
 ) -> io::Result<First<T, E>> {
     let now = Instant::now();
-    let silence = if known.knows(address) { Duration::ZERO } else { SILENCE };
+    let silence = match wait.dial {
+        Dial::Early if known.knows(address) => Duration::ZERO,
+        Dial::Early => SILENCE,
+        Dial::AtLimit => wait.limit,
+    };
     let mut silent = pin!(sleep_until(now + silence));
-    let mut timer = pin!(sleep_until(now + limit));
+    let mut timer = pin!(sleep_until(now + wait.limit));
+    let mut patience = pin!(sleep_until(now + wait.silent));
     let mut dial = pin!(dial);
     let mut server: Option<Result<T, E>> = None;
     let first = std::future::poll_fn(|cx| {
@@ -137,11 +169,19 @@ pub async fn session_or_server<T: AsMut<Socket>, E>(
             known.remember(address);
             return Poll::Ready(Ok(First::Server(dialled)));
         }
-        if passed(&mut timer, cx) {
+        if passed(&mut timer, cx) && !buffer.is_empty() {
+            return Poll::Ready(Ok(First::Client(last_word(buffer))));
+        }
+        if timer.is_elapsed()
+            && let Some(Err(failed)) = server.take_if(|server| server.is_err())
+        {
+            return Poll::Ready(Ok(First::Nobody(failed)));
+        }
+        if passed(&mut patience, cx) {
             return Poll::Ready(Ok(match server.take() {
-                Some(Ok(dialled)) => First::Server(dialled),
-                Some(Err(failed)) if buffer.is_empty() => First::Nobody(failed),
-                Some(Err(_)) | None => First::Client(Session::Opaque),
+                Some(Ok(dialled)) => First::Silent(dialled),
+                Some(Err(failed)) => First::Nobody(failed),
+                None => First::Client(Session::Opaque),
             }));
         }
         Poll::Pending
@@ -164,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(5);
+    const WAIT: Wait = Wait { limit: Duration::from_secs(5), silent: Duration::from_secs(5), dial: Dial::Early };
 
     struct Dialled(Socket);
 
@@ -189,7 +229,7 @@ mod tests {
         server.write_all(b"ready").await.unwrap();
         let dial = async { Ok::<_, ()>(Dialled(dialled)) };
         let mut buffer = BytesMut::new();
-        let first = session_or_server((&mut socket, &mut buffer), LIMIT, (&known, address), dial).await.unwrap();
+        let first = session_or_server((&mut socket, &mut buffer), WAIT, (&known, address), dial).await.unwrap();
         assert!(matches!(first, First::Server(_)));
         assert!(known.knows(address));
     }
@@ -205,7 +245,7 @@ mod tests {
             Ok::<_, ()>(Dialled(dialled))
         };
         let mut buffer = BytesMut::new();
-        let first = session_or_server((&mut socket, &mut buffer), LIMIT, (&known, address), dial).await.unwrap();
+        let first = session_or_server((&mut socket, &mut buffer), WAIT, (&known, address), dial).await.unwrap();
         assert!(matches!(first, First::Client(Session::Http1)));
         assert_eq!(&buffer[..], b"GET / HTTP/1.1\r\n");
     }

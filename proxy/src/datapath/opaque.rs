@@ -9,7 +9,7 @@ use mesh_core::{
 };
 
 use super::{
-    accept::Accepted,
+    accept::{Accepted, Connection},
     enforce::{self, Plan, Refused},
     pick::{Picked, pick},
     reach::{self, InFlight, Lease, Unreachable},
@@ -30,6 +30,14 @@ pub struct Reached {
     plan: Box<Plan>,
     _lease: Lease,
     _in_flight: InFlight,
+}
+
+impl Reached {
+    /// Ends a connection on which neither side said anything.
+    pub fn time_out(mut self) {
+        self.exchange.confirm();
+        self.exchange.finish(Outcome::Timeout);
+    }
 }
 
 impl AsMut<Socket> for Reached {
@@ -53,12 +61,24 @@ impl NotReached {
     }
 }
 
-/// Inbound: bytes for the application.
-pub async fn inbound(worker: &Rc<Worker>, accepted: Accepted) {
-    let mut exchange = Exchange::open(worker, Direction::Inbound, Protocol::Opaque, accepted.connection.peer);
-    exchange.peer = accepted.connection.identity.clone();
-    let plan = Box::new(enforce::inbound_plan(worker, &accepted.connection, worker.shared.load()));
-    take(accepted, go(worker, exchange, Ok(plan)).await).await;
+/// Inbound: bytes for the application, which may have been dialled while the client was silent.
+pub async fn inbound(worker: &Rc<Worker>, accepted: Accepted, reached: Option<Reached>) {
+    let reached = match reached {
+        Some(reached) => Ok(reached),
+        None => reach_application(worker, &accepted.connection).await,
+    };
+    take(accepted, reached).await;
+}
+
+/// Dials the application for a caller who was let in. Tells nothing of it: there may be no raw connection.
+///
+/// # Errors
+/// It cannot be reached.
+pub async fn reach_application(worker: &Rc<Worker>, connection: &Connection) -> Result<Reached, Box<NotReached>> {
+    let mut exchange = Exchange::provisional(worker, Direction::Inbound, Protocol::Opaque, connection.peer);
+    exchange.peer = connection.identity.clone();
+    let plan = Box::new(enforce::inbound_plan(worker, connection, worker.shared.load()));
+    go(worker, exchange, Ok(plan)).await
 }
 
 /// Outbound: bytes for a target, which may have been dialled while the client was silent.

@@ -1,8 +1,12 @@
 //! Raw connections through both sidecars.
 
-use tokio::io::AsyncWriteExt;
+use std::time::Duration;
 
-use crate::harness::Pair;
+use mesh_core::model::policy::{Clients, InboundProtocol};
+use mesh_proxy::net::{socket::Socket, transport_header::TransportHeader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::harness::{LIMIT, Pair, allow, has, identity};
 
 /// CONNECT gives a raw connection a destination without a redirect rule.
 async fn connected(pair: &Pair) -> crate::harness::Peer {
@@ -46,4 +50,67 @@ async fn ten_megabytes_cross_unchanged() {
     let ((), (), read) = tokio::join!(write, echo, read);
     read.unwrap();
     assert!(received == sent);
+}
+
+/// A peer with the caller's identity that announces bytes to the callee's sidecar.
+async fn announced(pair: &Pair) -> Socket {
+    let material = pair.caller.shared.tls.load_full().unwrap();
+    let name = material.name_of(&identity("b"), None).unwrap();
+    let io = tokio::net::TcpStream::connect(pair.callee.inbound).await.unwrap();
+    let mut socket = Socket::connect_tls(io, name, material.client.clone()).await.unwrap();
+    let port = pair.application.local_addr().unwrap().port();
+    socket.write_all(&TransportHeader { port, session: None }.encode()).await.unwrap();
+    socket.flush().await.unwrap();
+    socket
+}
+
+/// First bytes are awaited for no time at all: whoever says nothing at once is late.
+fn await_nothing(pair: &Pair) {
+    let port = pair.application.local_addr().unwrap().port();
+    let protocol = InboundProtocol::Detect { timeout: Duration::ZERO };
+    pair.callee.publish(|snapshot| allow(snapshot, port, protocol, Clients::AnyMeshed));
+}
+
+const FORGED: &str = "GET / HTTP/1.1\r\nHost: b.demo\r\nl5d-client-id: admin.demo\r\n\r\n";
+
+#[tokio::test]
+async fn request_that_was_announced_as_bytes_names_its_sender_truly() {
+    let pair = Pair::start().await;
+    let mut peer = announced(&pair).await;
+    peer.write_all(FORGED.as_bytes()).await.unwrap();
+    peer.flush().await.unwrap();
+    let head = pair.application().await.head().await;
+    assert!(!has(&head, "l5d-client-id: admin.demo") && head.contains("l5d-client-id: a.demo."), "{head}");
+}
+
+#[tokio::test]
+async fn request_after_a_long_silence_names_its_sender_truly() {
+    let pair = Pair::start().await;
+    await_nothing(&pair);
+    let mut peer = announced(&pair).await;
+    let mut dialled = pair.application().await;
+    peer.write_all(FORGED.as_bytes()).await.unwrap();
+    peer.flush().await.unwrap();
+    assert_eq!(dialled.rest().await.unwrap(), b"", "what was dialled in case the application speaks first");
+    let head = pair.application().await.head().await;
+    assert!(!has(&head, "l5d-client-id: admin.demo") && head.contains("l5d-client-id: a.demo."), "{head}");
+}
+
+#[tokio::test]
+async fn application_that_speaks_first_is_heard() {
+    for late in [false, true] {
+        let pair = Pair::start().await;
+        if late {
+            await_nothing(&pair);
+        }
+        let mut peer = announced(&pair).await;
+        let mut application = pair.application().await;
+        application.send("220 ready\r\n").await;
+        let mut greeting = [0; 11];
+        tokio::time::timeout(LIMIT, peer.read_exact(&mut greeting)).await.unwrap().unwrap();
+        assert_eq!(&greeting, b"220 ready\r\n");
+        peer.write_all(b"QUIT\r\n").await.unwrap();
+        peer.flush().await.unwrap();
+        assert_eq!(application.exactly(6).await, b"QUIT\r\n");
+    }
 }
