@@ -17,6 +17,10 @@ use crate::{
 /// Interim responses passed on in one exchange; a peer that sends more is not answering.
 const INTERIM_MAX: u32 = 64;
 
+/// Parts of a request passed on before the answer is looked at again: an endpoint that answers early takes only so much
+/// more, and closes.
+const PARTS_IN_A_ROW: usize = 8;
+
 /// How an attempt ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relayed {
@@ -110,7 +114,10 @@ impl<'a, 'd> Pump<'a, 'd> {
     /// The request's direction, until it waits. Says whether anything moved.
     fn send(&mut self, cx: &mut Context<'_>) -> Result<Step, Failed> {
         let mut step = Step::Waits;
-        while self.request == Sending::Body {
+        for _ in 0..PARTS_IN_A_ROW {
+            if self.request != Sending::Body {
+                break;
+            }
             match self.sides.up.poll_room(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(Stopped)) => self.request = Sending::Stopped,

@@ -28,9 +28,10 @@ use crate::{
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for another request; longer than the pools of sidecars keep connections.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
-/// How long and how much is read and thrown away after the last answer, so that the client can read it before a reset.
+/// How long and how much is read and thrown away after the last answer, so that the client can read it before a reset:
+/// more than what the socket buffers of both sides hold.
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
-const LINGER_MAX: usize = 1024 * 1024;
+const LINGER_MAX: usize = 16 * 1024 * 1024;
 
 /// What came next on the connection.
 enum Next {
