@@ -413,10 +413,11 @@ impl Mesh {
     /// # Panics
     /// When `mesh-ctl token create` fails.
     pub async fn token(&self, namespace: &str, account: &str) -> String {
+        let folder = TempDir::new().expect("a temporary folder");
         let finished = self
             .ctl(["token", "create", "--namespace", namespace, "--service-account", account, "--state-directory"])
             .arg(self.state())
-            .run(&TempDir::new().expect("a temporary folder").keep(), PATIENCE)
+            .run(folder.path(), PATIENCE)
             .await;
         assert!(finished.status.success(), "mesh-ctl token create: {}", finished.output);
         finished.output.trim().to_owned()
