@@ -23,6 +23,8 @@ mod http2_requests;
 mod lanes;
 #[path = "mesh/outage.rs"]
 mod outage;
+#[path = "mesh/redirect.rs"]
+mod redirect;
 #[path = "mesh/refusals.rs"]
 mod refusals;
 #[path = "mesh/rotation.rs"]

@@ -29,7 +29,7 @@ impl Network {
     pub fn new() -> Network {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         sweep();
-        let prefix = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let prefix = name(&COUNT.fetch_add(1, Ordering::Relaxed).to_string());
         let network = Network { spaces: vec![format!("{prefix}-hub")], prefix };
         let hub = network.hub().to_owned();
         ip(&["netns", "add", &hub]);
@@ -80,6 +80,11 @@ impl Drop for Network {
     fn drop(&mut self) {
         self.spaces.iter().for_each(|space| remove(space));
     }
+}
+
+/// Name for a namespace of this test run. One that a test makes by itself is swept as those of a [`Network`] are.
+pub fn name(within: &str) -> String {
+    format!("{PREFIX}{}-{within}", std::process::id())
 }
 
 fn address(last: u8) -> Ipv4Addr {

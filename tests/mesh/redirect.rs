@@ -1,9 +1,12 @@
-//! The capture rules at work in network namespaces of their own. Needs root, `ip`, `nft`, `iptables` and `python3`.
+//! The capture rules at work in network namespaces of their own, with nftables and with iptables.
 
 use std::{
     io::{BufRead as _, BufReader},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
+
+use mesh_tests::{netns, programs};
 
 const PROXY_USER: &str = "2102";
 
@@ -41,9 +44,8 @@ struct Pair {
 
 impl Pair {
     fn new(name: &str) -> Self {
-        let id = std::process::id();
-        let pair =
-            Pair { pod: format!("lm-{id}-{name}-pod"), peer: format!("lm-{id}-{name}-peer"), servers: Vec::new() };
+        let [pod, peer] = ["pod", "peer"].map(|side| netns::name(&format!("{name}-{side}")));
+        let pair = Pair { pod, peer, servers: Vec::new() };
         let (pod, peer) = (&pair.pod, &pair.peer);
         ip(&format!("netns add {pod}"));
         ip(&format!("netns add {peer}"));
@@ -58,9 +60,9 @@ impl Pair {
     }
 
     fn serve(&mut self, namespace: Namespace, addresses: &[&str]) {
-        let mut command = self.inside(namespace, "python3");
+        let mut command = self.inside(namespace, programs::system("python3"));
         let mut server =
-            command.args(["-c", SERVER]).args(addresses).stdout(Stdio::piped()).spawn().expect("python3 is installed");
+            command.args(["-c", SERVER]).args(addresses).stdout(Stdio::piped()).spawn().expect("python3 can be run");
         let mut line = String::new();
         let output = server.stdout.take().expect("piped");
         BufReader::new(output).read_line(&mut line).expect("the server prints a line");
@@ -68,21 +70,20 @@ impl Pair {
         self.servers.push(server);
     }
 
-    fn inside(&self, namespace: Namespace, program: &str) -> Command {
-        let mut command = Command::new("ip");
+    fn inside(&self, namespace: Namespace, program: PathBuf) -> Command {
+        let mut command = Command::new(programs::system("ip"));
         let name = match namespace {
             Namespace::Pod => &self.pod,
             Namespace::Peer => &self.peer,
         };
-        command.args(["netns", "exec", name, program]);
+        command.args(["netns", "exec", name]).arg(program);
         command
     }
 
     /// Port of the listener that a connection reached; the error where none.
     fn reached(&self, from: Namespace, user: &str, host: &str, port: u16) -> String {
-        let mut command = self.inside(from, "python3");
-        let output =
-            command.args(["-c", CLIENT, user, host, &port.to_string()]).output().expect("python3 is installed");
+        let mut command = self.inside(from, programs::system("python3"));
+        let output = command.args(["-c", CLIENT, user, host, &port.to_string()]).output().expect("python3 can be run");
         if output.status.success() {
             String::from_utf8_lossy(&output.stdout).trim().to_owned()
         } else {
@@ -91,7 +92,7 @@ impl Pair {
     }
 
     fn redirect(&self, arguments: &[&str]) {
-        let mut command = self.inside(Namespace::Pod, env!("CARGO_BIN_EXE_mesh-proxy"));
+        let mut command = self.inside(Namespace::Pod, programs::ours("mesh-proxy"));
         let output = command.arg("redirect").args(arguments).output().expect("the proxy runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -104,7 +105,7 @@ impl Drop for Pair {
             let _ = server.wait();
         }
         for namespace in [&self.pod, &self.peer] {
-            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+            let _ = Command::new(programs::system("ip")).args(["netns", "delete", namespace]).status();
         }
     }
 }
@@ -116,7 +117,7 @@ enum Namespace {
 }
 
 fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is installed");
+    let output = Command::new(programs::system("ip")).args(arguments.split(' ')).output().expect("ip can be run");
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -170,10 +171,14 @@ fn iptables_captures_what_it_should_and_nothing_else() {
 #[test]
 fn dry_run_prints_the_rules_and_writes_none() {
     let pair = Pair::new("dry");
-    let mut command = pair.inside(Namespace::Pod, env!("CARGO_BIN_EXE_mesh-proxy"));
+    let mut command = pair.inside(Namespace::Pod, programs::ours("mesh-proxy"));
     let output = command.args(["redirect", "--proxy-uid", PROXY_USER, "--dry-run"]).output().expect("the proxy runs");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && printed.contains("table inet lanemesh"), "{printed}");
-    let rules = pair.inside(Namespace::Pod, "nft").args(["list", "ruleset"]).output().expect("nftables is installed");
+    let rules = pair
+        .inside(Namespace::Pod, programs::system("nft"))
+        .args(["list", "ruleset"])
+        .output()
+        .expect("nft can be run");
     assert!(rules.stdout.is_empty(), "{}", String::from_utf8_lossy(&rules.stdout));
 }
