@@ -20,19 +20,51 @@ pub enum Source {
     Header,
     /// Member of `baggage`.
     Baggage,
+    /// The request in flight, or just ended, that has the same trace id.
+    Trace,
+    /// Member of `sw8-correlation`.
+    Sw8,
+    /// Member of `tracestate`.
+    Tracestate,
+    /// The entry rules, evaluated again on what the application forwards.
+    Rederived,
+    /// The lane of all requests in flight.
+    Unanimity,
     /// The pod's own lane.
     Workload,
+    /// The entry rules: the request is stained here.
+    Entry,
     /// No label: baseline.
     None,
 }
 
 impl Source {
+    /// Every source, in order of declaration.
+    pub const ALL: [Source; 10] = [
+        Source::Header,
+        Source::Baggage,
+        Source::Trace,
+        Source::Sw8,
+        Source::Tracestate,
+        Source::Rederived,
+        Source::Unanimity,
+        Source::Workload,
+        Source::Entry,
+        Source::None,
+    ];
+
     /// Label for metrics, logs and spans.
     pub fn label(self) -> &'static str {
         match self {
             Source::Header => "header",
             Source::Baggage => "baggage",
+            Source::Trace => "trace",
+            Source::Sw8 => "sw8",
+            Source::Tracestate => "tracestate",
+            Source::Rederived => "rederived",
+            Source::Unanimity => "unanimity",
             Source::Workload => "workload",
+            Source::Entry => "entry",
             Source::None => "none",
         }
     }

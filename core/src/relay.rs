@@ -180,7 +180,7 @@ fn tells_an_error(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::lane::{Baseline, Carrier, Members};
+    use crate::model::lane::Carrier;
 
     const OUT: Way = Way { part: Part::Request, from: Side::Application, to: Side::Mesh };
     const IN: Way = Way { part: Part::Request, from: Side::Mesh, to: Side::Application };
@@ -196,15 +196,7 @@ mod tests {
             baggage_key: "gray".to_owned(),
             aliases: vec!["x-mse-tag".to_owned()],
         };
-        vec![LaneGroup {
-            name: "g".parse().unwrap(),
-            revision: 1,
-            entries: Default::default(),
-            members: Members::All,
-            carrier,
-            baseline: Baseline::NotInActiveLane,
-            lanes: Vec::new(),
-        }]
+        vec![LaneGroup { carrier, ..LaneGroup::new("g".parse().unwrap()) }]
     }
 
     #[test]

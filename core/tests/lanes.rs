@@ -1,12 +1,10 @@
 //! Lanes against a second, simple statement of the same rules, and labels against hostile headers.
 
-use std::collections::BTreeSet;
-
 use mesh_core::{
     lane::{Carried, Choice, Level, Source, Usable, baggage, carried, choose, explain, foreign_baggage},
     model::{
         endpoint::{Endpoint, ProtocolHint},
-        lane::{Baseline, Carrier, Lane, LaneGroup, LaneName, LaneRef, LaneState, Members, OnMissing, OnUnhealthy},
+        lane::{Baseline, Lane, LaneGroup, LaneName, LaneRef, LaneState, Members, OnMissing, OnUnhealthy},
         service::{Service, ServiceKey},
     },
     snapshot::Workload,
@@ -28,26 +26,11 @@ fn label(lane: &str) -> Carried {
 }
 
 fn lane(text: &str) -> Lane {
-    Lane {
-        name: name(text),
-        parent: None,
-        state: LaneState::Active,
-        on_missing: OnMissing::Fallback,
-        on_unhealthy: OnUnhealthy::Fallback,
-        min_healthy: 1,
-    }
+    Lane::new(name(text))
 }
 
 fn group(lanes: Vec<Lane>) -> LaneGroup {
-    LaneGroup {
-        name: name("g"),
-        revision: 1,
-        entries: BTreeSet::new(),
-        members: Members::All,
-        carrier: Carrier::default(),
-        baseline: Baseline::NotInActiveLane,
-        lanes,
-    }
+    LaneGroup { revision: 1, lanes, ..LaneGroup::new(name("g")) }
 }
 
 fn endpoint(index: usize, lanes: &[&str]) -> Endpoint {

@@ -3,7 +3,9 @@
 //! what a stock proxy would refuse.
 
 pub mod endpoint;
+mod entry;
 pub mod inbound;
+mod lanes;
 pub mod metadata;
 pub mod outbound;
 pub mod policy;

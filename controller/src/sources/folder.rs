@@ -4,9 +4,10 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
-use mesh_core::resources::{Problem, Resource, document, parse};
+use mesh_core::resources::{Problem, Resource, Spec, document, parse};
 use thiserror::Error;
 
 use crate::sign::files;
@@ -45,6 +46,8 @@ pub struct Text {
     pub file: PathBuf,
     /// Content.
     pub text: String,
+    /// Unix milliseconds at which it was last written.
+    pub written: u64,
 }
 
 /// Reads all files of a place.
@@ -63,35 +66,44 @@ pub fn read(place: &Path) -> Result<Vec<Text>, Vec<Problem>> {
     let mut problems = Vec::new();
     for file in files {
         match content(&file) {
-            Ok(text) => texts.push(Text { file, text }),
+            Ok((text, written)) => texts.push(Text { file, text, written }),
             Err(error) => problems.push(unreadable(&file, &error)),
         }
     }
     if problems.is_empty() { Ok(texts) } else { Err(problems) }
 }
 
-fn content(file: &Path) -> io::Result<String> {
-    let size = fs::metadata(file)?.len();
+fn content(file: &Path) -> io::Result<(String, u64)> {
+    let metadata = fs::metadata(file)?;
+    let size = metadata.len();
     if size > document::FILE_MAX as u64 {
         return Err(io::Error::other(format!("{size} bytes; at most {} are allowed", document::FILE_MAX)));
     }
-    fs::read_to_string(file)
+    let age = metadata.modified().ok().and_then(|moment| moment.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Ok((fs::read_to_string(file)?, u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// Parses all files together.
+/// Parses all files together. Lanes that do not say when they were made count from when their file was written.
 ///
 /// # Errors
 /// All problems of all files.
 pub fn resources(texts: &[Text]) -> Result<Vec<Resource>, Vec<Problem>> {
     let mut resources = Vec::new();
     let mut problems = Vec::new();
-    for Text { file, text } in texts {
+    for Text { file, text, written } in texts {
         match parse(&file.display().to_string(), text) {
-            Ok(found) => resources.extend(found),
+            Ok(found) => resources.extend(found.into_iter().map(|resource| dated(resource, *written))),
             Err(found) => problems.extend(found),
         }
     }
     if problems.is_empty() { Ok(resources) } else { Err(problems) }
+}
+
+fn dated(mut resource: Resource, written: u64) -> Resource {
+    if let Spec::Lane(lane) = &mut resource.spec {
+        lane.made_at(written);
+    }
+    resource
 }
 
 /// Why resources were not applied.

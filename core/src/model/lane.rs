@@ -1,108 +1,22 @@
 //! Lane groups and lanes as the data path uses them.
 
-use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
+mod name;
+mod propagation;
+mod rule;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::names;
+pub use self::{
+    name::{InvalidName, LaneName, LaneRef, NAME_MAX},
+    propagation::{LINGER_MAX, Propagation, Stale},
+    rule::{Condition, Curve, KeySource, Match, Operator, Ramp, Share, Subject},
+};
+use crate::{identity::Identity, names};
 
-/// Longest lane or group name, characters.
-pub const NAME_MAX: usize = 63;
 /// Deepest chain of parents that is accepted.
 pub const CHAIN_MAX: usize = 8;
-
-/// A text that is no lane or group name.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{text:?} is no lane name: 1 to {NAME_MAX} characters of A-Z a-z 0-9 . _ -")]
-pub struct InvalidName {
-    text: String,
-}
-
-/// Name of a lane or of a lane group: `[A-Za-z0-9._-]{1,63}`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct LaneName(Arc<str>);
-
-impl LaneName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for LaneName {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(LaneName(text.into()))
-        } else {
-            Err(InvalidName { text: text.chars().take(80).collect() })
-        }
-    }
-}
-
-impl TryFrom<String> for LaneName {
-    type Error = InvalidName;
-
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        text.parse()
-    }
-}
-
-impl From<LaneName> for String {
-    fn from(name: LaneName) -> String {
-        name.0.as_ref().to_owned()
-    }
-}
-
-impl fmt::Display for LaneName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A lane of a group; written `<group>/<lane>`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct LaneRef {
-    /// Group the lane belongs to.
-    pub group: LaneName,
-    /// Name within the group.
-    pub lane: LaneName,
-}
-
-impl fmt::Display for LaneRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.group, self.lane)
-    }
-}
-
-impl FromStr for LaneRef {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let (group, lane) =
-            text.split_once('/').ok_or_else(|| InvalidName { text: text.chars().take(130).collect() })?;
-        Ok(LaneRef { group: group.parse()?, lane: lane.parse()? })
-    }
-}
-
-impl TryFrom<String> for LaneRef {
-    type Error = InvalidName;
-
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        text.parse()
-    }
-}
-
-impl From<LaneRef> for String {
-    fn from(lane: LaneRef) -> String {
-        lane.to_string()
-    }
-}
 
 /// A lane group with its lanes: the unit that changes atomically.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,11 +33,44 @@ pub struct LaneGroup {
     pub carrier: Carrier,
     /// Which instances are baseline.
     pub baseline: Baseline,
+    /// Mixed into the hash by which users fall into shares: groups with the same salt take the same users.
+    pub salt: String,
+    /// Who may set a label; `None` = every mesh identity.
+    pub trusted: Option<BTreeSet<Identity>>,
+    /// Where else than in header and baggage the label is looked for.
+    pub propagation: Propagation,
+    /// A request may be this old; a draining lane's label is honoured for so long. Default [`MAX_REQUEST_AGE`].
+    pub max_request_age: Duration,
     /// Lanes by name.
     pub lanes: Vec<Lane>,
 }
 
+/// Greatest age of a request unless the group says otherwise.
+pub const MAX_REQUEST_AGE: Duration = Duration::from_secs(300);
+
 impl LaneGroup {
+    /// A group of all services, without lanes, with every default; its name is its salt.
+    pub fn new(name: LaneName) -> Self {
+        LaneGroup {
+            revision: 0,
+            entries: BTreeSet::new(),
+            members: Members::All,
+            carrier: Carrier::default(),
+            baseline: Baseline::default(),
+            salt: name.to_string(),
+            trusted: None,
+            propagation: Propagation::default(),
+            max_request_age: MAX_REQUEST_AGE,
+            lanes: Vec::new(),
+            name,
+        }
+    }
+
+    /// Whether a workload of this identity may set a label of the group.
+    pub fn may_label(&self, identity: &Identity) -> bool {
+        self.trusted.as_ref().is_none_or(|trusted| trusted.contains(identity))
+    }
+
     /// The lane called `name`.
     pub fn lane(&self, name: &LaneName) -> Option<&Lane> {
         self.lanes.iter().find(|lane| &lane.name == name)
@@ -198,7 +145,7 @@ pub enum Baseline {
     NotInActiveLane,
 }
 
-/// A lane. Entry rules and percentages join this type with the issue that completes lanes.
+/// A lane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lane {
     /// Name within the group.
@@ -213,6 +160,53 @@ pub struct Lane {
     pub on_unhealthy: OnUnhealthy,
     /// Fewer usable members than this make a level unhealthy; default 1.
     pub min_healthy: u32,
+    /// Order among lanes at an entry: greater first, then by name.
+    pub priority: u32,
+    /// Requests that are stained at an entry, if a rule is written.
+    pub rule: Option<Match>,
+    /// Share of the users that no rule takes.
+    pub share: Option<Share>,
+    /// Unix milliseconds at which the lane was made; order of shares, so that a new lane moves nobody. 0 = not known.
+    pub created: u64,
+    /// Unix milliseconds since when it is in its state, where that is known: a draining lane ends by it.
+    pub state_since: Option<u64>,
+    /// Unix milliseconds at which the lane ends by itself (its ttl).
+    pub ends: Option<u64>,
+}
+
+impl Lane {
+    /// An active lane with every default, to which nothing is stained.
+    pub fn new(name: LaneName) -> Self {
+        Lane {
+            name,
+            parent: None,
+            state: LaneState::default(),
+            on_missing: OnMissing::default(),
+            on_unhealthy: OnUnhealthy::default(),
+            min_healthy: 1,
+            priority: 0,
+            rule: None,
+            share: None,
+            created: 0,
+            state_since: None,
+            ends: None,
+        }
+    }
+
+    /// Stage at `now` (Unix milliseconds), `max_request_age` being its group's: a lane whose time is over is closed, and
+    /// so is one that has been draining for longer than any request lasts.
+    pub fn state_at(&self, now: u64, max_request_age: Duration) -> LaneState {
+        let age = u64::try_from(max_request_age.as_millis()).unwrap_or(u64::MAX);
+        let drained = |since: u64| now >= since.saturating_add(age);
+        match self.state {
+            LaneState::Promoted => LaneState::Promoted,
+            LaneState::Draft | LaneState::Active | LaneState::Draining if self.ends.is_some_and(|end| now >= end) => {
+                LaneState::Closed
+            }
+            LaneState::Draining if self.state_since.is_some_and(drained) => LaneState::Closed,
+            state @ (LaneState::Draft | LaneState::Active | LaneState::Draining | LaneState::Closed) => state,
+        }
+    }
 }
 
 /// Stage of a lane's life.

@@ -50,7 +50,8 @@ pub fn compile(resources: &[Resource], domains: &Domains) -> Result<World, Vec<P
         findings.problems.dedup();
         return Err(findings.problems);
     }
-    Ok(World { services: built.services, workloads: built.workloads, groups: groups.groups, traffic })
+    let groups = groups.finish(&built.workloads);
+    Ok(World { services: built.services, workloads: built.workloads, groups, traffic })
 }
 
 /// Problems found so far.

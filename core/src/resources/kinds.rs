@@ -99,7 +99,8 @@ fn lane_group(root: &Node<'_>) -> Option<(Metadata, Spec)> {
 fn lane(root: &Node<'_>) -> Option<(Metadata, Spec)> {
     let (metadata, spec) = head(root)?;
     let name = lane_name(root, &metadata)?;
-    let lane = lane::read(&spec, name)?;
+    let created = root.child("metadata").and_then(|metadata| metadata.child("creationTimestamp"));
+    let lane = lane::read(&spec, name, created.and_then(|node| node.timestamp()))?;
     Some((metadata, Spec::Lane(Box::new(lane))))
 }
 

@@ -1,16 +1,19 @@
 //! Kind `LaneGroup`: services through which lanes run, how the label travels, and which instances are baseline.
 
+use std::time::Duration;
+
 use super::{
     lane::{self, Rules},
     node::{Node, Object},
     reference::service_label,
 };
 use crate::{
-    model::lane::{Baseline, Carrier, LaneName, Members},
+    identity::Identity,
+    model::lane::{Baseline, Carrier, LINGER_MAX, LaneName, MAX_REQUEST_AGE, Members, Propagation, Stale},
     names,
 };
 
-/// What a lane group says. `trust`, `salted_by` and the defaults for entry rules are kept for the part that stains.
+/// What a lane group says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LaneGroup {
     /// Name of the group.
@@ -29,6 +32,10 @@ pub struct LaneGroup {
     pub salted_by: String,
     /// Who may set a label.
     pub trust: Trust,
+    /// Where else than in header and baggage the label is looked for.
+    pub propagation: Propagation,
+    /// Greatest age of a request, for which a draining lane's label is honoured.
+    pub max_request_age: Duration,
     /// Rules of lanes that say nothing else.
     pub defaults: Rules,
 }
@@ -39,7 +46,7 @@ pub struct Trust {
     /// Gateways, `<name>.<namespace>`.
     pub gateways: Vec<String>,
     /// Identities.
-    pub identities: Vec<String>,
+    pub identities: Vec<Identity>,
 }
 
 /// Labels that mark an instance unless the group says otherwise.
@@ -49,8 +56,22 @@ const LANE_KEYS: &[&str] = &["lanemesh.io/lane", "lane", "version", "alicloud.se
 const BASELINES: &[(&str, Baseline)] =
     &[("untagged", Baseline::Untagged), ("notInActiveLane", Baseline::NotInActiveLane)];
 
+/// Words for [`Stale`].
+const STALE: &[(&str, Stale)] = &[("honour", Stale::Honour), ("ignore", Stale::Ignore)];
+
 /// Fields of the specification.
-const FIELDS: &[&str] = &["entries", "services", "carrier", "laneKeys", "baseline", "saltedBy", "trust", "defaults"];
+const FIELDS: &[&str] = &[
+    "entries",
+    "services",
+    "carrier",
+    "laneKeys",
+    "baseline",
+    "saltedBy",
+    "trust",
+    "propagation",
+    "maxRequestAge",
+    "defaults",
+];
 
 /// Reads the specification of the group called `name`.
 pub(super) fn read(spec: &Node<'_>, namespace: &str, name: LaneName) -> Option<LaneGroup> {
@@ -68,6 +89,8 @@ pub(super) fn read(spec: &Node<'_>, namespace: &str, name: LaneName) -> Option<L
         baseline: spec.get("baseline").and_then(|node| node.choice(BASELINES)).unwrap_or_default(),
         salted_by: spec.get("saltedBy").and_then(|node| node.filled_text()).unwrap_or_else(|| name.to_string()),
         trust: spec.get("trust").map(|node| trust(&node, namespace)).unwrap_or_default(),
+        propagation: spec.get("propagation").map(|node| propagation(&node)).unwrap_or_default(),
+        max_request_age: spec.get("maxRequestAge").and_then(|node| node.duration()).unwrap_or(MAX_REQUEST_AGE),
         defaults: spec.get("defaults").map(|node| defaults(&node)).unwrap_or_default(),
         name,
     })
@@ -124,7 +147,26 @@ fn trust(node: &Node<'_>, namespace: &str) -> Trust {
     let Some(object) = node.object(&["gateways", "identities"]) else { return Trust::default() };
     Trust {
         gateways: object.list("gateways").iter().filter_map(|node| service_label(node, namespace)).collect(),
-        identities: object.list("identities").iter().filter_map(Node::identity).collect(),
+        identities: object.list("identities").iter().filter_map(Node::parsed_saying).collect(),
+    }
+}
+
+fn propagation(node: &Node<'_>) -> Propagation {
+    let fields = ["traceHeaders", "linger", "tracestate", "rederive", "unanimity", "stale"];
+    let (default, object) = (Propagation::default(), node.object(&fields));
+    let Some(object) = object else { return default };
+    let boolean = |key| object.get(key).and_then(|node| node.boolean());
+    let linger = object.get("linger").and_then(|node| node.duration()).unwrap_or(default.linger);
+    if linger > LINGER_MAX {
+        object.problem("linger", format!("is longer than {} s", LINGER_MAX.as_secs()));
+    }
+    Propagation {
+        trace_headers: object.list("traceHeaders").iter().filter_map(Node::field_name).collect(),
+        linger,
+        tracestate: boolean("tracestate").unwrap_or(default.tracestate),
+        rederive: boolean("rederive").unwrap_or(default.rederive),
+        unanimity: boolean("unanimity").unwrap_or(default.unanimity),
+        stale: object.get("stale").and_then(|node| node.choice(STALE)).unwrap_or_default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use serde_yaml_ng::{Mapping, Value};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     problem::{Origin, Problem},
@@ -252,6 +253,17 @@ impl<'a> Node<'a> {
         parsed
     }
 
+    /// A moment, as Unix milliseconds.
+    pub(super) fn timestamp(&self) -> Option<u64> {
+        const ALLOWED: &str = "a moment as RFC 3339 writes it, e.g. 2026-11-25T12:00:00Z";
+        let Value::String(text) = self.value else { return self.wrong_type(ALLOWED) };
+        let parsed = moment(text);
+        if parsed.is_none() {
+            self.problem(format!("{:?} is not {ALLOWED}", shortened(text)));
+        }
+        parsed
+    }
+
     /// A DNS label, as names of services and namespaces are.
     pub(super) fn dns_label(&self) -> Option<String> {
         let text = self.text()?;
@@ -336,6 +348,12 @@ fn duration(text: &str) -> Option<Duration> {
         }
     }
     (rest.is_empty() && !text.is_empty()).then_some(total)
+}
+
+/// Unix milliseconds of an RFC 3339 moment that is not before 1970.
+fn moment(text: &str) -> Option<u64> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 /// What is wrong with a regular expression, in one line.

@@ -7,17 +7,14 @@ use std::{
 
 use mesh_core::{
     model::{
-        lane::{Baseline, Carrier, Lane, LaneGroup, LaneName, LaneRef, LaneState, Members, OnMissing, OnUnhealthy},
+        lane::{LaneGroup, LaneRef},
         policy::{Limits, Timeouts, TrafficPolicy},
     },
     snapshot::Workload,
 };
 
-use super::{Invalid, optional_duration, required, wire_duration};
+use super::{Invalid, lanes, optional_duration, wire_duration};
 use crate::mesh::v1 as wire;
-
-/// The member that stands for every service.
-const EVERY_SERVICE: &str = "*";
 
 /// Everything that one revision of `mesh.v1` says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,7 +38,7 @@ impl Policy {
     pub fn to_wire(&self) -> wire::PolicySnapshot {
         wire::PolicySnapshot {
             revision: self.revision.clone(),
-            lane_groups: self.lanes.iter().map(group_to_wire).collect(),
+            lane_groups: self.lanes.iter().map(lanes::group_to_wire).collect(),
             traffic: self.traffic.iter().map(|(name, policy)| (name.clone(), traffic_to_wire(policy))).collect(),
             trust_anchors: self.trust_anchors.iter().map(|anchor| anchor.to_vec()).collect(),
             workload: Some(wire::Workload {
@@ -70,7 +67,7 @@ impl Policy {
             message.traffic.into_iter().map(|(name, policy)| Ok((name, Arc::new(traffic_from_wire(policy)?))));
         Ok(Policy {
             revision: message.revision,
-            lanes: message.lane_groups.into_iter().map(group_from_wire).collect::<Result<_, _>>()?,
+            lanes: message.lane_groups.into_iter().map(lanes::group_from_wire).collect::<Result<_, _>>()?,
             traffic: traffic.collect::<Result<_, Invalid>>()?,
             trust_anchors: message.trust_anchors.into_iter().map(Arc::from).collect(),
             ports: workload.ports.iter().map(port).collect::<Result<_, _>>()?,
@@ -81,120 +78,6 @@ impl Policy {
             },
         })
     }
-}
-
-fn group_to_wire(group: &LaneGroup) -> wire::LaneGroup {
-    wire::LaneGroup {
-        name: group.name.to_string(),
-        revision: group.revision,
-        entries: group.entries.iter().cloned().collect(),
-        services: match &group.members {
-            Members::All => vec![EVERY_SERVICE.to_owned()],
-            Members::Named(names) => names.iter().cloned().collect(),
-        },
-        carrier: Some(wire::Carrier {
-            header: group.carrier.header.clone(),
-            baggage_key: group.carrier.baggage_key.clone(),
-            aliases: group.carrier.aliases.clone(),
-        }),
-        baseline: match group.baseline {
-            Baseline::NotInActiveLane => wire::Baseline::NotInActiveLane,
-            Baseline::Untagged => wire::Baseline::Untagged,
-        }
-        .into(),
-        lanes: group.lanes.iter().map(lane_to_wire).collect(),
-    }
-}
-
-fn group_from_wire(group: wire::LaneGroup) -> Result<LaneGroup, Invalid> {
-    let carrier = required("lane_group.carrier", group.carrier)?;
-    if carrier.header.is_empty() || carrier.baggage_key.is_empty() {
-        return Err(Invalid::Missing { field: "lane_group.carrier.header or baggage_key" });
-    }
-    let baseline = wire::Baseline::try_from(group.baseline);
-    Ok(LaneGroup {
-        name: lane_name("lane_group.name", &group.name)?,
-        revision: group.revision,
-        entries: group.entries.into_iter().collect(),
-        members: if group.services.iter().any(|service| service == EVERY_SERVICE) {
-            Members::All
-        } else {
-            Members::Named(group.services.into_iter().collect())
-        },
-        carrier: Carrier {
-            header: carrier.header.to_ascii_lowercase(),
-            baggage_key: carrier.baggage_key,
-            aliases: carrier.aliases.into_iter().map(|alias| alias.to_ascii_lowercase()).collect(),
-        },
-        baseline: match baseline.map_err(|error| Invalid::value("lane_group.baseline", error))? {
-            wire::Baseline::NotInActiveLane => Baseline::NotInActiveLane,
-            wire::Baseline::Untagged => Baseline::Untagged,
-        },
-        lanes: group.lanes.into_iter().map(lane_from_wire).collect::<Result<_, _>>()?,
-    })
-}
-
-fn lane_name(field: &'static str, text: &str) -> Result<LaneName, Invalid> {
-    text.parse().map_err(|error| Invalid::value(field, error))
-}
-
-fn lane_to_wire(lane: &Lane) -> wire::Lane {
-    wire::Lane {
-        name: lane.name.to_string(),
-        parent: lane.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
-        state: match lane.state {
-            LaneState::Draft => wire::LaneState::Draft,
-            LaneState::Active => wire::LaneState::Active,
-            LaneState::Draining => wire::LaneState::Draining,
-            LaneState::Closed => wire::LaneState::Closed,
-            LaneState::Promoted => wire::LaneState::Promoted,
-        }
-        .into(),
-        on_missing: match lane.on_missing {
-            OnMissing::Fallback => wire::OnMissing::Fallback,
-            OnMissing::Reject => wire::OnMissing::Reject,
-        }
-        .into(),
-        on_unhealthy: match lane.on_unhealthy {
-            OnUnhealthy::Fallback => wire::OnUnhealthy::Fallback,
-            OnUnhealthy::Stay => wire::OnUnhealthy::Stay,
-            OnUnhealthy::Reject => wire::OnUnhealthy::Reject,
-        }
-        .into(),
-        min_healthy: lane.min_healthy,
-    }
-}
-
-fn lane_from_wire(lane: wire::Lane) -> Result<Lane, Invalid> {
-    let state = wire::LaneState::try_from(lane.state).map_err(|error| Invalid::value("lane.state", error))?;
-    let on_missing =
-        wire::OnMissing::try_from(lane.on_missing).map_err(|error| Invalid::value("lane.on_missing", error))?;
-    let on_unhealthy =
-        wire::OnUnhealthy::try_from(lane.on_unhealthy).map_err(|error| Invalid::value("lane.on_unhealthy", error))?;
-    Ok(Lane {
-        name: lane_name("lane.name", &lane.name)?,
-        parent: match lane.parent.as_str() {
-            "" => None,
-            parent => Some(lane_name("lane.parent", parent)?),
-        },
-        state: match state {
-            wire::LaneState::Draft => LaneState::Draft,
-            wire::LaneState::Active => LaneState::Active,
-            wire::LaneState::Draining => LaneState::Draining,
-            wire::LaneState::Closed => LaneState::Closed,
-            wire::LaneState::Promoted => LaneState::Promoted,
-        },
-        on_missing: match on_missing {
-            wire::OnMissing::Fallback => OnMissing::Fallback,
-            wire::OnMissing::Reject => OnMissing::Reject,
-        },
-        on_unhealthy: match on_unhealthy {
-            wire::OnUnhealthy::Fallback => OnUnhealthy::Fallback,
-            wire::OnUnhealthy::Stay => OnUnhealthy::Stay,
-            wire::OnUnhealthy::Reject => OnUnhealthy::Reject,
-        },
-        min_healthy: lane.min_healthy,
-    })
 }
 
 fn traffic_to_wire(policy: &TrafficPolicy) -> wire::TrafficPolicy {

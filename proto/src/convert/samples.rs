@@ -1,12 +1,14 @@
 //! Arbitrary values of the model, for the round-trip tests of this crate.
 
+mod lanes;
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh_core::{
     identity::Identity,
     model::{
         endpoint::{Endpoint, ProtocolHint},
-        lane::{Baseline, Carrier, Lane, LaneGroup, LaneRef, LaneState, Members, OnMissing, OnUnhealthy},
+        lane::LaneRef,
         policy::{
             Authorization, Clients, InboundProtocol, InboundRoute, InboundServer, Limits, Network, Timeouts,
             TrafficPolicy,
@@ -31,6 +33,10 @@ fn span() -> BoxedStrategy<Duration> {
     (0_u64..1_000_000, 0_u32..1_000_000_000).prop_map(|(seconds, nanos)| Duration::new(seconds, nanos)).boxed()
 }
 
+fn identity() -> BoxedStrategy<Identity> {
+    (word(), word()).prop_map(|(ns, sa)| Identity::new("cluster.local", &ns, &sa).unwrap()).boxed()
+}
+
 fn lane_ref() -> BoxedStrategy<LaneRef> {
     ("[A-Za-z0-9._-]{1,9}", "[A-Za-z0-9._-]{1,9}")
         .prop_map(|(group, lane)| LaneRef { group: group.parse().unwrap(), lane: lane.parse().unwrap() })
@@ -39,7 +45,7 @@ fn lane_ref() -> BoxedStrategy<LaneRef> {
 
 pub(super) fn endpoint() -> BoxedStrategy<Endpoint> {
     let hint = prop_oneof![Just(ProtocolHint::Unknown), Just(ProtocolHint::Http2), Just(ProtocolHint::Opaque)];
-    let identity = (word(), word()).prop_map(|(ns, sa)| Identity::new("cluster.local", &ns, &sa).unwrap());
+    let identity = identity();
     let tls = option::of((identity, option::of("[a-z]{3}\\.example")));
     let place = (option::of("[a-z0-9]{1,5}"), option::of(any::<u64>()), any::<bool>());
     let reach = (any::<SocketAddr>(), any::<u32>(), option::of(1..=u16::MAX), hint);
@@ -231,52 +237,6 @@ pub(super) fn inbound() -> BoxedStrategy<InboundServer> {
         .boxed()
 }
 
-fn lane() -> BoxedStrategy<Lane> {
-    let state = prop_oneof![
-        Just(LaneState::Draft),
-        Just(LaneState::Active),
-        Just(LaneState::Draining),
-        Just(LaneState::Closed),
-        Just(LaneState::Promoted),
-    ];
-    let missing = prop_oneof![Just(OnMissing::Fallback), Just(OnMissing::Reject)];
-    let unhealthy = prop_oneof![Just(OnUnhealthy::Fallback), Just(OnUnhealthy::Stay), Just(OnUnhealthy::Reject)];
-    (lane_ref(), any::<bool>(), state, missing, unhealthy, any::<u32>())
-        .prop_map(|(name, parent, state, on_missing, on_unhealthy, min_healthy)| Lane {
-            name: name.lane,
-            parent: parent.then_some(name.group),
-            state,
-            on_missing,
-            on_unhealthy,
-            min_healthy,
-        })
-        .boxed()
-}
-
-fn group() -> BoxedStrategy<LaneGroup> {
-    let baseline = prop_oneof![Just(Baseline::NotInActiveLane), Just(Baseline::Untagged)];
-    let members = prop_oneof![
-        Just(Members::All),
-        vec(word(), 0..3).prop_map(|names| Members::Named(names.into_iter().collect())),
-    ];
-    let carrier = (word(), word(), vec(word(), 0..3)).prop_map(|(header, baggage_key, aliases)| Carrier {
-        header,
-        baggage_key,
-        aliases,
-    });
-    (lane_ref(), any::<u64>(), vec(word(), 0..3), members, carrier, baseline, vec(lane(), 0..4))
-        .prop_map(|(name, revision, entries, members, carrier, baseline, lanes)| LaneGroup {
-            name: name.group,
-            revision,
-            entries: entries.into_iter().collect(),
-            members,
-            carrier,
-            baseline,
-            lanes,
-        })
-        .boxed()
-}
-
 fn traffic() -> BoxedStrategy<TrafficPolicy> {
     let timeouts = (span(), option::of(span()), option::of(span()), span())
         .prop_map(|(connect, request, response_headers, idle)| Timeouts { connect, request, response_headers, idle });
@@ -296,7 +256,7 @@ pub(super) fn policy() -> BoxedStrategy<Policy> {
     let traffic = proptest::collection::btree_map(word(), traffic().prop_map(Arc::new), 0..3);
     let ports = proptest::collection::btree_set(1..=u16::MAX, 0..4);
     let anchors = vec(vec(any::<u8>(), 0..9).prop_map(Arc::<[u8]>::from), 0..3);
-    (word(), vec(group(), 0..3), traffic, anchors, workload, ports)
+    (word(), vec(lanes::group(), 0..3), traffic, anchors, workload, ports)
         .prop_map(|(revision, lanes, traffic, trust_anchors, workload, ports)| Policy {
             revision,
             lanes,

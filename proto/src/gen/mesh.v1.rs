@@ -145,6 +145,47 @@ pub struct LaneGroup {
     /// Lanes of the group.
     #[prost(message, repeated, tag = "7")]
     pub lanes: ::prost::alloc::vec::Vec<Lane>,
+    /// Mixed into the hash by which users fall into shares.
+    #[prost(string, tag = "8")]
+    pub salt: ::prost::alloc::string::String,
+    /// Who may set a label; absent = every mesh identity.
+    #[prost(message, optional, tag = "9")]
+    pub trusted: ::core::option::Option<Trusted>,
+    /// Where else than in header and baggage the label is looked for.
+    #[prost(message, optional, tag = "10")]
+    pub propagation: ::core::option::Option<Propagation>,
+    /// Greatest age of a request.
+    #[prost(message, optional, tag = "11")]
+    pub max_request_age: ::core::option::Option<::prost_types::Duration>,
+}
+/// Who may set a label.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Trusted {
+    /// SPIFFE ids.
+    #[prost(string, repeated, tag = "1")]
+    pub identities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Where else than in header and baggage a label is looked for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Propagation {
+    /// Headers that carry a trace id, lower case, besides those that are always known.
+    #[prost(string, repeated, tag = "1")]
+    pub trace_headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How long after the end of a request its trace id still means its lane.
+    #[prost(message, optional, tag = "2")]
+    pub linger: ::core::option::Option<::prost_types::Duration>,
+    /// A member of `tracestate` is read.
+    #[prost(bool, tag = "3")]
+    pub tracestate: bool,
+    /// The entry rules are evaluated again on what applications forward anyway.
+    #[prost(bool, tag = "4")]
+    pub rederive: bool,
+    /// The lane that all requests in flight share is that of an unlabelled call.
+    #[prost(bool, tag = "5")]
+    pub unanimity: bool,
+    /// What becomes of a label whose request ended long ago.
+    #[prost(enumeration = "Stale", tag = "6")]
+    pub stale: i32,
 }
 /// How the label of a group travels.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -160,7 +201,7 @@ pub struct Carrier {
     pub aliases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One lane.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Lane {
     /// Name within the group.
     #[prost(string, tag = "1")]
@@ -180,6 +221,149 @@ pub struct Lane {
     /// Fewer usable members than this make a level unhealthy.
     #[prost(uint32, tag = "6")]
     pub min_healthy: u32,
+    /// Order at an entry: greater first.
+    #[prost(uint32, tag = "7")]
+    pub priority: u32,
+    /// Requests that are stained at an entry.
+    #[prost(message, optional, tag = "8")]
+    pub rule: ::core::option::Option<EntryRule>,
+    /// Share of the users that no rule takes.
+    #[prost(message, optional, tag = "9")]
+    pub share: ::core::option::Option<Share>,
+    /// Unix milliseconds at which the lane was made; 0 = not known.
+    #[prost(uint64, tag = "10")]
+    pub created: u64,
+    /// Unix milliseconds since when it is in its state; 0 = not known.
+    #[prost(uint64, tag = "11")]
+    pub state_since: u64,
+    /// Unix milliseconds at which it ends by itself; 0 = never.
+    #[prost(uint64, tag = "12")]
+    pub ends: u64,
+}
+/// Requests that are stained at an entry.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EntryRule {
+    /// One condition is enough; else all must hold.
+    #[prost(bool, tag = "1")]
+    pub any: bool,
+    /// Conditions.
+    #[prost(message, repeated, tag = "2")]
+    pub conditions: ::prost::alloc::vec::Vec<Condition>,
+}
+/// A condition on a request.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Condition {
+    /// What is looked at.
+    #[prost(enumeration = "Subject", tag = "1")]
+    pub subject: i32,
+    /// Name of the header, cookie, query parameter or claim.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// What must hold.
+    #[prost(oneof = "condition::Operator", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
+    pub operator: ::core::option::Option<condition::Operator>,
+}
+/// Nested message and enum types in `Condition`.
+pub mod condition {
+    /// What must hold.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Operator {
+        /// The value is this.
+        #[prost(string, tag = "3")]
+        Equal(::prost::alloc::string::String),
+        /// The value is not this.
+        #[prost(string, tag = "4")]
+        NotEqual(::prost::alloc::string::String),
+        /// The value is one of these.
+        #[prost(message, tag = "5")]
+        In(super::Values),
+        /// The value is none of these.
+        #[prost(message, tag = "6")]
+        NotIn(super::Values),
+        /// The value begins with this.
+        #[prost(string, tag = "7")]
+        Prefix(::prost::alloc::string::String),
+        /// The whole value matches this.
+        #[prost(string, tag = "8")]
+        Regex(::prost::alloc::string::String),
+        /// There is a value.
+        #[prost(bool, tag = "9")]
+        Present(bool),
+        /// The hash of the value falls into this share, hundredths of a percent.
+        #[prost(uint32, tag = "10")]
+        Percentage(u32),
+    }
+}
+/// Several values.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Values {
+    /// The values.
+    #[prost(string, repeated, tag = "1")]
+    pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Share of the users that no rule takes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Share {
+    /// Hundredths of a percent while there is no ramp.
+    #[prost(uint32, tag = "1")]
+    pub value: u32,
+    /// Where the user's key is looked for, in order.
+    #[prost(message, repeated, tag = "2")]
+    pub keys: ::prost::alloc::vec::Vec<KeySource>,
+    /// Movement over time.
+    #[prost(message, optional, tag = "3")]
+    pub ramp: ::core::option::Option<Ramp>,
+}
+/// Where the key of a user stands.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeySource {
+    /// The place.
+    #[prost(oneof = "key_source::Place", tags = "1, 2, 3, 4, 5, 6")]
+    pub place: ::core::option::Option<key_source::Place>,
+}
+/// Nested message and enum types in `KeySource`.
+pub mod key_source {
+    /// The place.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Place {
+        /// A header.
+        #[prost(string, tag = "1")]
+        Header(::prost::alloc::string::String),
+        /// A cookie.
+        #[prost(string, tag = "2")]
+        Cookie(::prost::alloc::string::String),
+        /// A claim of the bearer token.
+        #[prost(string, tag = "3")]
+        Claim(::prost::alloc::string::String),
+        /// A query parameter.
+        #[prost(string, tag = "4")]
+        Query(::prost::alloc::string::String),
+        /// Address of the caller.
+        #[prost(bool, tag = "5")]
+        SourceIp(bool),
+        /// The trace id.
+        #[prost(bool, tag = "6")]
+        TraceId(bool),
+    }
+}
+/// Movement of a share over time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ramp {
+    /// Share until the start, hundredths of a percent.
+    #[prost(uint32, tag = "1")]
+    pub from: u32,
+    /// Share at the end, hundredths of a percent.
+    #[prost(uint32, tag = "2")]
+    pub to: u32,
+    /// Unix milliseconds at which it begins.
+    #[prost(uint64, tag = "3")]
+    pub start: u64,
+    /// How long it takes.
+    #[prost(message, optional, tag = "4")]
+    pub over: ::core::option::Option<::prost_types::Duration>,
+    /// Slow at first instead of even.
+    #[prost(bool, tag = "5")]
+    pub exponential: bool,
 }
 /// How calls to a service are treated. Absent and 0 = default of mesh-core.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -206,6 +390,39 @@ pub struct TrafficPolicy {
     #[prost(uint32, tag = "7")]
     pub max_requests: u32,
 }
+/// What becomes of a label whose request ended long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Stale {
+    /// Honoured in header and baggage, ignored in the correlation table.
+    ByCarrier = 0,
+    /// Honoured.
+    Honour = 1,
+    /// Ignored.
+    Ignore = 2,
+}
+impl Stale {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::ByCarrier => "STALE_BY_CARRIER",
+            Self::Honour => "STALE_HONOUR",
+            Self::Ignore => "STALE_IGNORE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STALE_BY_CARRIER" => Some(Self::ByCarrier),
+            "STALE_HONOUR" => Some(Self::Honour),
+            "STALE_IGNORE" => Some(Self::Ignore),
+            _ => None,
+        }
+    }
+}
 /// Which instances are baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -231,6 +448,59 @@ impl Baseline {
         match value {
             "BASELINE_NOT_IN_ACTIVE_LANE" => Some(Self::NotInActiveLane),
             "BASELINE_UNTAGGED" => Some(Self::Untagged),
+            _ => None,
+        }
+    }
+}
+/// What a condition looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Subject {
+    /// A header.
+    Header = 0,
+    /// A cookie.
+    Cookie = 1,
+    /// A query parameter.
+    Query = 2,
+    /// The path.
+    Path = 3,
+    /// The method.
+    Method = 4,
+    /// Address of the caller.
+    SourceIp = 5,
+    /// Identity of the caller.
+    Identity = 6,
+    /// A claim of a token.
+    Claim = 7,
+}
+impl Subject {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Header => "SUBJECT_HEADER",
+            Self::Cookie => "SUBJECT_COOKIE",
+            Self::Query => "SUBJECT_QUERY",
+            Self::Path => "SUBJECT_PATH",
+            Self::Method => "SUBJECT_METHOD",
+            Self::SourceIp => "SUBJECT_SOURCE_IP",
+            Self::Identity => "SUBJECT_IDENTITY",
+            Self::Claim => "SUBJECT_CLAIM",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SUBJECT_HEADER" => Some(Self::Header),
+            "SUBJECT_COOKIE" => Some(Self::Cookie),
+            "SUBJECT_QUERY" => Some(Self::Query),
+            "SUBJECT_PATH" => Some(Self::Path),
+            "SUBJECT_METHOD" => Some(Self::Method),
+            "SUBJECT_SOURCE_IP" => Some(Self::SourceIp),
+            "SUBJECT_IDENTITY" => Some(Self::Identity),
+            "SUBJECT_CLAIM" => Some(Self::Claim),
             _ => None,
         }
     }

@@ -176,8 +176,8 @@ pub struct WorkerMetrics {
     pub tls_handshakes: [Count; 2],
     /// Pauses of accept for want of descriptors or memory.
     pub accept_pauses: Count,
-    /// Labels by where they were found, in the order of [`SOURCES`].
-    pub lane_sources: [Count; SOURCES.len()],
+    /// Labels by where they were found, in the order of [`Source::ALL`].
+    pub lane_sources: [Count; Source::ALL.len()],
     /// Upstream connections opened.
     pub connects: Count,
     /// Attempts to open one that failed.
@@ -190,9 +190,6 @@ pub struct WorkerMetrics {
     pub records_dropped: Count,
     series: ArcSwap<Vec<Arc<Series>>>,
 }
-
-/// Sources of a lane label, in the order of [`WorkerMetrics::lane_sources`].
-pub const SOURCES: [Source; 4] = [Source::Header, Source::Baggage, Source::Workload, Source::None];
 
 impl WorkerMetrics {
     /// Counters of worker `worker`, all 0.
@@ -247,9 +244,7 @@ impl WorkerMetrics {
 
     /// Counts where a label was found.
     pub fn lane_source(&self, source: Source) {
-        if let Some(position) = SOURCES.iter().position(|known| *known == source) {
-            self.lane_sources[position].add(1);
-        }
+        self.lane_sources[source as usize].add(1);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Findings;
 use crate::{
     model::lane::{Baseline, CHAIN_MAX, Lane, LaneGroup, LaneName, LaneRef},
-    resources::{Resource, Spec, lane, lane_group},
+    resources::{Resource, Spec, lane, lane_group, world::WorldWorkload},
 };
 
 /// Groups as the data path uses them, and as written.
@@ -79,19 +79,33 @@ fn model(written: &Written<'_>) -> LaneGroup {
             on_missing: rules.on_missing,
             on_unhealthy: rules.on_unhealthy,
             min_healthy: rules.min_healthy,
+            priority: lane.priority,
+            rule: lane.rule.clone(),
+            share: lane.share.clone(),
+            created: lane.created.unwrap_or(0),
+            state_since: lane.state_since,
+            ends: ends(lane),
         }
     };
-    let mut group = LaneGroup {
+    LaneGroup {
         name: group.name.clone(),
         revision: 0,
         entries: group.entries.iter().cloned().collect::<BTreeSet<_>>(),
         members: group.services.clone(),
         carrier: group.carrier.clone(),
         baseline: group.baseline,
+        salt: group.salted_by.clone(),
+        trusted: None,
+        propagation: group.propagation.clone(),
+        max_request_age: group.max_request_age,
         lanes: written.lanes.values().map(lane).collect(),
-    };
-    group.revision = revision(&group);
-    group
+    }
+}
+
+/// When a lane's time is over.
+fn ends(lane: &lane::Lane) -> Option<u64> {
+    let ttl = u64::try_from(lane.ttl?.as_millis()).unwrap_or(u64::MAX);
+    Some(lane.created?.saturating_add(ttl))
 }
 
 /// FNV-1a over the contents, so that replicas which read the same source agree without speaking to each other.
@@ -139,6 +153,23 @@ fn bad_chain(group: &LaneGroup, lane: &Lane) -> Option<String> {
 }
 
 impl Groups<'_> {
+    /// The groups, with trust worked out for the workloads of the mesh: whoever is named, the gateways, and the members,
+    /// since these carry labels on.
+    pub(super) fn finish(self, workloads: &BTreeMap<String, WorldWorkload>) -> Vec<LaneGroup> {
+        let finish = |(mut group, written): (LaneGroup, &Written<'_>)| {
+            let trust = &written.group.trust;
+            if !(trust.gateways.is_empty() && trust.identities.is_empty()) {
+                let takes_part = |label: &String| group.members.contains(label) || trust.gateways.contains(label);
+                let carries = |workload: &&WorldWorkload| workload.services.iter().any(takes_part);
+                let carriers = workloads.values().filter(carries).filter_map(|workload| workload.identity.clone());
+                group.trusted = Some(carriers.chain(trust.identities.iter().cloned()).collect());
+            }
+            group.revision = revision(&group);
+            group
+        };
+        self.groups.into_iter().zip(self.written.values()).map(finish).collect()
+    }
+
     /// Lanes that an instance of the service `label` with these labels belongs to. In a group whose baseline is
     /// `untagged`, a lane key's value that names no lane is a mark too, and keeps the instance out of baseline.
     pub(super) fn lanes_of(&self, label: &str, labels: &BTreeMap<String, String>) -> Vec<LaneRef> {

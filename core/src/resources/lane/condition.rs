@@ -1,60 +1,11 @@
 //! One condition of a lane's entry rules.
 
-use super::Node;
-use crate::model::route::Pattern;
+use std::net::IpAddr;
 
-/// One condition.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Condition {
-    /// What is looked at.
-    pub subject: Subject,
-    /// Name of the header, cookie, query parameter or claim; empty for subjects that have none.
-    pub name: String,
-    /// What must hold.
-    pub operator: Operator,
-}
+use ipnet::IpNet;
 
-/// What a condition looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// A header.
-    Header,
-    /// A cookie.
-    Cookie,
-    /// A query parameter.
-    Query,
-    /// The path.
-    Path,
-    /// The method.
-    Method,
-    /// Address of the caller; values are addresses or networks.
-    SourceIp,
-    /// Identity of the caller.
-    Identity,
-    /// A claim of a token.
-    Claim,
-}
-
-/// What must hold.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Operator {
-    /// The value is this.
-    Equal(String),
-    /// The value is not this.
-    NotEqual(String),
-    /// The value is one of these.
-    In(Vec<String>),
-    /// The value is none of these.
-    NotIn(Vec<String>),
-    /// The value begins with this.
-    Prefix(String),
-    /// The whole value matches this.
-    Regex(Pattern),
-    /// There is a value.
-    Present,
-    /// The hash of the value falls into this share, hundredths of a percent.
-    Percentage(u32),
-}
+use super::{Node, Object};
+use crate::model::lane::{Condition, Operator, Subject};
 
 const SUBJECTS: &[(&str, Subject)] = &[
     ("header", Subject::Header),
@@ -94,7 +45,7 @@ const OPERATORS: &[(&str, Word)] = &[
 /// Reads `{on: header, name: x-user, operator: in, values: [a, b]}`.
 pub(super) fn read(node: &Node<'_>) -> Option<Condition> {
     let object = node.object(&["on", "name", "operator", "value", "values"])?;
-    let subject = object.required("on").and_then(|node| node.choice(SUBJECTS));
+    let subject: Option<Subject> = object.required("on").and_then(|node| node.choice(SUBJECTS));
     let name = object.get("name").and_then(|node| node.filled_text());
     let word = object.required("operator").and_then(|node| node.choice(OPERATORS));
     let value = || object.required("value").and_then(|node| node.text());
@@ -116,10 +67,31 @@ pub(super) fn read(node: &Node<'_>) -> Option<Condition> {
         Subject::Header | Subject::Cookie | Subject::Query | Subject::Claim => true,
         Subject::Path | Subject::Method | Subject::SourceIp | Subject::Identity => false,
     };
+    if subject == Some(Subject::SourceIp) {
+        networks(&object, &operator);
+    }
     match (named, &name) {
         (true, None) => object.problem("name", "missing: of which header, cookie, query parameter or claim".to_owned()),
         (false, Some(_)) => object.problem("name", "has no meaning here".to_owned()),
         (true, Some(_)) | (false, None) => (),
     }
     Some(Condition { subject: subject?, name: name.unwrap_or_default(), operator })
+}
+
+/// Values that a caller's address is compared with must be addresses or networks.
+fn networks(object: &Object<'_>, operator: &Operator) {
+    let values: &[String] = match operator {
+        Operator::Equal(value) | Operator::NotEqual(value) => std::slice::from_ref(value),
+        Operator::In(values) | Operator::NotIn(values) => values,
+        Operator::Present => &[],
+        Operator::Prefix(_) | Operator::Regex(_) | Operator::Percentage(_) => {
+            let message = "has no meaning for addresses; expected equal, notEqual, in, notIn or present".to_owned();
+            return object.problem("operator", message);
+        }
+    };
+    let is_network = |value: &&String| value.parse::<IpAddr>().is_err() && value.parse::<IpNet>().is_err();
+    for value in values.iter().filter(is_network) {
+        let key = if values.len() == 1 && object.get("value").is_some() { "value" } else { "values" };
+        object.problem(key, format!("{value:?} is no address and no network, e.g. 10.0.0.7 or 10.0.0.0/8"));
+    }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use mesh_core::{identity::Refusal, outcome::Outcome};
+use mesh_core::{identity::Refusal, lane::Source, outcome::Outcome};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text},
@@ -23,7 +23,7 @@ use crate::{
     shared::Shared,
     telemetry::{
         control::ControlCounters,
-        worker::{Count, Direction, LATENCY_BOUNDS, SOURCES, SeriesKey, WorkerMetrics},
+        worker::{Count, Direction, LATENCY_BOUNDS, SeriesKey, WorkerMetrics},
     },
 };
 
@@ -231,7 +231,7 @@ impl Sources {
             })
         });
         out.family(m::TLS_REFUSED, refused)?;
-        let sources = SOURCES.iter().enumerate().map(|(position, source)| {
+        let sources = Source::ALL.iter().enumerate().map(|(position, source)| {
             (vec![("source", source.label())], self.total(|worker| &worker.lane_sources[position]))
         });
         out.family(m::LANE_SOURCES, sources)?;
