@@ -1,7 +1,7 @@
 //! The mesh's nouns and decisions. Pure: no IO, no clock, no tokio, no randomness unless passed in.
 //!
 //! `resources` is what people write, `model` is what proxies and controller compute with, and the modules named like
-//! the steps of the data path (`detect`, `enforce`, `lane`, `pick`, `retry`, `relay`) decide and say why.
+//! the steps of the data path (`detect`, `enforce`, `lane`, `pick`, `reach`, `retry`, `relay`) decide and say why.
 
 pub mod detect;
 pub mod enforce;
@@ -12,6 +12,7 @@ pub mod model;
 pub mod names;
 pub mod outcome;
 pub mod pick;
+pub mod reach;
 pub mod relay;
 pub mod resources;
 pub mod retry;

@@ -126,6 +126,11 @@ pub fn takes_trailers(fields: &dyn Fields) -> bool {
     found
 }
 
+/// Whether the sidecar that answers wants the client's connection closed after it (`l5d-proxy-connection: close`).
+pub fn closes_connection(fields: &dyn Fields) -> bool {
+    fields.first(names::PROXY_CONNECTION_HEADER).is_some_and(|value| is(value, "close"))
+}
+
 fn is(name: &[u8], text: &str) -> bool {
     name.eq_ignore_ascii_case(text.as_bytes())
 }

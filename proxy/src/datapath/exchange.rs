@@ -1,22 +1,24 @@
 //! One request through enforce, lane, pick, reach and relay, repeated where core says that it may be.
 
+mod hop;
+
 use std::{net::SocketAddr, rc::Rc};
 
 use mesh_core::{
     names,
     outcome::Outcome,
-    relay::Side,
+    reach::{Carriage, Spoken},
     retry::{self, Attempt, Decision, idempotence},
 };
 use tokio::time::Instant;
 
+use self::hop::Hop;
 use super::{
     accept::{Connection, Destination},
     answer::Answer,
-    enforce::{self, Plan, Refused, To, Verdict},
+    enforce::{self, Plan, Refused, Verdict},
     lane::{self, Edit},
-    message::RequestHead,
-    pick::{Picked, pick},
+    pick::pick,
     reach,
     relay::{
         Downstream, Failed, Http1Upstream, Http2Upstream, Limits, Progress, Pump, Relayed, Replay, Sides, Upstream,
@@ -26,7 +28,7 @@ use super::{
 };
 use crate::{
     net::{deadline::Deadline, http1::Persistence},
-    telemetry::worker::{Direction, Protocol},
+    telemetry::worker::Direction,
     worker::Worker,
 };
 
@@ -164,10 +166,13 @@ impl<'a> Attempts<'a> {
             let detail = format!("too many exchanges at {}", picked.upstream.address);
             refused(Refused::new(Outcome::Overloaded, detail))
         })?;
-        let mut up = self.reach(exchange, &picked).await?;
+        let Some(head) = &exchange.head else {
+            return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
+        };
+        let hop = Hop::new(plan, head, picked);
+        let mut up = self.reach(exchange, &hop).await?;
         exchange.serve();
-        let to = side(plan, &picked);
-        let relayed = self.relay(exchange, down, &mut up, timer, (to, &picked)).await;
+        let relayed = self.relay(exchange, down, &mut up, timer, &hop).await;
         drop(in_flight);
         match relayed {
             Ok(Relayed::Whole(Progress::Whole)) => {
@@ -190,18 +195,18 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    async fn reach(&self, exchange: &Exchange, picked: &Picked) -> Result<Upstream, Failed> {
-        let (worker, plan) = (self.worker, self.plan);
+    async fn reach(&self, exchange: &Exchange, hop: &Hop) -> Result<Upstream, Failed> {
+        let (worker, plan, picked) = (self.worker, self.plan, &hop.picked);
         let Some(head) = &exchange.head else {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
         };
         let limit = plan.limits.connect;
         let connections = plan.traffic.limits.connections;
-        let reached = match upstream_protocol(head, plan) {
-            Protocol::Http2 => reach::http2(worker, &picked.upstream, limit, connections)
+        let reached = match hop.carriage {
+            Carriage::Http2 | Carriage::Http1OverHttp2 => reach::http2(worker, &picked.upstream, limit, connections)
                 .await
                 .map(|send| Upstream::Http2(Http2Upstream::new(send))),
-            Protocol::Http1 | Protocol::Opaque => {
+            Carriage::Http1 => {
                 let idempotence = idempotence(head.method());
                 reach::http1(worker, &picked.upstream, idempotence, limit, connections)
                     .await
@@ -222,16 +227,19 @@ impl<'a> Attempts<'a> {
         down: &mut Downstream<'_>,
         up: &mut Upstream,
         timer: &mut Deadline,
-        (to, picked): (Side, &Picked),
+        hop: &Hop,
     ) -> Result<Relayed, Failed> {
         let Some(head) = &exchange.head else {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
         };
+        let (picked, to) = (&hop.picked, hop.to);
         let mut mark = self.drain_mark();
         let mut edit = Edit::request(self.plan, exchange, to, self.connection.client_id.as_deref());
-        if self.is_carried_up(head) {
-            edit.drop(names::ORIG_PROTO_HEADER);
+        if hop.spoken == Spoken::Http1OverHttp2 {
             mark = Some((names::ORIG_PROTO_HEADER, b"HTTP/1.1"));
+        }
+        if hop.carriage == Carriage::Http1OverHttp2 {
+            edit.add(names::ORIG_PROTO_HEADER, hop::original_protocol(head));
         }
         up.head(head, down.is_bodiless(), &edit)?;
         drop(edit);
@@ -252,32 +260,6 @@ impl<'a> Attempts<'a> {
     fn drain_mark(&self) -> Option<(&'static str, &'static [u8])> {
         let tells = self.connection.direction == Direction::Inbound && self.connection.identity.is_some();
         (tells && self.worker.drain.is_on()).then_some((names::DRAINING_HEADER, b"1"))
-    }
-
-    /// HTTP/1 that a Linkerd peer carried over HTTP/2.
-    fn is_carried_up(&self, head: &RequestHead) -> bool {
-        matches!(head, RequestHead::Http2(_)) && upstream_protocol(head, self.plan) == Protocol::Http1
-    }
-}
-
-/// Protocol toward the endpoint: the caller's, unless it says that it only carries another.
-fn upstream_protocol(head: &RequestHead, plan: &Plan) -> Protocol {
-    match head {
-        RequestHead::Http1(_) => Protocol::Http1,
-        RequestHead::Http2(head) => {
-            let carried = plan.from == Side::Mesh && head.headers.0.contains_key(names::ORIG_PROTO_HEADER);
-            if carried { Protocol::Http1 } else { Protocol::Http2 }
-        }
-    }
-}
-
-/// Who the picked instance is, for the rules about fields.
-fn side(plan: &Plan, picked: &Picked) -> Side {
-    match (&plan.to, &picked.endpoint) {
-        (To::Application(_), _) => Side::Application,
-        (To::Outside(_), _) => Side::Outside,
-        (_, Some(endpoint)) if endpoint.identity.is_some() => Side::Mesh,
-        (To::Service(_) | To::Endpoint(_), _) => Side::Outside,
     }
 }
 

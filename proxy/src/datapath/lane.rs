@@ -109,11 +109,6 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Drops a field whatever else holds of it.
-    pub fn drop(&mut self, name: &'a str) {
-        self.removed.push(name);
-    }
-
     /// Appends a field.
     pub fn add(&mut self, name: &'a str, value: &'a [u8]) {
         self.extra.push((name, value.into()));

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::{HeaderMap, Method, Uri};
-use mesh_core::{fields::Fields, route::RequestParts};
+use mesh_core::{fields::Fields, reach::Form, route::RequestParts};
 
 use crate::net::http1;
 
@@ -103,6 +103,17 @@ impl RequestHead {
         }
     }
 
+    /// Which versions of HTTP can carry it.
+    pub fn form(&self) -> Form {
+        match self {
+            RequestHead::Http1(head) => {
+                let only = head.upgrade().is_some() || head.expects_continue() || http2_target(head).is_none();
+                if only { Form::Http1Only } else { Form::Either }
+            }
+            RequestHead::Http2(_) => Form::Either,
+        }
+    }
+
     /// Whether it is a gRPC call: errors are answered with `grpc-status`.
     pub fn is_grpc(&self) -> bool {
         let content_type = self.fields().first("content-type").unwrap_or_default();
@@ -120,6 +131,15 @@ impl fmt::Display for RequestHead {
             None => Ok(()),
         }
     }
+}
+
+/// Target of an HTTP/1 request as HTTP/2 has it (RFC 9113 8.3.1); `None` where there is no such form.
+pub fn http2_target(head: &http1::RequestHead) -> Option<Uri> {
+    if head.target_form() == http1::TargetForm::Authority {
+        return None;
+    }
+    let target = head.origin_target().concat();
+    Uri::builder().scheme("http").authority(head.authority()?).path_and_query(target).build().ok()
 }
 
 /// Splits `host[:port]`; a port that is no number is none.

@@ -15,7 +15,7 @@ mod upstream;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use mesh_core::{outcome::Outcome, retry::Failure};
+use mesh_core::{fields::Fields, outcome::Outcome, retry::Failure};
 
 pub use self::{
     downstream::{Downstream, Http1Downstream, Http2Downstream, Progress},
@@ -81,6 +81,14 @@ impl ResponseHead {
         match self {
             ResponseHead::Http1(head) => head.status(),
             ResponseHead::Http2(head) => head.status,
+        }
+    }
+
+    /// Fields.
+    pub fn fields(&self) -> &dyn Fields {
+        match self {
+            ResponseHead::Http1(head) => head,
+            ResponseHead::Http2(head) => &head.headers,
         }
     }
 

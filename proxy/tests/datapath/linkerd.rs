@@ -34,13 +34,15 @@ async fn http1_carried_over_http2_reaches_the_application_as_http1() {
             .method(method.clone())
             .uri("http://b.demo/x?y=1")
             .header("l5d-orig-proto", "HTTP/1.1")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
             .body(())
             .unwrap();
         let (response, mut send) = client.send_request(request, body.is_empty()).unwrap();
         let mut application = pair.application().await;
         let head = application.head().await;
         assert!(head.starts_with(&format!("{method} /x?y=1 HTTP/1.1\r\n")) && has(&head, "host: b.demo"), "{head}");
-        assert!(!head.contains("l5d-orig-proto"), "{head}");
+        assert!(!head.contains("l5d-orig-proto") && has(&head, "cookie: a=1; b=2"), "{head}");
         if !body.is_empty() {
             assert!(has(&head, "transfer-encoding: chunked"), "{head}");
             send.send_data(body.into(), true).unwrap();

@@ -14,6 +14,8 @@ mod limits;
 #[cfg(test)]
 mod linkerd;
 #[cfg(test)]
+mod linkerd_endpoints;
+#[cfg(test)]
 mod opaque;
 #[cfg(test)]
 mod refusals;

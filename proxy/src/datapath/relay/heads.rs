@@ -1,7 +1,7 @@
 //! Heads written for the next hop, from either protocol to either.
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, uri};
 use mesh_core::{
     fields::Fields,
     relay::{Passage, nominated, takes_trailers},
@@ -11,7 +11,7 @@ use super::{Http2ResponseHead, ResponseHead};
 use crate::{
     datapath::{
         lane::Edit,
-        message::{Http2Head, RequestHead},
+        message::{Http2Head, RequestHead, http2_target},
     },
     net::http1::{self, Framing, Persistence, RequestPlan, ResponsePlan},
 };
@@ -32,11 +32,12 @@ pub(super) fn request_to_http1(out: &mut BytesMut, head: &RequestHead, framing: 
             http1::write_request_line(out, head.method.as_str(), target);
             http1::write_field(out, "host", head.authority.as_bytes());
             for (name, value) in &head.headers.0 {
-                let is_ours = matches!(name.as_str(), "host" | "content-length");
+                let is_ours = matches!(name.as_str(), "host" | "content-length" | "cookie");
                 if !is_ours && edit.passage(name.as_str().as_bytes()) == Passage::Keep {
                     http1::write_field(out, name.as_str(), value.as_bytes());
                 }
             }
+            write_cookie(out, &head.headers.0, edit);
             if takes_trailers(&head.headers) {
                 http1::write_field(out, "te", b"trailers");
                 http1::write_field(out, "connection", b"te");
@@ -47,6 +48,14 @@ pub(super) fn request_to_http1(out: &mut BytesMut, head: &RequestHead, framing: 
             }
             http1::end_head(out);
         }
+    }
+}
+
+/// HTTP/2 may cut the one Cookie field of a request into crumbs (RFC 9113 8.2.3).
+fn write_cookie(out: &mut BytesMut, headers: &HeaderMap, edit: &Edit<'_>) {
+    let crumbs: Vec<&[u8]> = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if !crumbs.is_empty() && edit.passage(b"cookie") == Passage::Keep {
+        http1::write_field(out, "cookie", &crumbs.join(&b"; "[..]));
     }
 }
 
@@ -73,8 +82,10 @@ pub(super) fn request_to_http2(head: &RequestHead, edit: &Edit<'_>) -> Option<Re
     match head {
         RequestHead::Http1(head) => {
             *request.method_mut() = Method::from_bytes(head.method().as_bytes()).ok()?;
-            *request.uri_mut() = uri_of(head)?;
+            *request.uri_mut() = http2_target(head)?;
             copy_from_http1(request.headers_mut(), head, head, edit);
+            // Only an HTTP/1.0 client's comes here, and that means nothing (RFC 9110 10.1.1).
+            request.headers_mut().remove(http::header::EXPECT);
         }
         RequestHead::Http2(head) => {
             let Http2Head { method, uri, headers, protocol, .. } = head.as_ref();
@@ -91,14 +102,6 @@ pub(super) fn request_to_http2(head: &RequestHead, edit: &Edit<'_>) -> Option<Re
     }
     append_extra(request.headers_mut(), edit);
     Some(request)
-}
-
-fn uri_of(head: &http1::RequestHead) -> Option<Uri> {
-    let path = match head.query() {
-        Some(query) => format!("{}?{query}", head.path()),
-        None => head.path().to_owned(),
-    };
-    Uri::builder().scheme("http").authority(head.authority()?).path_and_query(path).build().ok()
 }
 
 fn copy_from_http1(to: &mut HeaderMap, table: &http1::FieldTable, fields: &dyn Fields, edit: &Edit<'_>) {
@@ -144,14 +147,17 @@ pub(super) fn response_to_http1(out: &mut BytesMut, head: &ResponseHead, plan: &
         ResponseHead::Http2(head) => {
             let reason = StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
             http1::write_status_line(out, head.status, reason.unwrap_or_default().as_bytes());
-            let declares = plan.framing == Framing::Empty && head.status != 204;
+            // What a GET would have answered (RFC 9110 8.6).
+            let declares = plan.framing == Framing::Empty && head.status >= 200 && head.status != 204;
+            let declared = content_length(&head.headers).filter(|_| declares).map(Framing::Length);
             for (name, value) in &head.headers.0 {
-                let is_framing = name == http::header::CONTENT_LENGTH && !declares;
-                if !is_framing && edit.passage(name.as_str().as_bytes()) == Passage::Keep {
+                let is_ours = name == http::header::CONTENT_LENGTH
+                    || (name == http::header::TRAILER && plan.framing != Framing::Chunked);
+                if !is_ours && edit.passage(name.as_str().as_bytes()) == Passage::Keep {
                     http1::write_field(out, name.as_str(), value.as_bytes());
                 }
             }
-            http1::write_framing(out, plan.framing);
+            http1::write_framing(out, declared.unwrap_or(plan.framing));
             http1::write_connection(out, plan.persistence, plan.client);
             for (name, value) in extra {
                 http1::write_field(out, name, value);

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use mesh_core::{
     outcome::Outcome,
-    relay::{Part as In, Passage, Side, Way, passage},
+    relay::{Part as In, Passage, Side, Way, closes_connection, passage},
     retry::{Attempt, Decision, Failure, decide, idempotence},
 };
 
@@ -221,7 +221,10 @@ impl<'a, 'd> Pump<'a, 'd> {
             down.interim(head, &edit)?;
             return Ok(None);
         }
-        if let (Persistence::Close, Downstream::Http1(side)) = (on_head(), &mut **down) {
+        let peer_closes = *to == Side::Mesh && closes_connection(head.fields());
+        if let Downstream::Http1(side) = &mut **down
+            && (on_head() == Persistence::Close || peer_closes)
+        {
             side.close_after();
         }
         limits.headed();

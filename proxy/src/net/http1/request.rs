@@ -107,7 +107,19 @@ impl RequestHead {
         self.path_and_query().split_once('?').map(|(_, query)| query)
     }
 
-    pub(super) fn path_and_query(&self) -> &str {
+    /// Target toward an origin, in two parts: the absolute form loses its authority (RFC 9112 3.2.1).
+    pub fn origin_target(&self) -> [&str; 2] {
+        match self.target.form {
+            TargetForm::Origin | TargetForm::Authority | TargetForm::Asterisk => ["", self.target()],
+            TargetForm::Absolute => match self.path_and_query() {
+                "" if self.method() == "OPTIONS" => ["", "*"],
+                path if path.starts_with('/') => ["", path],
+                query => ["/", query],
+            },
+        }
+    }
+
+    fn path_and_query(&self) -> &str {
         self.table.text(self.target.path_and_query)
     }
 

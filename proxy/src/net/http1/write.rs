@@ -9,7 +9,7 @@ use bytes::{BufMut, BytesMut};
 use mesh_core::relay::Passage;
 
 use super::{
-    Framing, Persistence, RequestHead, ResponseHead, TargetForm, Trailers, Version,
+    Framing, Persistence, RequestHead, ResponseHead, Trailers, Version,
     fields::{Field, FieldTable, Kind},
 };
 
@@ -59,7 +59,7 @@ pub fn write_request_head(
     let table = head.table();
     let host = plan.host.or(head.authority());
     out.reserve(table.bytes.len() + ROOM);
-    let target = plan.target.map_or_else(|| forwarded_target(head), |target| ["", target]);
+    let target = plan.target.map_or_else(|| head.origin_target(), |target| ["", target]);
     for part in [head.method(), " ", target[0], target[1], if host.is_some() { HTTP_11 } else { HTTP_10 }] {
         out.put_slice(part.as_bytes());
     }
@@ -237,18 +237,6 @@ fn copy_fields<'a>(out: &mut BytesMut, table: &FieldTable, mut decide: impl FnMu
     }
     if let Some(start) = run {
         out.put_slice(&table.bytes[start..table.end as usize]);
-    }
-}
-
-/// Target toward an origin, in two parts.
-fn forwarded_target(head: &RequestHead) -> [&str; 2] {
-    match head.target_form() {
-        TargetForm::Origin | TargetForm::Authority | TargetForm::Asterisk => ["", head.target()],
-        TargetForm::Absolute => match head.path_and_query() {
-            "" if head.method() == "OPTIONS" => ["", "*"],
-            path if path.starts_with('/') => ["", path],
-            query => ["/", query],
-        },
     }
 }
 

@@ -156,6 +156,10 @@ impl<'a> Http1Downstream<'a> {
     }
 
     pub(super) fn part(&mut self, part: Part) -> Result<(), Failed> {
+        if self.framing == Some(Framing::Empty) && matches!(&part, Part::Data(bytes, _) if !bytes.is_empty()) {
+            // It would be read as the next response; an HTTP/2 endpoint can send it.
+            return Err(Failed::ended(Outcome::UpstreamProtocol, "a body after a response that has none"));
+        }
         let chunked = self.framing == Some(Framing::Chunked);
         body::push(self.wire, chunked, part);
         Ok(())

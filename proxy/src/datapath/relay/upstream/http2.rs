@@ -7,6 +7,7 @@ use std::{
 };
 
 use h2::{Reason, RecvStream, client::ResponseFuture};
+use http::StatusCode;
 use mesh_core::{outcome::Outcome, retry::Failure};
 
 use super::Stopped;
@@ -63,6 +64,10 @@ impl Http2Upstream {
         };
         if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
             let (parts, ()) = interim.map_err(|error| failed(&error))?.into_parts();
+            if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+                let why = "the endpoint switches protocols on a stream, which HTTP/2 does not know";
+                return Poll::Ready(Err(Failed::ended(Outcome::UpstreamProtocol, why)));
+            }
             let headers = Headers(parts.headers);
             let head = Http2ResponseHead { status: parts.status.as_u16(), headers, is_end: false };
             return Poll::Ready(Ok(ResponseHead::Http2(head)));

@@ -1,0 +1,67 @@
+//! The way of one attempt: to which instance, who that is, and what carries the request there.
+
+use mesh_core::{
+    model::endpoint::ProtocolHint,
+    names,
+    reach::{Carriage, Spoken, carriage},
+    relay::Side,
+};
+
+use crate::{
+    datapath::{
+        enforce::{Plan, To},
+        message::RequestHead,
+        pick::Picked,
+    },
+    net::http1::TargetForm,
+};
+
+/// The way to one instance.
+pub(super) struct Hop {
+    /// The instance.
+    pub(super) picked: Picked,
+    /// Who the instance is, for the rules about fields.
+    pub(super) to: Side,
+    /// What the caller speaks.
+    pub(super) spoken: Spoken,
+    /// What carries the request.
+    pub(super) carriage: Carriage,
+}
+
+impl Hop {
+    /// The way of a request to the picked instance.
+    pub(super) fn new(plan: &Plan, head: &RequestHead, picked: Picked) -> Hop {
+        let (to, spoken) = (side(plan, &picked), spoken(head, plan));
+        let hint = picked.endpoint.as_ref().map_or(ProtocolHint::Unknown, |endpoint| endpoint.hint);
+        Hop { picked, to, spoken, carriage: carriage(spoken, to, hint, || head.form()) }
+    }
+}
+
+/// What the caller speaks: its connection's protocol, unless that only carries another.
+fn spoken(head: &RequestHead, plan: &Plan) -> Spoken {
+    match head {
+        RequestHead::Http1(_) => Spoken::Http1,
+        RequestHead::Http2(head) => {
+            let carried = plan.from == Side::Mesh && head.headers.0.contains_key(names::ORIG_PROTO_HEADER);
+            if carried { Spoken::Http1OverHttp2 } else { Spoken::Http2 }
+        }
+    }
+}
+
+/// What is said of a request that is carried over HTTP/2. As on an HTTP/1 hop it is ours, of version 1.1, whatever the
+/// client's version was.
+pub(super) fn original_protocol(head: &RequestHead) -> &'static [u8] {
+    match head {
+        RequestHead::Http1(head) if head.target_form() == TargetForm::Absolute => b"HTTP/1.1; absolute-form",
+        RequestHead::Http1(_) | RequestHead::Http2(_) => b"HTTP/1.1",
+    }
+}
+
+fn side(plan: &Plan, picked: &Picked) -> Side {
+    match (&plan.to, &picked.endpoint) {
+        (To::Application(_), _) => Side::Application,
+        (To::Outside(_), _) => Side::Outside,
+        (_, Some(endpoint)) if endpoint.identity.is_some() => Side::Mesh,
+        (To::Service(_) | To::Endpoint(_), _) => Side::Outside,
+    }
+}
