@@ -1,8 +1,10 @@
 //! Lanes: which lane a request belongs to, and which level of instances serves it at this hop.
 
 mod carry;
+pub mod correlation;
 mod explain;
 mod level;
+pub mod trace;
 
 use std::{borrow::Cow, fmt};
 
