@@ -5,6 +5,7 @@
 
 mod answers;
 mod explain;
+mod lanes;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -213,11 +214,12 @@ async fn post(console: &Console, name: &str, text: String) -> Answer {
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
+        "lane" => lanes::change(console, &text).await,
         "tokens" => match answers::token(console, &text) {
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
-        _ => refused(StatusCode::NOT_FOUND, "no such action; there are validate, apply, explain, tokens"),
+        _ => refused(StatusCode::NOT_FOUND, "no such action; there are validate, apply, explain, lane, tokens"),
     }
 }
 
@@ -235,12 +237,18 @@ async fn ask<T>(console: &Console, request: SourceRequest, answered: oneshot::Re
 
 fn applied(outcome: Result<Vec<mesh_core::resources::Resource>, ApplyError>) -> Answer {
     match outcome {
+        Err(error) => not_applied(error),
         Ok(resources) => {
             let applied: Vec<_> = resources.iter().map(|resource| &resource.metadata).collect();
             json(StatusCode::OK, &json!({ "applied": applied, "problems": [] }))
         }
-        Err(ApplyError::Problems(problems)) => json(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "problems": problems })),
-        Err(error @ ApplyError::NotFolder(_)) => refused(StatusCode::CONFLICT, &error.to_string()),
-        Err(error @ ApplyError::Write(_)) => refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+fn not_applied(error: ApplyError) -> Answer {
+    match error {
+        ApplyError::Problems(problems) => json(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "problems": problems })),
+        error @ ApplyError::NotFolder(_) => refused(StatusCode::CONFLICT, &error.to_string()),
+        error @ ApplyError::Write(_) => refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }

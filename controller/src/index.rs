@@ -16,7 +16,7 @@ use std::{
 };
 
 use mesh_core::{
-    model::service::ServiceKey,
+    model::{lane::LaneGroup, service::ServiceKey},
     resources::{Domains, World},
 };
 
@@ -35,6 +35,8 @@ pub enum Event {
     },
     /// The authority's trust anchors, DER.
     TrustAnchors(Vec<Arc<[u8]>>),
+    /// It is this moment, Unix milliseconds: lanes drain and end by time alone.
+    Tick(u64),
 }
 
 /// Something that can be watched by itself.
@@ -54,6 +56,8 @@ pub enum Key {
 #[derive(Clone, Debug, Default)]
 pub struct View {
     world: Arc<World>,
+    /// Lane groups as they stand now, where that differs from what is written.
+    settled: Option<Arc<Vec<LaneGroup>>>,
     domains: Domains,
     /// Where an instance's address is found: service and port.
     addresses: Arc<HashMap<SocketAddr, Vec<(String, u16)>>>,
@@ -84,12 +88,13 @@ impl View {
 pub struct Index {
     sources: BTreeMap<SourceName, Arc<World>>,
     view: Arc<View>,
+    now: u64,
 }
 
 impl Index {
     /// An index that knows nothing yet.
     pub fn new(domains: Domains) -> Self {
-        Index { sources: BTreeMap::new(), view: Arc::new(View { domains, ..View::default() }) }
+        Index { sources: BTreeMap::new(), view: Arc::new(View { domains, ..View::default() }), now: 0 }
     }
 
     /// The current state.
@@ -109,6 +114,15 @@ impl Index {
                 self.view = Arc::new(View { anchors, ..View::clone(&self.view) });
                 BTreeSet::from([Key::Mesh])
             }
+            Event::Tick(now) => {
+                self.now = now;
+                let settled = lanes::settled(&self.view.world.groups, now);
+                if settled.as_ref() == self.view.settled.as_deref() {
+                    return BTreeSet::new();
+                }
+                self.view = Arc::new(View { settled: settled.map(Arc::new), ..View::clone(&self.view) });
+                BTreeSet::from([Key::Mesh])
+            }
         }
     }
 
@@ -123,7 +137,8 @@ impl Index {
         }
         let addresses = Arc::new(services::addresses(&world));
         let service_addresses = Arc::new(services::service_addresses(&world));
-        self.view = Arc::new(View { world, addresses, service_addresses, ..View::clone(&old) });
+        let settled = lanes::settled(&world.groups, self.now).map(Arc::new);
+        self.view = Arc::new(View { world, settled, addresses, service_addresses, ..View::clone(&old) });
         changed
     }
 }

@@ -1,6 +1,10 @@
 //! Joins the parts and owns every long-lived task.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Context;
 use mesh_core::identity::Identity;
@@ -8,7 +12,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -35,6 +39,9 @@ use crate::{
 
 /// How long streams may take to end when the controller stops; proxies that are slower lose their connection.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often lanes are looked at that drain or end by time alone.
+const TICK: Duration = Duration::from_secs(1);
 
 /// File of the state directory that tells `mesh-ctl token create` the trust domain.
 const TRUST_DOMAIN_FILE: &str = "trust-domain";
@@ -252,9 +259,12 @@ async fn follow(
     ready: watch::Sender<bool>,
     stopping: CancellationToken,
 ) {
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let Change { event, done } = tokio::select! {
             () = stopping.cancelled() => return,
+            _ = tick.tick() => Change { event: Event::Tick(unix_milliseconds()), done: None },
             change = incoming.recv() => match change {
                 Some(change) => change,
                 None => return,
@@ -275,6 +285,11 @@ async fn follow(
             let _ = done.send(());
         }
     }
+}
+
+fn unix_milliseconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Answers proxies only when there is something true to say: an empty world would tell them that nothing exists.

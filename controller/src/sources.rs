@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod folder;
+pub mod lanes;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -5,6 +5,7 @@ pub mod correlation;
 mod explain;
 mod level;
 pub mod trace;
+pub mod transition;
 
 use std::{borrow::Cow, fmt};
 

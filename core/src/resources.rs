@@ -7,6 +7,7 @@
 pub mod access_policy;
 mod compile;
 pub mod document;
+pub mod edit;
 mod grpc_route;
 pub mod http_route;
 mod kinds;

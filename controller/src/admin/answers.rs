@@ -5,16 +5,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use mesh_core::{
-    identity::Identity,
-    model::{endpoint::WEIGHT_ONE, lane::LaneRef},
-    names::DEFAULT_NAMESPACE,
-    resources::World,
-};
+use mesh_core::{identity::Identity, model::endpoint::WEIGHT_ONE, names::DEFAULT_NAMESPACE, resources::World};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Console;
+use super::{Console, lanes};
 use crate::{
     config::duration,
     publish::proxies::Proxy,
@@ -34,7 +29,7 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
     let items = match name {
         "services" => services(view.world()),
         "endpoints" => endpoints(view.world()),
-        "lanes" => lanes(view.world()),
+        "lanes" => lanes::groups(console),
         "policies" => policies(&console.state.get()),
         "proxies" => console.proxies.all().iter().map(proxy).collect(),
         "resources" => resources(&console.state.get()),
@@ -45,7 +40,7 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
     Some(json!({ "items": items }))
 }
 
-fn seconds(time: SystemTime) -> u64 {
+pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
@@ -96,38 +91,6 @@ fn endpoints(world: &World) -> Vec<Value> {
         }
     }
     items
-}
-
-fn lanes(world: &World) -> Vec<Value> {
-    let mut members: BTreeMap<&LaneRef, usize> = BTreeMap::new();
-    let ports = world.services.values().flat_map(|service| service.ports.values());
-    for lane in ports.flat_map(|port| &port.endpoints).flat_map(|endpoint| &endpoint.lanes) {
-        *members.entry(lane).or_default() += 1;
-    }
-    let group = |group: &mesh_core::model::lane::LaneGroup| {
-        let lane = |lane: &mesh_core::model::lane::Lane| {
-            let name = LaneRef { group: group.name.clone(), lane: lane.name.clone() };
-            json!({
-                "name": lane.name,
-                "parent": lane.parent,
-                "state": lane.state,
-                "onMissing": lane.on_missing,
-                "onUnhealthy": lane.on_unhealthy,
-                "minHealthy": lane.min_healthy,
-                "endpoints": members.get(&name).copied().unwrap_or_default(),
-            })
-        };
-        json!({
-            "name": group.name,
-            "revision": group.revision,
-            "entries": group.entries,
-            "members": group.members,
-            "carrier": group.carrier,
-            "baseline": group.baseline,
-            "lanes": group.lanes.iter().map(lane).collect::<Vec<_>>(),
-        })
-    };
-    world.groups.iter().map(group).collect()
 }
 
 /// Kinds of resources that are policies.

@@ -4,11 +4,15 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use mesh_core::resources::{Domains, Problem, Resource, World, compile, parse};
+use mesh_core::{
+    model::lane::LaneRef,
+    resources::{Domains, Problem, Resource, World, compile, parse},
+};
 use notify::{RecursiveMode, Watcher};
+use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval, sleep},
@@ -19,6 +23,7 @@ use tracing::{info, warn};
 use super::{
     Change, Shared,
     folder::{self, ApplyError, Text},
+    lanes::{self, Order, OrderError},
 };
 use crate::{
     index::{Event, SourceName},
@@ -52,7 +57,30 @@ pub enum Request {
         /// The resources written, or why not.
         answer: oneshot::Sender<Result<Vec<Resource>, ApplyError>>,
     },
+    /// Change a lane and write it into the folder.
+    Lane {
+        /// Which.
+        lane: LaneRef,
+        /// How.
+        order: Order,
+        /// Done, or why not.
+        answer: oneshot::Sender<Result<(), LaneError>>,
+    },
 }
+
+/// Why a lane was not changed.
+#[derive(Debug, Error)]
+pub enum LaneError {
+    /// The order cannot be carried out.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// What it leads to is refused.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// Answers a console; called when what was written is in force.
+type Answer = Box<dyn FnOnce() + Send>;
 
 /// The source.
 pub struct FileSource {
@@ -80,6 +108,7 @@ impl FileSource {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = None;
         loop {
+            let mut answer = None;
             tokio::select! {
                 () = stopping.cancelled() => return,
                 _ = look.tick() => (),
@@ -87,9 +116,12 @@ impl FileSource {
                     sleep(DEBOUNCE).await;
                     while signalled.try_recv().is_ok() {}
                 }
-                Some(request) = self.requests.recv() => self.request(request).await,
+                Some(request) = self.requests.recv() => answer = Some(self.request(request).await),
             }
             self.load(&mut seen).await;
+            if let Some(answer) = answer {
+                answer();
+            }
         }
     }
 
@@ -143,25 +175,44 @@ impl FileSource {
         });
     }
 
-    async fn request(&self, request: Request) {
+    /// Carries a request out; the answer is given when it is in force. A console that hung up needs none.
+    async fn request(&self, request: Request) -> Answer {
         let (place, domains) = (self.place.clone(), self.domains.clone());
-        // A console that hung up needs no answer.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         match request {
             Request::Validate { yaml, answer } => {
-                let checked = blocking(move || check(&place, &domains, &yaml)).await;
-                drop(answer.send(checked.err().map(problems_of).unwrap_or_default()));
+                let checked = blocking(move || check(&Ground::read(&place)?, &domains, &yaml, now)).await;
+                Box::new(move || drop(answer.send(checked.err().map(problems_of).unwrap_or_default())))
             }
             Request::Apply { yaml, answer } => {
+                let written = blocking(move || write(&Ground::read(&place)?, &domains, &yaml, now)).await;
+                Box::new(move || drop(answer.send(written)))
+            }
+            Request::Lane { lane, order, answer } => {
                 let written = blocking(move || {
-                    let plan = check(&place, &domains, &yaml)?;
-                    plan.files
-                        .iter()
-                        .try_for_each(|(file, text)| files::replace(file, text.as_bytes(), files::PUBLIC))?;
-                    Ok(plan.resources)
+                    let ground = Ground::read(&place)?;
+                    let yaml = lanes::ordered(&ground.resources, &lane, &order, now)?;
+                    write(&ground, &domains, &yaml, now)?;
+                    Ok(())
                 });
-                drop(answer.send(written.await));
+                let written = written.await;
+                Box::new(move || drop(answer.send(written)))
             }
         }
+    }
+}
+
+/// What stands in the place now.
+struct Ground<'p> {
+    place: &'p Path,
+    resources: Vec<(PathBuf, Resource)>,
+}
+
+impl<'p> Ground<'p> {
+    fn read(place: &'p Path) -> Result<Self, ApplyError> {
+        let texts = folder::read(place).map_err(ApplyError::Problems)?;
+        Ok(Ground { place, resources: folder::placed(&texts).map_err(ApplyError::Problems)? })
     }
 }
 
@@ -179,19 +230,27 @@ struct Plan {
 }
 
 /// Checks new resources together with everything in force.
-fn check(place: &Path, domains: &Domains, yaml: &str) -> Result<Plan, ApplyError> {
-    let texts = folder::read(place).map_err(ApplyError::Problems)?;
-    let fresh = parse("", yaml).map_err(|problems| ApplyError::Problems(nameless(problems)))?;
-    let in_place = folder::placed(&texts).map_err(ApplyError::Problems)?;
+fn check(ground: &Ground<'_>, domains: &Domains, yaml: &str, now: u64) -> Result<Plan, ApplyError> {
+    let Ground { place, resources: in_place } = ground;
+    let refused = |problems| ApplyError::Problems(nameless(problems));
+    let fresh = parse("", yaml).map_err(refused)?;
+    let fresh = lanes::marked(place, in_place, fresh, now).map_err(refused)?;
     let mut together: Vec<Resource> = in_place
         .iter()
         .filter(|(file, old)| !fresh.iter().any(|new| folder::replaces(place, new, file, old)))
         .map(|(_, resource)| resource.clone())
         .collect();
     together.extend(fresh.iter().cloned());
-    compile(&together, domains).map_err(|problems| ApplyError::Problems(nameless(problems)))?;
-    let files = folder::plan(place, &in_place, &fresh)?;
+    compile(&together, domains).map_err(refused)?;
+    let files = folder::plan(place, in_place, &fresh)?;
     Ok(Plan { resources: fresh, files })
+}
+
+/// Checks and writes.
+fn write(ground: &Ground<'_>, domains: &Domains, yaml: &str, now: u64) -> Result<Vec<Resource>, ApplyError> {
+    let plan = check(ground, domains, yaml, now)?;
+    plan.files.iter().try_for_each(|(file, text)| files::replace(file, text.as_bytes(), files::PUBLIC))?;
+    Ok(plan.resources)
 }
 
 /// What came over the console stands in no file.

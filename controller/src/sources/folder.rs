@@ -10,6 +10,7 @@ use std::{
 use mesh_core::resources::{Problem, Resource, Spec, document, parse};
 use thiserror::Error;
 
+use super::lanes;
 use crate::sign::files;
 
 /// Most files that are read from one folder.
@@ -179,8 +180,11 @@ pub fn plan(
 }
 
 fn join(resources: &[&Resource]) -> String {
-    let documents: Vec<_> = resources.iter().map(|resource| format!("{}\n", resource.text.trim_end())).collect();
-    documents.join("---\n")
+    let document = |resource: &&Resource| {
+        let dated = lanes::dated(resource);
+        format!("{}\n", dated.as_deref().unwrap_or(&resource.text).trim_end())
+    };
+    resources.iter().map(document).collect::<Vec<_>>().join("---\n")
 }
 
 /// File of a resource that was applied, within the folder.

@@ -9,6 +9,8 @@ mod harness;
 #[cfg(test)]
 mod identity;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
 mod mesh;
 #[cfg(test)]
 mod policy;

@@ -15,12 +15,12 @@ use tonic::{Code, Status, Streaming, transport::Channel};
 
 use crate::harness::{Controller, LANES, SERVICES, next};
 
-struct Proxy {
+pub(crate) struct Proxy {
     reports: mpsc::Sender<ProxyReport>,
     snapshots: Streaming<PolicySnapshot>,
 }
 
-fn hello(service_account: &str, pod: &str) -> Hello {
+pub(crate) fn hello(service_account: &str, pod: &str) -> Hello {
     Hello {
         namespace: "demo".to_owned(),
         pod: pod.to_owned(),
@@ -33,7 +33,7 @@ fn hello(service_account: &str, pod: &str) -> Hello {
 }
 
 impl Proxy {
-    async fn connect(channel: &Channel, first: Report) -> Result<Proxy, Status> {
+    pub(crate) async fn connect(channel: &Channel, first: Report) -> Result<Proxy, Status> {
         let (reports, receiver) = mpsc::channel(8);
         reports.send(ProxyReport { report: Some(first) }).await.unwrap();
         let mut client = MeshPolicyClient::new(channel.clone());
@@ -41,11 +41,11 @@ impl Proxy {
         Ok(Proxy { reports, snapshots })
     }
 
-    async fn say(&self, report: Report) {
+    pub(crate) async fn say(&self, report: Report) {
         self.reports.send(ProxyReport { report: Some(report) }).await.unwrap();
     }
 
-    async fn snapshot(&mut self) -> Policy {
+    pub(crate) async fn snapshot(&mut self) -> Policy {
         Policy::from_wire(next(&mut self.snapshots).await.unwrap()).unwrap()
     }
 }

@@ -226,6 +226,23 @@ pub enum LaneState {
     Promoted,
 }
 
+impl LaneState {
+    /// Every stage, in order of declaration.
+    pub const ALL: [LaneState; 5] =
+        [LaneState::Draft, LaneState::Active, LaneState::Draining, LaneState::Closed, LaneState::Promoted];
+
+    /// The word for it, as in resources.
+    pub fn label(self) -> &'static str {
+        match self {
+            LaneState::Draft => "draft",
+            LaneState::Active => "active",
+            LaneState::Draining => "draining",
+            LaneState::Closed => "closed",
+            LaneState::Promoted => "promoted",
+        }
+    }
+}
+
 /// What happens where a level has no registered member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
