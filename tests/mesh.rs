@@ -29,5 +29,7 @@ mod redirect;
 mod refusals;
 #[path = "mesh/rotation.rs"]
 mod rotation;
+#[path = "mesh/seeing.rs"]
+mod seeing;
 #[path = "mesh/telemetry.rs"]
 mod telemetry;

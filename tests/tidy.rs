@@ -6,6 +6,8 @@
 mod crates;
 #[path = "tidy/files.rs"]
 mod files;
+#[path = "tidy/observability.rs"]
+mod observability;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/words.rs"]
@@ -119,4 +121,9 @@ fn nothing_is_left_undone_or_ignored() {
 #[test]
 fn tests_await_events_instead_of_sleeping() {
     check(&[words::sleeps_in_tests]);
+}
+
+#[test]
+fn rules_and_panels_name_only_what_exists() {
+    check(&[observability::names, observability::panels]);
 }

@@ -5,7 +5,7 @@ export MESH_TEST_TOOLS="$CACHE/go/bin"
 export MESH_TEST_PYTHON
 
 PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql-15 nghttp2-client wrk nftables iptables iproute2 curl
-  python3-venv procps util-linux libcap2-bin)
+  python3-venv procps util-linux libcap2-bin prometheus)
 PYTHON_REQUIREMENTS=tests/apps/requirements.txt
 # name in the cache, package, version
 GO_PROGRAMS=(
