@@ -19,8 +19,6 @@ mod http1_requests;
 mod http1_responses;
 #[path = "mesh/http2_requests.rs"]
 mod http2_requests;
-#[path = "mesh/lanes.rs"]
-mod lanes;
 #[path = "mesh/outage.rs"]
 mod outage;
 #[path = "mesh/redirect.rs"]

@@ -2,11 +2,12 @@
 
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/lanemesh"
 export MESH_TEST_TOOLS="$CACHE/go/bin"
-export MESH_TEST_PYTHON
+export MESH_TEST_PYTHON MESH_TEST_OPENTELEMETRY_PYTHON MESH_TEST_SKYWALKING_PYTHON MESH_TEST_NODE_LINK
 
 PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql-15 nghttp2-client wrk nftables iptables iproute2 curl
   python3-venv procps util-linux libcap2-bin prometheus)
-PYTHON_REQUIREMENTS=tests/apps/requirements.txt
+# Programs that are links of a chain, one for each tracing stack.
+LINKS=tests/apps/lanes
 # name in the cache, package, version
 GO_PROGRAMS=(
   "h2spec github.com/summerwind/h2spec/cmd/h2spec v2.2.1+incompatible"
@@ -46,33 +47,82 @@ apt_install() {
   apt-get update && apt-get install --yes --no-install-recommends "$@"
 }
 
-# A virtual environment for exactly these requirements and this Python.
-install_python() {
+# A folder of the cache for exactly this content: `<name>-<hash>`, filled by the command when it is not there yet.
+# Sets PLACE.
+cached() { # name, content to hash, command that fills $PLACE...
   local key
-  key=$( (python3 --version; cat "$PYTHON_REQUIREMENTS") | sha256sum | cut -c1-16)
-  local place="$CACHE/python-$key"
-  MESH_TEST_PYTHON="$place/bin/python"
-  [[ -e $place/.complete ]] && return 0
-  rm -rf "$place"
-  python3 -m venv "$place" &&
-    "$place/bin/pip" install --quiet --disable-pip-version-check --requirement "$PYTHON_REQUIREMENTS" &&
-    touch "$place/.complete"
+  key=$(sha256sum <<<"$2" | cut -c1-16)
+  PLACE="$CACHE/$1-$key"
+  shift 2
+  [[ -e $PLACE/.complete ]] && return 0
+  rm -rf "$PLACE"
+  mkdir -p "$PLACE" && "$@" && touch "$PLACE/.complete"
+}
+
+# A virtual environment for exactly these requirements and this Python.
+python_environment() { # name, requirements
+  cached "$1" "$(python3 --version; cat "$2")" fill_python_environment "$2"
+}
+
+fill_python_environment() { # requirements
+  python3 -m venv "$PLACE" &&
+    "$PLACE/bin/pip" install --quiet --disable-pip-version-check --requirement "$1"
+}
+
+install_python() {
+  python_environment python tests/apps/requirements.txt || return
+  MESH_TEST_PYTHON="$PLACE/bin/python"
+}
+
+install_python_links() {
+  python_environment opentelemetry-python "$LINKS/python/requirements.txt" || return
+  MESH_TEST_OPENTELEMETRY_PYTHON="$PLACE/bin/python"
+  python_environment skywalking-python "$LINKS/skywalking/requirements.txt" || return
+  MESH_TEST_SKYWALKING_PYTHON="$PLACE/bin/python"
+}
+
+# The program beside its modules, where Node looks for them.
+install_node_link() {
+  command -v npm >/dev/null || apt_install nodejs npm || return
+  cached node-link "$(node --version; cat "$LINKS"/node/{link.js,package.json,package-lock.json,.npmrc})" \
+    fill_node_link || return
+  MESH_TEST_NODE_LINK="$PLACE/link.js"
+}
+
+fill_node_link() {
+  cp "$LINKS"/node/{link.js,package.json,package-lock.json,.npmrc} "$PLACE/" && (cd "$PLACE" && npm ci --silent)
+}
+
+install_go_link() {
+  local version built
+  version=$(cat "$LINKS"/go/{main.go,go.mod,go.sum} | sha256sum | cut -c1-16)
+  is_built lane-link "$version" && return 0
+  command -v go >/dev/null || install_go || return 1
+  built=$(mktemp -d) || return 1
+  (cd "$LINKS/go" && go build -o "$built/lane-link" .) && keep_built "$built/lane-link" lane-link "$version"
 }
 
 install_go_programs() {
   local program name package version built
-  mkdir -p "$MESH_TEST_TOOLS"
   for program in "${GO_PROGRAMS[@]}"; do
     read -r name package version <<<"$program"
-    [[ -x $MESH_TEST_TOOLS/$name && $(cat "$MESH_TEST_TOOLS/$name.version" 2>/dev/null) == "$version" ]] && continue
+    is_built "$name" "$version" && continue
     command -v go >/dev/null || install_go || return 1
     built=$(mktemp -d) || return 1
     echo "building $name $version"
     GOBIN="$built" go install "$package@$version" || return 1
-    mv "$built/$(basename "$package")" "$MESH_TEST_TOOLS/$name" || return 1
-    echo "$version" >"$MESH_TEST_TOOLS/$name.version"
-    rmdir "$built"
+    keep_built "$built/$(basename "$package")" "$name" "$version" || return 1
   done
+}
+
+is_built() { # name, version
+  [[ -x $MESH_TEST_TOOLS/$1 && $(cat "$MESH_TEST_TOOLS/$1.version" 2>/dev/null) == "$2" ]]
+}
+
+# Moves a program out of its temporary folder.
+keep_built() { # program, name, version
+  mkdir -p "$MESH_TEST_TOOLS" && mv "$1" "$MESH_TEST_TOOLS/$2" && echo "$3" >"$MESH_TEST_TOOLS/$2.version" &&
+    rmdir "$(dirname "$1")"
 }
 
 install_go() {

@@ -12,7 +12,7 @@ pub fn ours(name: &str) -> PathBuf {
     must_exist(place.join(name), "build it (cargo build --workspace --bins) or name its folder in MESH_TEST_BINARIES")
 }
 
-/// A Go program that `tests/run` built: `h2spec`, `grpc-interop-client`, `grpc-interop-server`.
+/// A Go program that `tests/run` built: `h2spec`, `grpc-interop-client`, `grpc-interop-server`, `lane-link`.
 ///
 /// # Panics
 /// When it is not installed.
@@ -26,16 +26,51 @@ pub fn go(name: &str) -> PathBuf {
 /// # Panics
 /// When it is not installed.
 pub fn python() -> PathBuf {
-    let place = std::env::var_os("MESH_TEST_PYTHON").map(PathBuf::from).or_else(|| {
-        let entries = std::fs::read_dir(cache()).ok()?;
-        let mut places: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.join(".complete").exists())
-            .collect();
-        places.sort();
-        places.pop().map(|place| place.join("bin/python"))
-    });
-    must_exist(place.unwrap_or_else(|| cache().join("python/bin/python")), "`tests/run mesh` installs it")
+    installed("MESH_TEST_PYTHON", "python", "bin/python")
+}
+
+/// The Python that has web frameworks and OpenTelemetry's instrumentation.
+///
+/// # Panics
+/// When it is not installed.
+pub fn opentelemetry_python() -> PathBuf {
+    installed("MESH_TEST_OPENTELEMETRY_PYTHON", "opentelemetry-python", "bin/python")
+}
+
+/// The Python that has Flask and SkyWalking's agent.
+///
+/// # Panics
+/// When it is not installed.
+pub fn skywalking_python() -> PathBuf {
+    installed("MESH_TEST_SKYWALKING_PYTHON", "skywalking-python", "bin/python")
+}
+
+/// The link of a chain made with Express, beside the modules that it needs.
+///
+/// # Panics
+/// When it is not installed.
+pub fn node_link() -> PathBuf {
+    installed("MESH_TEST_NODE_LINK", "node-link", "link.js")
+}
+
+/// A file that the variable names, or of the newest folder `<name>-<hash>` that was filled in the cache.
+fn installed(variable: &str, name: &str, file: &str) -> PathBuf {
+    let place = std::env::var_os(variable).map(PathBuf::from).or_else(|| newest(name).map(|place| place.join(file)));
+    must_exist(place.unwrap_or_else(|| cache().join(name).join(file)), "`tests/run mesh lanes` installs it")
+}
+
+fn newest(name: &str) -> Option<PathBuf> {
+    let filled = |path: &Path| path.join(".complete").metadata().and_then(|mark| mark.modified()).ok();
+    let is_named = |path: &Path| {
+        let stem = path.file_name().and_then(|file| file.to_str()).and_then(|file| file.rsplit_once('-'));
+        stem.is_some_and(|(stem, _)| stem == name)
+    };
+    let places = std::fs::read_dir(cache()).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    places
+        .filter(|place| is_named(place))
+        .filter_map(|place| Some((filled(&place)?, place)))
+        .max()
+        .map(|(_, place)| place)
 }
 
 /// A program of the system.

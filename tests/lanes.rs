@@ -1,0 +1,23 @@
+//! Tests of lanes through whole chains: which instance a request reaches at every hop, whatever its applications forward.
+#![cfg(test)]
+
+#[path = "lanes/carriers.rs"]
+mod carriers;
+#[path = "lanes/chain.rs"]
+mod chain;
+#[path = "lanes/frameworks.rs"]
+mod frameworks;
+#[path = "lanes/hops.rs"]
+mod hops;
+#[path = "lanes/interleavings.rs"]
+mod interleavings;
+#[path = "lanes/late.rs"]
+mod late;
+#[path = "lanes/link.rs"]
+mod link;
+#[path = "lanes/silent.rs"]
+mod silent;
+#[path = "lanes/stacks.rs"]
+mod stacks;
+#[path = "lanes/words.rs"]
+mod words;

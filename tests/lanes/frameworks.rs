@@ -1,0 +1,69 @@
+//! Chains of applications that do nothing for lanes: their tracing frameworks carry the label, or what leads to it.
+
+use mesh_tests::wait::within;
+use tokio::task::JoinSet;
+
+use crate::{
+    chain::{BASELINE, CANARY, Chain, LABEL},
+    link::Behaviour,
+    stacks::{Stack, W3C},
+    words::{Protocol, call_once},
+};
+
+/// Requests of one run.
+const REQUESTS: usize = 200;
+/// Requests at the same time.
+const AT_ONCE: usize = 8;
+
+/// Many requests at the same time, of the lane and of baseline: all of them are served where they belong.
+async fn keeps_the_lane(chain: &Chain) {
+    let to = chain.mesh.pod("client").outbound();
+    let mut running = JoinSet::new();
+    for position in 0..REQUESTS {
+        while running.len() >= AT_ONCE {
+            running.join_next().await.expect("some run").unwrap();
+        }
+        running.spawn(async move {
+            let (headers, expected) = if position % 3 == 0 { (vec![], BASELINE) } else { (vec![LABEL], CANARY) };
+            let answer = call_once(Protocol::Http1, to, "a", &format!("/{position}"), &headers).await.unwrap();
+            assert_eq!(answer.replace("shop/canary", "canary"), expected, "{position}");
+        });
+    }
+    let rest = async {
+        while let Some(done) = running.join_next().await.transpose().unwrap() {
+            done
+        }
+    };
+    within("the answers", mesh_tests::client::LIMIT, rest).await;
+}
+
+#[tokio::test]
+async fn fastapi_with_opentelemetry_carries_the_lane_in_baggage() {
+    keeps_the_lane(&Chain::of_stack("", Stack::FastApi, W3C).await).await;
+}
+
+#[tokio::test]
+async fn flask_with_opentelemetry_carries_the_lane_in_baggage() {
+    keeps_the_lane(&Chain::of_stack("", Stack::Flask, W3C).await).await;
+}
+
+#[tokio::test]
+async fn express_with_opentelemetry_carries_the_lane_in_baggage() {
+    keeps_the_lane(&Chain::of_stack("", Stack::Express, W3C).await).await;
+}
+
+#[tokio::test]
+async fn go_with_otelhttp_carries_the_lane_in_baggage() {
+    keeps_the_lane(&Chain::of_stack("", Stack::Go, W3C).await).await;
+}
+
+#[tokio::test]
+async fn chain_of_four_stacks_carries_the_lane_in_baggage() {
+    let mut chain = Chain::mesh("").await;
+    chain.stack(&["a"], Stack::FastApi, W3C, Behaviour::Now).await;
+    chain.stack(&["b", "b-canary"], Stack::Express, W3C, Behaviour::Now).await;
+    chain.stack(&["c"], Stack::Go, W3C, Behaviour::Now).await;
+    chain.stack(&["d", "d-canary"], Stack::Flask, W3C, Behaviour::Now).await;
+    chain.ready().await;
+    keeps_the_lane(&chain).await;
+}

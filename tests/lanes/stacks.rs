@@ -1,0 +1,74 @@
+//! Programs of real tracing stacks that are links of a chain (`tests/apps/lanes`).
+
+use mesh_tests::{process::Spec, programs};
+
+use crate::link::Behaviour;
+
+/// A framework and its tracing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stack {
+    /// FastAPI and httpx under `opentelemetry-instrument`.
+    FastApi,
+    /// Flask and requests under `opentelemetry-instrument`.
+    Flask,
+    /// Express with `@opentelemetry/auto-instrumentations-node`.
+    Express,
+    /// net/http with otelhttp.
+    Go,
+    /// Flask and requests under SkyWalking's agent.
+    #[expect(dead_code, reason = "trace ids of SkyWalking are not read yet")]
+    SkyWalking,
+}
+
+/// W3C trace context and baggage: what OpenTelemetry propagates unless it is told otherwise.
+pub(crate) const W3C: &str = "tracecontext,baggage";
+
+impl Stack {
+    /// The program, without its links.
+    pub(crate) fn program(self, propagators: &str) -> Spec {
+        let name = format!("{self:?}");
+        let spec = match self {
+            Stack::FastApi => opentelemetry_python(name, "fastapi_link.py"),
+            Stack::Flask => opentelemetry_python(name, "flask_link.py"),
+            Stack::Express => Spec::new(name, programs::system("node"))
+                .args(["--require", "@opentelemetry/auto-instrumentations-node/register"])
+                .arg(programs::node_link())
+                .in_directory(programs::node_link().parent().expect("a file lies in a folder")),
+            Stack::Go => Spec::new(name, programs::go("lane-link")),
+            Stack::SkyWalking => skywalking(name),
+        };
+        // Nothing is exported: there is no collector.
+        ["OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER", "OTEL_NODE_RESOURCE_DETECTORS"]
+            .into_iter()
+            .fold(spec, |spec, name| spec.env(name, "none"))
+            .env("OTEL_PROPAGATORS", propagators)
+    }
+}
+
+fn opentelemetry_python(name: String, file: &str) -> Spec {
+    let python = programs::opentelemetry_python();
+    Spec::new(name, python.with_file_name("opentelemetry-instrument"))
+        .arg(python)
+        .arg(programs::app("lanes/python").join(file))
+}
+
+/// The agent keeps trying to report to a port where nothing listens.
+fn skywalking(name: String) -> Spec {
+    let python = programs::skywalking_python();
+    Spec::new(name, python.with_file_name("sw-python"))
+        .arg("run")
+        .arg(python)
+        .arg(programs::app("lanes/python").join("flask_link.py"))
+        .env("SW_AGENT_NAME", "link")
+        .env("SW_AGENT_COLLECTOR_BACKEND_SERVICES", "127.0.0.1:1")
+        .env("SW_AGENT_LOGGING_LEVEL", "CRITICAL")
+}
+
+/// A behaviour as the programs are told it.
+pub(crate) fn word(behaviour: Behaviour) -> String {
+    match behaviour {
+        Behaviour::Now => "now".to_owned(),
+        Behaviour::Late(after) => format!("late:{}", after.as_secs_f64()),
+        Behaviour::Worker => "worker".to_owned(),
+    }
+}
