@@ -4,6 +4,8 @@ mod carry;
 pub mod correlation;
 mod explain;
 mod level;
+pub mod routes;
+pub mod subset;
 pub mod trace;
 pub mod transition;
 
