@@ -140,7 +140,7 @@ impl Unnamed {
         let keys = [Key::Mesh, Key::Workload(World::workload_key(&namespace, &pod))];
         Ok(Named {
             watch: self.published.watch(keys),
-            entry: self.proxies.enter(&hello, identity, self.peer.address.to_string()),
+            entry: self.proxies.enter(&hello, identity, self.peer.address),
             reports: self.reports,
             published: self.published,
             namespace,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -32,7 +33,7 @@ pub struct Proxy {
     pub role: String,
     /// Where it connects from.
     pub address: String,
-    /// Its admin port.
+    /// Its admin port, at an address that others can use.
     pub admin_address: String,
     /// Revision that it serves, empty if none.
     pub acked: String,
@@ -62,9 +63,17 @@ fn short(text: &str) -> String {
     text.chars().take(TEXT_MAX).collect()
 }
 
+/// Where a port can be reached of which its owner, at `from`, only says that it listens on every address.
+fn reachable(said: &str, from: IpAddr) -> String {
+    match said.parse::<SocketAddr>() {
+        Ok(listen) if listen.ip().is_unspecified() => SocketAddr::new(from.to_canonical(), listen.port()).to_string(),
+        Ok(_) | Err(_) => short(said),
+    }
+}
+
 impl Proxies {
     /// Enters a proxy; it leaves the table when the entry is dropped.
-    pub fn enter(self: &Arc<Self>, hello: &Hello, identity: Option<Identity>, address: String) -> Entry {
+    pub fn enter(self: &Arc<Self>, hello: &Hello, identity: Option<Identity>, address: SocketAddr) -> Entry {
         let proxy = Proxy {
             namespace: short(&hello.namespace),
             pod: short(&hello.pod),
@@ -72,8 +81,8 @@ impl Proxies {
             identity,
             version: short(&hello.version),
             role: short(&hello.role),
-            address,
-            admin_address: short(&hello.admin_address),
+            address: address.to_string(),
+            admin_address: reachable(&hello.admin_address, address.ip()),
             acked: short(&hello.applied_revision),
             current: String::new(),
             nack: None,
@@ -147,5 +156,23 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let mut connected = self.table.connected.lock().unwrap_or_else(PoisonError::into_inner);
         connected.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admin_port_on_every_address_is_told_at_the_address_of_the_pod() {
+        for (said, from, expected) in [
+            ("0.0.0.0:4191", "10.1.2.3", "10.1.2.3:4191"),
+            ("[::]:4191", "fd00::1", "[fd00::1]:4191"),
+            ("[::]:4191", "::ffff:10.1.2.3", "10.1.2.3:4191"),
+            ("127.1.0.2:4191", "10.1.2.3", "127.1.0.2:4191"),
+            ("", "10.1.2.3", ""),
+        ] {
+            assert_eq!(reachable(said, from.parse().unwrap()), expected, "{said} from {from}");
+        }
     }
 }
