@@ -2,19 +2,22 @@
 
 mod carry;
 pub mod correlation;
+pub mod entry;
 mod explain;
 mod level;
-pub mod routes;
-pub mod subset;
+mod moment;
 pub mod trace;
 pub mod transition;
+mod trust;
 
 use std::{borrow::Cow, fmt};
 
-pub(crate) use carry::{CarrierRole, carrier_role};
+pub(crate) use carry::{CarrierRole, alike, carrier_role};
 pub use carry::{baggage, carried, foreign_baggage};
 pub use explain::{Hop, Step, StepVerdict, explain};
 pub use level::choose;
+pub use moment::{next_change, settled};
+pub use trust::MayLabel;
 
 use crate::model::lane::{LaneName, LaneRef};
 

@@ -35,6 +35,9 @@ pub const CONTROLLER_SERVICE_ACCOUNT: &str = "lanemesh-controller";
 pub const LANE_HEADER: &str = "x-mesh-lane";
 /// Baggage member of a lane, unless the group says otherwise.
 pub const LANE_BAGGAGE_KEY: &str = "mesh-lane";
+/// Names of the lane groups, separated by commas, for which the sending proxy has decided that the request, which carries
+/// no label, is baseline: an entry behind it does not decide again. Between proxies only.
+pub const DECIDED_HEADER: &str = "x-mesh-decided";
 /// Standard header that carries baggage members (W3C Baggage).
 pub const BAGGAGE_HEADER: &str = "baggage";
 /// Longest baggage header that is written, bytes (W3C Baggage 3.3.2).

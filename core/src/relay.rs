@@ -3,7 +3,7 @@
 
 use crate::{
     fields::Fields,
-    lane::{CarrierRole, carrier_role},
+    lane::{CarrierRole, alike, carrier_role},
     model::lane::LaneGroup,
     names,
 };
@@ -169,10 +169,12 @@ fn is_barred_from_trailers(name: &[u8]) -> bool {
     }
 }
 
+/// Also with `_` for `-`: to applications behind CGI, WSGI and the like both are the same.
 fn is_reserved(name: &[u8]) -> bool {
+    let begins = |text: &str| name.get(..text.len()).is_some_and(|start| alike(start, text.as_bytes()));
     match name.first() {
-        Some(b'l' | b'L') => starts(name, "l5d-"),
-        Some(b'x' | b'X') => starts(name, "x-mesh-") || is(name, names::FORWARDED_CLIENT_CERT_HEADER),
+        Some(b'l' | b'L') => begins("l5d-"),
+        Some(b'x' | b'X') => begins("x-mesh-") || alike(name, names::FORWARDED_CLIENT_CERT_HEADER.as_bytes()),
         _ => false,
     }
 }
@@ -233,6 +235,19 @@ mod tests {
             ("x-gray", IN, Lane),
             ("gray", IN, Lane),
             ("baggage", IN, Lane),
+            ("x_mesh_lane", OUT, Lane),
+            ("X-Mesh_Lane", STRANGER, Lane),
+            ("mesh_lane", IN, Lane),
+            ("X_MSE_TAG", STRANGER, Lane),
+            ("uberctx-mesh-lane", STRANGER, Lane),
+            ("ot-baggage-gray", STRANGER, Lane),
+            ("baggage-Mesh-Lane", STRANGER, Lane),
+            ("uberctx-mesh-lane", IN, Keep),
+            ("uberctx-user", STRANGER, Keep),
+            ("baggage-", STRANGER, Keep),
+            ("l5d_client_id", OUT, Reserved),
+            ("x_mesh_decided", IN, Reserved),
+            ("x_forwarded_client_cert", IN, Reserved),
             ("x-mse-tag", IN, Keep),
             ("x-mse-tag", STRANGER, Lane),
             ("x-mse-tag", LEAVING, Lane),

@@ -2,6 +2,7 @@
 
 mod condition;
 
+pub(crate) use condition::{decoded, without_dot_segments};
 pub use condition::{host_rank, matches};
 
 use crate::{

@@ -7,11 +7,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    lane::{LaneGroup, LaneRef},
-    policy::{InboundServer, TrafficPolicy},
-    route::{OutboundPolicy, Target},
-    service::{Service, ServiceKey},
+use crate::{
+    lane::entry::Prepared,
+    model::{
+        lane::{LaneGroup, LaneRef},
+        policy::{InboundServer, TrafficPolicy},
+        route::{OutboundPolicy, Target},
+        service::{Service, ServiceKey},
+    },
 };
 
 /// What the control side knows, as the data path reads it. Parts are shared between successive snapshots.
@@ -33,12 +36,23 @@ pub struct Snapshot {
     pub services: BTreeMap<ServiceKey, Arc<Service>>,
     /// How calls to a service are treated, by `<name>.<namespace>`; absent = [`TrafficPolicy::default`].
     pub traffic: BTreeMap<String, Arc<TrafficPolicy>>,
-    /// Lane groups.
+    /// Lane groups, with every lane in the state it had when they were put in; see [`Snapshot::set_lanes`].
     pub lanes: Arc<Vec<LaneGroup>>,
+    /// What entries have worked out of the lane groups.
+    #[serde(skip)]
+    pub entries: Arc<Prepared>,
     /// What the controller says about this workload.
     pub workload: Workload,
     /// Trust anchors, DER; any of them may have signed a peer.
     pub trust_anchors: Vec<Arc<[u8]>>,
+}
+
+impl Snapshot {
+    /// Replaces the lane groups, and works out what entries need of them.
+    pub fn set_lanes(&mut self, groups: Arc<Vec<LaneGroup>>) {
+        self.entries = Arc::new(Prepared::new(&groups));
+        self.lanes = groups;
+    }
 }
 
 /// What the controller says about the workload a proxy serves.

@@ -7,6 +7,7 @@ use crate::{
     fields::Fields,
     model::lane::{Carrier, LaneGroup, LaneName, LaneState},
     names::{BAGGAGE_HEADER, BAGGAGE_MAX_BYTES, LANE_BAGGAGE_KEY, LANE_HEADER},
+    route::decoded,
     snapshot::Workload,
 };
 
@@ -170,9 +171,12 @@ impl<'a> Member<'a> {
         }
     }
 
-    /// Whether the key is `key` followed by `suffix`. Without case: some stacks keep baggage in header names.
+    /// Whether the key is `key` followed by `suffix`. Without case: some stacks keep baggage in header names. Decoded:
+    /// some decode keys when they read, and would write ours although it came in another spelling.
     fn is(&self, key: &str, suffix: &str) -> bool {
         let (name, _) = self.split();
+        let name = std::str::from_utf8(name).map_or(Cow::Borrowed(name), decoded);
+        let name = name.trim_ascii();
         name.len() == key.len() + suffix.len()
             && name[..key.len()].eq_ignore_ascii_case(key.as_bytes())
             && name[key.len()..].eq_ignore_ascii_case(suffix.as_bytes())
@@ -212,9 +216,29 @@ fn members<'a>(fields: &'a dyn Fields, visit: &mut dyn FnMut(Member<'a>)) {
     });
 }
 
-/// Whether a header of this name carries lanes, and in which role.
+/// Whether a header of this name carries lanes, and in which role. `_` counts as `-`, because to applications behind
+/// CGI, WSGI and the like both are the same; and so does baggage in header names as Jaeger, OpenTracing and Brave write it
+/// count as an alias, because stacks that read it write it as ours.
 pub(crate) fn carrier_role(name: &[u8], groups: &[LaneGroup]) -> CarrierRole {
-    let is = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
+    const IN_NAMES: [&str; 3] = ["uberctx-", "ot-baggage-", "baggage-"];
+    let behind = |prefix: &&str| {
+        let (start, rest) = name.split_at_checked(prefix.len())?;
+        alike(start, prefix.as_bytes()).then_some(rest)
+    };
+    let in_name = match name.first() {
+        Some(b'u' | b'U' | b'o' | b'O' | b'b' | b'B') => IN_NAMES.iter().find_map(behind),
+        Some(_) | None => None,
+    };
+    match plain_role(name, groups) {
+        CarrierRole::None if in_name.is_some_and(|rest| plain_role(rest, groups) != CarrierRole::None) => {
+            CarrierRole::Alias
+        }
+        role @ (CarrierRole::None | CarrierRole::Carrier | CarrierRole::Alias) => role,
+    }
+}
+
+fn plain_role(name: &[u8], groups: &[LaneGroup]) -> CarrierRole {
+    let is = |text: &str| alike(name, text.as_bytes());
     let writes = |carrier: &Carrier| is(&carrier.header) || is(&carrier.baggage_key);
     if is(LANE_HEADER) || is(LANE_BAGGAGE_KEY) || groups.iter().any(|group| writes(&group.carrier)) {
         CarrierRole::Carrier
@@ -223,6 +247,12 @@ pub(crate) fn carrier_role(name: &[u8], groups: &[LaneGroup]) -> CarrierRole {
     } else {
         CarrierRole::None
     }
+}
+
+/// Whether two names are the same without case and with `_` for `-`.
+pub(crate) fn alike(name: &[u8], other: &[u8]) -> bool {
+    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.iter().map(plain).eq(other.iter().map(plain))
 }
 
 /// Role of a header in carrying lanes.

@@ -50,7 +50,7 @@ fn path_matches(condition: &PathMatch, path: &str) -> bool {
 
 /// The path that a server will resolve `path` to (RFC 3986 5.2.4), so that `/public/../admin` is judged as `/admin`;
 /// an encoded dot is a dot (6.2.2.2). Everything else stays as sent.
-fn without_dot_segments(path: &str) -> Cow<'_, str> {
+pub(crate) fn without_dot_segments(path: &str) -> Cow<'_, str> {
     if !path.contains("/.") && !path.contains("%2") {
         return Cow::Borrowed(path);
     }
@@ -94,7 +94,7 @@ fn query_matches(condition: &ValueMatch, query: &str) -> bool {
 }
 
 /// Decodes `%xx` and `+`; what is no valid escape stays as it is.
-fn decoded(text: &str) -> Cow<'_, [u8]> {
+pub(crate) fn decoded(text: &str) -> Cow<'_, [u8]> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text.as_bytes());
     }

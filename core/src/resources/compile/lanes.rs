@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Findings;
 use crate::{
-    model::lane::{Baseline, CHAIN_MAX, Lane, LaneGroup, LaneName, LaneRef},
+    lane::entry::{BUCKETS, greatest},
+    model::lane::{Baseline, CHAIN_MAX, Lane, LaneGroup, LaneName, LaneRef, LaneState},
     resources::{Resource, Spec, lane, lane_group, world::WorldWorkload},
 };
 
@@ -47,6 +48,7 @@ pub(super) fn build<'r>(resources: &'r [Resource], findings: &mut Findings) -> G
     let groups: Vec<LaneGroup> = written.values().map(model).collect();
     for (group, written) in groups.iter().zip(written.values()) {
         check_parents(group, written, findings);
+        check_shares(group, written, findings);
     }
     Groups { groups, written }
 }
@@ -131,6 +133,33 @@ fn check_parents(group: &LaneGroup, written: &Written<'_>, findings: &mut Findin
     }
 }
 
+/// Shares, each at its greatest, must fit into the whole: a lane could not have its share otherwise. Reported at the lane
+/// that was made last, since it is the one that does not fit.
+fn check_shares(group: &LaneGroup, written: &Written<'_>, findings: &mut Findings) {
+    let takes = |lane: &&Lane| match lane.state {
+        LaneState::Draft | LaneState::Active | LaneState::Draining => true,
+        LaneState::Closed | LaneState::Promoted => false,
+    };
+    let of_lane = |lane: &'_ Lane| Some((lane.created, lane.name.clone(), greatest(lane.share.as_ref()?)));
+    let mut shares: Vec<_> = group.lanes.iter().filter(takes).filter_map(of_lane).collect();
+    shares.sort();
+    let sum: u64 = shares.iter().map(|(_, _, share)| u64::from(*share)).sum();
+    let Some((_, last, _)) = shares.last().filter(|_| sum > u64::from(BUCKETS)) else { return };
+    let Some((resource, lane)) = written.lanes.get(last) else { return };
+    let percent = |share: u64| format!("{}.{:02} %", share / 100, share % 100);
+    let each: Vec<String> =
+        shares.iter().map(|(_, name, share)| format!("{name} {}", percent(u64::from(*share)))).collect();
+    let path =
+        if lane.share.as_ref().is_some_and(|share| share.ramp.is_some()) { "spec.ramp" } else { "spec.percentage" };
+    let message = format!(
+        "the shares of group {} add up to {} (each lane at its greatest: {}); at most 100 % can be given away",
+        group.name,
+        percent(sum),
+        each.join(", "),
+    );
+    findings.add(resource, path, message);
+}
+
 /// What is wrong with the chain of parents that begins at `lane`: a cycle through it, or too many parents. A cycle that
 /// it only leads into is reported where it is.
 fn bad_chain(group: &LaneGroup, lane: &Lane) -> Option<String> {
@@ -153,13 +182,14 @@ fn bad_chain(group: &LaneGroup, lane: &Lane) -> Option<String> {
 }
 
 impl Groups<'_> {
-    /// The groups, with trust worked out for the workloads of the mesh: whoever is named, the gateways, and the members,
-    /// since these carry labels on.
+    /// The groups, with trust worked out for the workloads of the mesh: whoever is named, gateways and entries, since
+    /// these decide, and the members, since these carry labels on.
     pub(super) fn finish(self, workloads: &BTreeMap<String, WorldWorkload>) -> Vec<LaneGroup> {
         let finish = |(mut group, written): (LaneGroup, &Written<'_>)| {
             let trust = &written.group.trust;
             if !(trust.gateways.is_empty() && trust.identities.is_empty()) {
-                let takes_part = |label: &String| group.members.contains(label) || trust.gateways.contains(label);
+                let decides = |label: &String| trust.gateways.contains(label) || group.entries.contains(label);
+                let takes_part = |label: &String| group.members.contains(label) || decides(label);
                 let carries = |workload: &&WorldWorkload| workload.services.iter().any(takes_part);
                 let carriers = workloads.values().filter(carries).filter_map(|workload| workload.identity.clone());
                 group.trusted = Some(carriers.chain(trust.identities.iter().cloned()).collect());
