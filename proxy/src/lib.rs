@@ -14,4 +14,5 @@ pub mod redirect;
 pub mod runtime;
 pub mod shared;
 pub mod telemetry;
+pub mod wall_clock;
 pub mod worker;

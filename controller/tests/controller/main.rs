@@ -18,5 +18,3 @@ mod policy;
 mod scale;
 #[cfg(test)]
 mod source;
-#[cfg(test)]
-mod stock;

@@ -8,8 +8,10 @@ use std::{
 };
 
 use mesh_core::{
+    lane::{next_change, settled},
     model::{
         endpoint::Endpoint,
+        lane::LaneGroup,
         policy::InboundServer,
         route::{Backend, Distribution, HttpRoute, OutboundPolicy, OutboundProtocol, Target},
         service::{Service, ServiceKey},
@@ -50,6 +52,8 @@ pub enum Event {
 #[derive(Debug, Default)]
 pub struct Builder {
     snapshot: Snapshot,
+    /// Lane groups as the controller wrote them; those of the snapshot are settled.
+    written: Arc<Vec<LaneGroup>>,
     instances: BTreeMap<ServiceKey, Instances>,
     changed: BTreeSet<ServiceKey>,
     dirty: bool,
@@ -64,6 +68,7 @@ struct Instances {
 impl Builder {
     /// Goes on from a snapshot kept on disk.
     pub fn from_snapshot(mut snapshot: Snapshot) -> Self {
+        snapshot.set_lanes(Arc::clone(&snapshot.lanes));
         for service in snapshot.services.values_mut() {
             *service = Arc::new(Service::clone(service).with_groups(&snapshot.lanes));
         }
@@ -71,7 +76,8 @@ impl Builder {
             let by_address = service.endpoints().iter().map(|one| (one.address, Arc::clone(one))).collect();
             (key.clone(), Instances { exists: service.exists(), by_address })
         });
-        Builder { instances: instances.collect(), changed: BTreeSet::new(), dirty: false, snapshot }
+        let (instances, written) = (instances.collect(), Arc::clone(&snapshot.lanes));
+        Builder { instances, written, changed: BTreeSet::new(), dirty: false, snapshot }
     }
 
     /// What the last snapshot says, with the events since.
@@ -113,6 +119,23 @@ impl Builder {
         };
     }
 
+    /// Puts every lane into the state it has at `now` (Unix milliseconds), and says when the next one changes by itself.
+    pub fn settle(&mut self, now: u64) -> Option<u64> {
+        let settled = settled(&self.written, now).map_or_else(|| Arc::clone(&self.written), Arc::new);
+        self.dirty |= self.put_lanes(settled);
+        next_change(&self.written, now)
+    }
+
+    fn put_lanes(&mut self, groups: Arc<Vec<LaneGroup>>) -> bool {
+        if self.snapshot.lanes == groups {
+            return false;
+        }
+        self.snapshot.set_lanes(groups);
+        // Baseline is prepared per service, for these groups.
+        self.changed.extend(self.instances.keys().cloned());
+        true
+    }
+
     /// The next snapshot, if anything changed since the last.
     pub fn publish(&mut self) -> Option<Arc<Snapshot>> {
         if !std::mem::take(&mut self.dirty) {
@@ -147,13 +170,12 @@ impl Builder {
     }
 
     fn take_policy(&mut self, policy: Policy) -> bool {
-        let snapshot = &mut self.snapshot;
-        let lanes = *snapshot.lanes != policy.lanes;
+        let mut lanes = *self.written != policy.lanes;
         if lanes {
-            snapshot.lanes = Arc::new(policy.lanes);
-            // Baseline is prepared per service, for these groups.
-            self.changed.extend(self.instances.keys().cloned());
+            self.written = Arc::new(policy.lanes);
+            lanes = self.put_lanes(Arc::clone(&self.written));
         }
+        let snapshot = &mut self.snapshot;
         let mut traffic = policy.traffic;
         for (name, known) in &snapshot.traffic {
             if let Some(new) = traffic.get_mut(name).filter(|new| *new == known) {
@@ -263,7 +285,11 @@ fn add<'a>(found: &mut BTreeSet<&'a ServiceKey>, distribution: &'a Distribution)
 mod tests {
     use std::time::Duration;
 
-    use mesh_core::model::{endpoint::ProtocolHint, policy::InboundProtocol};
+    use mesh_core::model::{
+        endpoint::ProtocolHint,
+        lane::{Lane, LaneState},
+        policy::InboundProtocol,
+    };
 
     use super::*;
 
@@ -352,6 +378,32 @@ mod tests {
         assert!(!snapshot.unknown.contains(&target(0)));
         builder.apply(Event::TargetForgotten(target(7)));
         assert!(!builder.publish().unwrap().unknown.contains(&target(7)));
+    }
+
+    #[test]
+    fn lanes_end_by_time_alone_and_the_same_policy_does_not_open_them_again() {
+        let lane = Lane { ends: Some(5_000), ..Lane::new("dev".parse().unwrap()) };
+        let group = LaneGroup { revision: 3, lanes: vec![lane], ..LaneGroup::new("g".parse().unwrap()) };
+        let policy = || Event::Policy(Box::new(Policy { lanes: vec![group.clone()], ..Policy::default() }));
+        let mut builder = Builder::default();
+        builder.apply(Event::ServiceReplaced(key("a"), Change::Add(vec![endpoint(1, 1)])));
+        builder.apply(policy());
+        assert_eq!(builder.settle(4_000), Some(5_000));
+        let open = builder.publish().unwrap();
+        assert_eq!((open.lanes[0].lanes[0].state, open.lanes[0].revision), (LaneState::Active, 3));
+        builder.settle(4_999);
+        assert!(builder.publish().is_none());
+        assert_eq!(builder.settle(5_000), None);
+        let ended = builder.publish().unwrap();
+        assert_eq!(ended.lanes[0].lanes[0].state, LaneState::Closed);
+        assert!(!Arc::ptr_eq(&open.services[&key("a")], &ended.services[&key("a")]), "baseline is worked out again");
+        builder.apply(policy());
+        builder.settle(6_000);
+        assert!(builder.publish().is_none());
+        let mut kept = Builder::from_snapshot(ended.as_ref().clone());
+        kept.apply(policy());
+        kept.settle(7_000);
+        assert_eq!(kept.publish().unwrap().lanes, ended.lanes);
     }
 
     #[test]

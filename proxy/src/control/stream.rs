@@ -27,12 +27,15 @@ use crate::{
     identity::Credentials,
     shared::{Ask, Shared},
     telemetry::{control::ControlCounters, worker::WorkerMetrics},
+    wall_clock,
 };
 
 /// Shortest time between two snapshots: a burst of news becomes one.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
 /// News of streams that wait for the owner; more wait in their streams.
 const NEWS_QUEUE: usize = 256;
+/// Longest time between two looks at lanes that end by themselves: the time of day may be put right meanwhile.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// How often unused subscriptions are looked for.
 const IDLE_CHECK: Duration = Duration::from_secs(60);
 
@@ -102,6 +105,8 @@ struct Owner {
     control_namespace: String,
     workers: Vec<Arc<WorkerMetrics>>,
     published: Instant,
+    /// When lanes are looked at next, because one ends by itself.
+    settles: Option<Instant>,
 }
 
 impl Streams {
@@ -122,6 +127,7 @@ impl Streams {
                 Some(news) = heard.recv() => owner.hear(news),
                 () = at(publish) => owner.publish(),
                 () = at(forget) => owner.forget(),
+                () = at(owner.settles) => owner.settle(),
                 _ = idle.tick() => owner.following.drop_idle(&owner.workers, &mut owner.builder),
                 () = owner.following.reap() => {}
             }
@@ -134,7 +140,6 @@ impl Streams {
             workload: mesh_proto::convert::target::Workload {
                 namespace: self.asker.hello.namespace.clone(),
                 pod: self.asker.hello.pod.clone(),
-                lanes: mesh_proto::convert::target::LaneChoice::Own,
             },
             control_namespace: self.asker.control_namespace.clone(),
             channels: self.channels,
@@ -155,7 +160,7 @@ impl Streams {
         }
         let mut builder = Builder::from_snapshot(kept);
         builder.apply(Event::Anchors(anchors));
-        Owner {
+        let mut owner = Owner {
             following,
             builder,
             shared: self.shared,
@@ -166,7 +171,10 @@ impl Streams {
             control_namespace: self.asker.control_namespace,
             workers: self.workers,
             published: Instant::now(),
-        }
+            settles: None,
+        };
+        owner.settle();
+        owner
     }
 }
 
@@ -216,6 +224,7 @@ impl Owner {
             }
         }
         self.builder.apply(Event::Policy(Box::new(policy)));
+        self.settle();
         self.no_longer_missing(MISSING_POLICY);
         self.publish();
         Ok(())
@@ -248,6 +257,13 @@ impl Owner {
             | Event::Policy(_)
             | Event::Anchors(_) => {}
         }
+    }
+
+    /// States of lanes change by time: whether one has, and when the next one will.
+    fn settle(&mut self) {
+        let now = wall_clock::now();
+        let next = self.builder.settle(now);
+        self.settles = next.map(|next| Instant::now() + Duration::from_millis(next - now).min(SETTLE_MAX));
     }
 
     fn no_longer_missing(&self, name: &str) {

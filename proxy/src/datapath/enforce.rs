@@ -12,6 +12,8 @@ use std::{
 };
 
 use mesh_core::{
+    identity::Identity,
+    lane::MayLabel,
     model::{
         endpoint::Endpoint,
         policy::TrafficPolicy,
@@ -65,6 +67,8 @@ pub struct Plan {
     pub retry: Option<RouteRetry>,
     /// Who sent it.
     pub from: Side,
+    /// Of which groups the sender may set the label.
+    pub may_label: MayLabel,
 }
 
 /// Time limits of one exchange.
@@ -131,7 +135,12 @@ impl TimeLimits {
 }
 
 impl Plan {
-    fn new(snapshot: Arc<Snapshot>, to: To, service: Arc<str>, from: Side) -> Self {
+    /// `identity` is the sender's, where it is known.
+    fn new(snapshot: Arc<Snapshot>, to: To, service: Arc<str>, from: Side, identity: Option<&Identity>) -> Self {
+        let may_label = match from {
+            Side::Outside => MayLabel::None,
+            Side::Application | Side::Mesh => MayLabel::of(identity, &snapshot.lanes),
+        };
         let traffic = traffic(&snapshot, &service);
         Plan {
             attempts: traffic.attempts,
@@ -143,6 +152,7 @@ impl Plan {
             filters: Vec::new(),
             retry: None,
             from,
+            may_label,
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     accept::{Connection, Destination},
     answer::Answer,
     enforce::{self, Plan, Refused, Verdict},
+    entry,
     lane::{self, Edit},
     pick::pick,
     reach,
@@ -77,6 +78,11 @@ pub async fn exchange(
     };
     exchange.carried = lane::label(&plan, connection.direction, head.fields());
     exchange.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
+    if exchange.carried.is_none()
+        && let Some(stained) = entry::stain(&plan, &exchange, head)
+    {
+        exchange.stain(stained);
+    }
     let mut attempts = Attempts::new(worker, connection, &plan);
     match attempts.run(&mut exchange, down, timer).await {
         Ok(Whole::Response) => {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use mesh_core::{
     fields::Fields,
-    lane::{Carried, baggage, carried, foreign_baggage},
+    lane::{Carried, MayLabel, baggage, carried, foreign_baggage},
     model::{
         lane::{Carrier, LaneGroup},
         route::{Filter, HeaderChange},
@@ -13,7 +13,7 @@ use mesh_core::{
     relay::{Part, Passage, Side, Way, passage},
 };
 
-use super::{enforce::Plan, report::Exchange, trace::TRACEPARENT};
+use super::{enforce::Plan, entry, report::Exchange, trace::TRACEPARENT};
 use crate::telemetry::worker::Direction;
 
 /// The label of a request, if its sender may set one. Outbound, the pod's own lane fills an absent label.
@@ -22,10 +22,12 @@ pub fn label(plan: &Plan, direction: Direction, fields: &dyn Fields) -> Option<C
         Direction::Outbound => Some(&plan.snapshot.workload),
         Direction::Inbound => None,
     };
-    match plan.from {
-        Side::Outside => carried(no_fields(), &plan.snapshot.lanes, workload),
-        Side::Application | Side::Mesh => carried(fields, &plan.snapshot.lanes, workload),
-    }
+    let said = match plan.may_label {
+        MayLabel::None => no_fields(),
+        MayLabel::All | MayLabel::Of(_) => fields,
+    };
+    let carried = carried(said, &plan.snapshot.lanes, workload)?;
+    plan.may_label.admit(carried, &plan.snapshot.lanes)
 }
 
 /// Fields of what has none: raw connections, and callers that may not set a label.
@@ -49,9 +51,20 @@ pub struct Edit<'a> {
 impl<'a> Edit<'a> {
     /// Changes to the head of a request that goes to `to`.
     pub fn request(plan: &'a Plan, exchange: &'a Exchange, to: Side, client_id: Option<&'a str>) -> Edit<'a> {
-        let mut edit = Edit::new(plan, Way { part: Part::Request, from: plan.from, to });
+        // Of whoever may not label every group nothing passes that could be taken for a label.
+        let from = match plan.may_label {
+            MayLabel::All => plan.from,
+            MayLabel::Of(_) | MayLabel::None => Side::Outside,
+        };
+        let mut edit = Edit::new(plan, Way { part: Part::Request, from, to });
         if let Some(head) = &exchange.head {
             edit.carry(head.fields(), exchange.carried.as_ref(), to);
+        }
+        if to == Side::Mesh
+            && exchange.carried.is_none()
+            && let Some(decided) = entry::decided(plan)
+        {
+            edit.extra.push((names::DECIDED_HEADER, decided.into_bytes().into()));
         }
         if let Some(id) = client_id {
             edit.extra.push((names::CLIENT_ID_HEADER, id.as_bytes().into()));

@@ -22,7 +22,7 @@ pub use self::{
     limits::Limits,
     pump::{Pump, Relayed, Sides},
     replay::Replay,
-    tunnel::{Broken, End, Speech, tunnel},
+    tunnel::{End, tunnel},
     upstream::{Http1Upstream, Http2Upstream, Stopped, Upstream},
 };
 use super::message::Headers;

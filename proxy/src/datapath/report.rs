@@ -12,7 +12,7 @@ use std::{
 
 use mesh_core::{
     identity::{Identity, Refusal},
-    lane::{Carried, Level, Reason, Source},
+    lane::{Carried, Level, Reason, Source, entry::Stained},
     outcome::{self, Outcome},
 };
 use tokio::time::Instant;
@@ -40,6 +40,8 @@ pub struct Exchange {
     pub peer: Option<Identity>,
     /// Label that the request carries.
     pub carried: Option<Carried>,
+    /// Why it was stained here, where somebody reads it.
+    entry: Option<String>,
     /// Level that serves, and why.
     pub level: Option<(Level, Reason)>,
     /// Instance that serves.
@@ -83,6 +85,7 @@ impl Exchange {
             service: worker.series.no_service(),
             peer: None,
             carried: None,
+            entry: None,
             level: None,
             endpoint: None,
             status: 0,
@@ -112,6 +115,19 @@ impl Exchange {
     /// Which way it goes.
     pub fn direction(&self) -> Direction {
         self.direction
+    }
+
+    /// Address of the caller.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// The request gets a label here.
+    pub fn stain(&mut self, stained: Stained<'_>) {
+        if self.worker.sink.access_log != AccessLog::Off {
+            self.entry = Some(stained.why.to_string());
+        }
+        self.carried = Some(stained.carried);
     }
 
     /// What its client speaks.
@@ -192,6 +208,7 @@ impl Exchange {
             level: self.level.as_ref().map(|(level, _)| level.to_string()),
             reason: self.level.as_ref().map(|(_, reason)| reason.label()),
             source: self.source().label(),
+            entry: self.entry.take(),
             outcome,
             detail: self.detail.take(),
             status: self.status,

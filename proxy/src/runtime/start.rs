@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, os::unix::fs::DirBuilderExt as _, path::Pat
 
 use anyhow::{Context as _, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mesh_core::snapshot::Snapshot;
+use mesh_core::{lane::settled, snapshot::Snapshot};
 use mesh_proto::mesh::v1::Hello;
 use tokio::sync::{mpsc, watch};
 
@@ -20,6 +20,7 @@ use crate::{
     net::{http1::HeadLimits, tls::Trust},
     shared::{ASK_QUEUE, Ask, Shared},
     telemetry::{control::ControlCounters, worker::WorkerMetrics},
+    wall_clock,
     worker::{self, WorkerConfig},
 };
 
@@ -46,8 +47,12 @@ pub(super) fn prepare(settings: Settings, order: Order, draining: watch::Receive
         None => Kept::default(),
     };
     let credentials = credentials(&settings, snapshot.as_ref(), held)?;
-    let kept = snapshot.map(|(snapshot, _)| snapshot);
-    if let Some(Snapshot { revision, policy_revision, .. }) = &kept {
+    let mut kept = snapshot.map(|(snapshot, _)| snapshot);
+    if let Some(kept) = &mut kept {
+        // A lane may have ended while nobody looked.
+        let settled = settled(&kept.lanes, wall_clock::now()).map_or_else(|| Arc::clone(&kept.lanes), Arc::new);
+        kept.set_lanes(settled);
+        let Snapshot { revision, policy_revision, .. } = kept;
         tracing::info!(revision, policy_revision, "serving from the kept snapshot");
     }
     let missing = missing(&settings, kept.as_ref());

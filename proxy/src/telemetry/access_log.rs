@@ -108,6 +108,8 @@ struct Line<'a> {
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     source: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entry: Option<&'a str>,
     bytes_in: u64,
     bytes_out: u64,
     attempts: u32,
@@ -145,6 +147,7 @@ pub fn line(record: &Record) -> String {
         level: record.level.as_deref(),
         reason: record.reason,
         source: record.source,
+        entry: record.entry.as_deref(),
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
         attempts: record.attempts,
@@ -198,6 +201,7 @@ pub(crate) mod tests {
             level: Some("baseline".to_owned()),
             reason: Some("missing"),
             source: "header",
+            entry: None,
             outcome,
             detail: None,
             status: 200,

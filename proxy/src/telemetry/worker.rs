@@ -286,6 +286,8 @@ pub struct Record {
     pub reason: Option<&'static str>,
     /// Where the label was found.
     pub source: &'static str,
+    /// Which rule or share of a lane stained it, if one did here.
+    pub entry: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// What went wrong, for people.

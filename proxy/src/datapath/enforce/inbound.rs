@@ -81,7 +81,7 @@ pub fn plan(worker: &Worker, connection: &Connection, snapshot: Arc<Snapshot>) -
     let from = if connection.identity.is_some() { Side::Mesh } else { Side::Outside };
     let application = connection.application();
     let service = worker.series.port(application.port());
-    let mut plan = Plan::new(snapshot, To::Application(application), service, from);
+    let mut plan = Plan::new(snapshot, To::Application(application), service, from, connection.identity.as_ref());
     plan.attempts = plan.attempts.min(ATTEMPTS);
     plan
 }

@@ -147,7 +147,6 @@ pub async fn distribute(
     distribution: &Distribution,
     target: &Target,
 ) -> Result<Plan, Refused> {
-    let from = side(worker);
     let backend = match distribution {
         Distribution::Empty => return Err(Refused::new(Outcome::Internal, format!("{target} has no valid backend"))),
         Distribution::FirstAvailable(backends) => backends
@@ -162,7 +161,7 @@ pub async fn distribute(
         Backend::Forward(endpoint) => {
             let label = endpoint.labels.get(mesh_core::names::labels::SERVICE).cloned();
             let service = label.unwrap_or_else(|| endpoint.address.to_string()).into();
-            Ok(Plan::new(snapshot, To::Endpoint(Arc::clone(endpoint)), service, from))
+            Ok(new_plan(worker, snapshot, To::Endpoint(Arc::clone(endpoint)), service))
         }
         Backend::Service(key) => {
             let (current, service): (_, Arc<Service>) = answer(worker, |snapshot| match snapshot.services.get(key) {
@@ -173,7 +172,7 @@ pub async fn distribute(
             // One snapshot per exchange: the one that answered everything.
             drop(snapshot);
             let label = worker.series.service(key);
-            Ok(Plan::new(current, To::Service(service), label, from))
+            Ok(new_plan(worker, current, To::Service(service), label))
         }
     }
 }
@@ -199,6 +198,12 @@ fn weighted<'a>(worker: &Worker, backends: &'a [(Backend, u32)]) -> Option<&'a B
     None
 }
 
+/// A plan for what the application of this pod, or somebody outside, sends: it may say of lanes what its own identity may.
+fn new_plan(worker: &Worker, snapshot: Arc<Snapshot>, to: To, service: Arc<str>) -> Plan {
+    let own = worker.shared.tls.load();
+    Plan::new(snapshot, to, service, side(worker), own.as_ref().map(|material| &material.identity))
+}
+
 /// Who sends what arrives at the outbound listener.
 fn side(worker: &Worker) -> Side {
     match (worker.config.role, worker.config.outside_lanes) {
@@ -216,7 +221,7 @@ pub fn outside(worker: &Worker, target: &Target, snapshot: Arc<Snapshot>) -> Res
     match target {
         Target::Address(address) => {
             guard(worker, *address)?;
-            Ok(Plan::new(snapshot, To::Outside(*address), worker.series.outside(), side(worker)))
+            Ok(new_plan(worker, snapshot, To::Outside(*address), worker.series.outside()))
         }
         Target::Authority(..) => {
             Err(Refused::new(Outcome::NoRoute, format!("{target} is no service of the mesh; check its name and port")))

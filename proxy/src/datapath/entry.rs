@@ -1,0 +1,58 @@
+//! Step 4, at an entry: a request that carries no label is decided here, once. Gateways decide what comes from outside,
+//! sidecars of entry services what reaches their application; whoever has decided says so to the next proxy.
+
+use mesh_core::{
+    fields::Fields,
+    lane::{
+        entry::{self, Asked, Place, Stained},
+        trace::trace_id,
+    },
+    names,
+    relay::Side,
+};
+
+use super::{
+    enforce::{Plan, To},
+    message::RequestHead,
+    report::Exchange,
+};
+use crate::{telemetry::worker::Direction, wall_clock};
+
+/// The label that a request without one gets, if this is an entry and a lane wants it.
+pub fn stain<'p>(plan: &'p Plan, exchange: &Exchange, head: &RequestHead) -> Option<Stained<'p>> {
+    let groups = &plan.snapshot.lanes;
+    let place = place(plan, exchange.direction(), head.fields())?;
+    if !groups.iter().any(|group| place.decides(group)) {
+        return None;
+    }
+    let trace = trace_id(head.fields(), groups);
+    let asked = Asked::new(head.parts(), Some(exchange.client().ip()), exchange.peer.as_ref(), trace);
+    entry::decide(groups, &plan.snapshot.entries, place, &asked, wall_clock::now())
+}
+
+/// Groups that were decided here and found baseline, for the proxy behind this one.
+pub fn decided(plan: &Plan) -> Option<String> {
+    let own = &plan.snapshot.workload.services;
+    let place = match plan.from {
+        Side::Application => Place::Service { own, decided: "" },
+        Side::Outside | Side::Mesh => Place::Gateway { own, called: &plan.service },
+    };
+    entry::decided(&plan.snapshot.lanes, place)
+}
+
+/// Where this is; `None` = nothing is decided here.
+fn place<'a>(plan: &'a Plan, direction: Direction, fields: &'a dyn Fields) -> Option<Place<'a>> {
+    let own = &plan.snapshot.workload.services;
+    match (&plan.to, direction, plan.from) {
+        (To::Outside(_), _, _) | (_, Direction::Outbound, Side::Application) => None,
+        (To::Service(_) | To::Endpoint(_) | To::Application(_), Direction::Outbound, Side::Outside | Side::Mesh) => {
+            Some(Place::Gateway { own, called: &plan.service })
+        }
+        (_, Direction::Inbound, from) => {
+            // Whoever is outside cannot have decided anything.
+            let said = fields.first(names::DECIDED_HEADER).filter(|_| from == Side::Mesh);
+            let decided = said.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
+            Some(Place::Service { own, decided })
+        }
+    }
+}
