@@ -1,6 +1,9 @@
 //! Which protocol the first bytes of a connection speak, decided as soon as it can be and never earlier.
 
+mod greeting;
 mod hello;
+
+pub use self::greeting::{GREETING_BYTES, Greeting, greeting};
 
 /// Bytes after which detection gives up and calls the connection opaque; also what a peek buffer must hold.
 /// A ClientHello with ML-KEM exceeds 1.2 KB, and its SNI may stand behind the key share.

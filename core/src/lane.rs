@@ -6,6 +6,8 @@ pub mod entry;
 mod explain;
 mod level;
 mod moment;
+pub mod routes;
+pub mod subset;
 pub mod trace;
 pub mod transition;
 mod trust;

@@ -35,6 +35,7 @@ use self::{
     accept::{Accepted, Announced, Destination, NotAccepted},
     detect::{Dial, First, Session, Wait},
     enforce::Refused,
+    relay::Speech,
     report::Exchange,
 };
 use crate::{
@@ -122,7 +123,7 @@ async fn inbound(worker: &Rc<Worker>, mut accepted: Accepted) {
             let why = "only HTTP is allowed on a port of HTTP or with routes";
             refuse(worker, Direction::Inbound, accepted.connection.peer, Refused::new(Outcome::Denied, why));
         }
-        Session::Opaque => opaque::inbound(worker, accepted, None).await,
+        Session::Opaque => opaque::inbound(worker, accepted, Speech::Anything, None).await,
         Session::Ended => {}
     }
 }
@@ -138,8 +139,10 @@ async fn detected(worker: &Rc<Worker>, mut accepted: Accepted, limit: Duration) 
         Ok(First::Client(Session::Http1)) => serve::http1(worker, accepted).await,
         Ok(First::Client(Session::Http2)) => serve::http2(worker, accepted).await,
         // One who has nothing to say may still want to be told something.
-        Ok(First::Client(Session::Opaque | Session::Ended)) => opaque::inbound(worker, accepted, None).await,
-        Ok(First::Server(reached)) => opaque::inbound(worker, accepted, Some(reached)).await,
+        Ok(First::Client(Session::Opaque | Session::Ended)) => {
+            opaque::inbound(worker, accepted, Speech::Bytes, None).await;
+        }
+        Ok(First::Server(reached)) => opaque::inbound(worker, accepted, Speech::Bytes, Some(reached)).await,
         Ok(First::Silent(reached)) => reached.time_out(),
         Ok(First::Nobody(not_reached)) => not_reached.report(),
         Err(_) => {}

@@ -8,7 +8,10 @@ use std::{
 
 use futures_util::stream;
 use linkerd2_proxy_api::destination::{DestinationProfile, GetDestination, Update, destination_server::Destination};
-use mesh_core::model::{endpoint::Endpoint, route::Target, service::ServiceKey};
+use mesh_core::{
+    lane::subset,
+    model::{endpoint::Endpoint, route::Target, service::ServiceKey},
+};
 use mesh_proto::convert::{
     endpoint::Change,
     target::{Workload, authority},
@@ -40,13 +43,17 @@ impl Destination for Discovery {
     async fn get(&self, request: Request<GetDestination>) -> Result<Response<Self::GetStream>, Status> {
         let peer = Peer::proven(&request)?;
         let message = request.into_inner();
-        let key = {
-            let namespace = caller(&peer, &message.context_token)?;
-            service_key(&self.published.view(), &message.path, &namespace)?
+        let namespace = caller(&peer, &message.context_token)?;
+        let (subset, whole) = match subset::split(&message.path) {
+            Some((subset, whole)) => (Some(subset.to_owned()), whole),
+            None => (None, message.path.as_str()),
         };
+        let key = service_key(&self.published.view(), whole, &namespace)?;
         let (label, _) = path(&key).ok_or_else(|| Status::invalid_argument("the path has no port"))?;
+        let of_lanes = subset.is_some().then_some(Key::Mesh);
         let stream = Instances {
-            watch: self.published.watch([Key::Service(label.to_owned())]),
+            watch: self.published.watch(std::iter::once(Key::Service(label.to_owned())).chain(of_lanes)),
+            subset,
             published: Arc::clone(&self.published),
             control_namespace: Arc::clone(&self.control_namespace),
             sent: Sent::default(),
@@ -106,6 +113,8 @@ struct Instances {
     published: Arc<Published>,
     watch: Watch,
     key: ServiceKey,
+    /// The level that is asked for, `None` = all instances.
+    subset: Option<String>,
     control_namespace: Arc<str>,
     sent: Sent,
     pending: VecDeque<Change>,
@@ -132,7 +141,14 @@ impl Instances {
                 return Some((Err(stopped), None));
             }
             let view = this.published.view();
-            this.pending = this.sent.follow(view.port(&this.key).map(in_traffic)).into();
+            let changes = match &this.subset {
+                None => this.sent.follow(view.port(&this.key).map(in_traffic)),
+                Some(name) => {
+                    let level = view.in_subset(&this.key, name);
+                    this.sent.follow(level.as_ref().map(|level| level.iter()))
+                }
+            };
+            this.pending = changes.into();
         }
     }
 }

@@ -1,10 +1,14 @@
 //! `OutboundPolicies`: how calls to a target are carried.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use linkerd2_proxy_api::outbound::{OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies};
 use mesh_core::model::route::Target;
-use mesh_proto::convert::{metadata, outbound, target::read_traffic_spec, validate};
+use mesh_proto::convert::{
+    metadata, outbound,
+    target::{LaneChoice, read_traffic_spec},
+    validate,
+};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -13,7 +17,7 @@ use super::{
     peer::Peer,
 };
 use crate::{
-    index::View,
+    index::{Key, View},
     telemetry::{Metrics, Service},
 };
 
@@ -32,38 +36,64 @@ impl OutboundPolicies for Outbound {
     type WatchStream = Answers<OutboundPolicy>;
 
     async fn get(&self, request: Request<TrafficSpec>) -> Result<Response<OutboundPolicy>, Status> {
-        let (target, namespace) = question(request)?;
-        policy(&self.published.view(), &target, &namespace, &self.control_namespace).map(Response::new)
+        question(request)?.answer(&self.published.view(), &self.control_namespace).map(Response::new)
     }
 
     async fn watch(&self, request: Request<TrafficSpec>) -> Result<Response<Self::WatchStream>, Status> {
-        let (target, namespace) = question(request)?;
-        let watch = self.published.watch(self.published.view().outbound_keys(&target, &namespace));
+        let question = question(request)?;
+        let watch = self.published.watch(question.keys(&self.published.view()));
         // An unknown target is refused before the stream begins: clients take that for the end of the question.
-        policy(&self.published.view(), &target, &namespace, &self.control_namespace)?;
+        question.answer(&self.published.view(), &self.control_namespace)?;
         let control_namespace = Arc::clone(&self.control_namespace);
         let open = self.metrics.stream(Service::Outbound);
-        Ok(Response::new(follow(Arc::clone(&self.published), watch, open, move |view| {
-            policy(view, &target, &namespace, &control_namespace)
-        })))
+        let published = Arc::clone(&self.published);
+        Ok(Response::new(follow(published, watch, open, move |view| question.answer(view, &control_namespace))))
     }
 }
 
-/// What is asked for, and in which namespace bare names are looked up.
-fn question(request: Request<TrafficSpec>) -> Result<(Target, String), Status> {
+/// What is asked for.
+struct Question {
+    target: Target,
+    /// Where bare names are looked up.
+    namespace: String,
+    lanes: LaneChoice,
+}
+
+fn question(request: Request<TrafficSpec>) -> Result<Question, Status> {
     let peer = Peer::proven(&request)?;
     let (source, target) =
         read_traffic_spec(request.into_inner()).map_err(|error| Status::invalid_argument(error.to_string()))?;
     peer.in_namespace(&source.namespace)?;
-    Ok((target, source.namespace))
+    Ok(Question { target, namespace: source.namespace, lanes: source.lanes })
 }
 
-fn policy(view: &View, target: &Target, namespace: &str, control_namespace: &str) -> Result<OutboundPolicy, Status> {
-    let found = view.outbound(target, namespace);
-    let found = found.ok_or_else(|| Status::not_found(format!("no service or instance is known for {target}")))?;
-    let message = outbound::to_wire(&found.policy, metadata::service(&found.service), control_namespace);
-    match validate::outbound(&message) {
-        Ok(()) => Ok(message),
-        Err(error) => Err(Status::internal(format!("the policy of {target} cannot be sent: {error}"))),
+impl Question {
+    /// What the answer depends on. Routes by lane depend on the lanes, and on the services that they lead to.
+    fn keys(&self, view: &View) -> Vec<Key> {
+        let mut keys = view.outbound_keys(&self.target, &self.namespace);
+        match self.lanes {
+            LaneChoice::Own => (),
+            LaneChoice::Routes => {
+                keys.push(Key::Mesh);
+                let found = view.outbound(&self.target, &self.namespace);
+                keys.extend(found.map(|found| Key::Service(found.service.label().to_owned())));
+            }
+        }
+        keys
+    }
+
+    fn answer(&self, view: &View, control_namespace: &str) -> Result<OutboundPolicy, Status> {
+        let target = &self.target;
+        let found = view.outbound(target, &self.namespace);
+        let found = found.ok_or_else(|| Status::not_found(format!("no service or instance is known for {target}")))?;
+        let policy = match self.lanes {
+            LaneChoice::Own => Cow::Borrowed(found.policy.as_ref()),
+            LaneChoice::Routes => Cow::Owned(view.routed_by_header(&found.policy)),
+        };
+        let message = outbound::to_wire(&policy, metadata::service(&found.service), control_namespace);
+        match validate::outbound(&message) {
+            Ok(()) => Ok(message),
+            Err(error) => Err(Status::internal(format!("the policy of {target} cannot be sent: {error}"))),
+        }
     }
 }

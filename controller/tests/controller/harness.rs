@@ -22,7 +22,7 @@ use mesh_controller::{
     telemetry::METRICS,
 };
 use mesh_core::{identity::Identity, names::DEFAULT_CONTROL_NAMESPACE};
-use mesh_proto::convert::target::Workload;
+use mesh_proto::convert::target::{LaneChoice, Workload};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::{ClientConfig, RootCertStore, version::TLS13};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject};
@@ -263,7 +263,7 @@ pub(crate) fn account(namespace: &str, service_account: &str) -> Identity {
 
 /// Who asks, as JSON.
 pub(crate) fn workload(namespace: &str, pod: &str) -> String {
-    Workload { namespace: namespace.to_owned(), pod: pod.to_owned() }.to_wire()
+    Workload { namespace: namespace.to_owned(), pod: pod.to_owned(), lanes: LaneChoice::Own }.to_wire()
 }
 
 /// A fresh key.

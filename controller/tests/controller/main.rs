@@ -18,3 +18,5 @@ mod policy;
 mod scale;
 #[cfg(test)]
 mod source;
+#[cfg(test)]
+mod stock;

@@ -10,14 +10,14 @@ use mesh_core::model::{
 };
 use mesh_proto::convert::{
     inbound, outbound,
-    target::{Workload, authority, port_spec, traffic_spec},
+    target::{LaneChoice, Workload, authority, port_spec, traffic_spec},
 };
 use tonic::{Code, Status, transport::Channel};
 
 use crate::harness::{Controller, SERVICES, next};
 
 fn source(namespace: &str) -> Workload {
-    Workload { namespace: namespace.to_owned(), pod: "a-1".to_owned() }
+    Workload { namespace: namespace.to_owned(), pod: "a-1".to_owned(), lanes: LaneChoice::Own }
 }
 
 fn target(text: &str) -> Target {
@@ -96,7 +96,7 @@ async fn an_outbound_policy_follows_the_files_and_ends_with_the_service() {
 }
 
 async fn inbound(channel: &Channel, pod: &str, port: u16) -> InboundServer {
-    let workload = Workload { namespace: "demo".to_owned(), pod: pod.to_owned() };
+    let workload = Workload { namespace: "demo".to_owned(), pod: pod.to_owned(), lanes: LaneChoice::Own };
     let mut client = InboundServerPoliciesClient::new(channel.clone());
     let mut stream = client.watch_port(port_spec(&workload, port)).await.unwrap().into_inner();
     inbound::from_wire(next(&mut stream).await.unwrap(), port).unwrap()
@@ -120,7 +120,7 @@ async fn a_known_port_takes_mesh_identities_and_an_unknown_one_nobody() {
 async fn an_unknown_workload_is_let_in_as_soon_as_it_is_known() {
     let controller = Controller::start().await;
     let mut client = InboundServerPoliciesClient::new(controller.proxy("b").await);
-    let workload = Workload { namespace: "demo".to_owned(), pod: "b-9".to_owned() };
+    let workload = Workload { namespace: "demo".to_owned(), pod: "b-9".to_owned(), lanes: LaneChoice::Own };
     let mut stream = client.watch_port(port_spec(&workload, 8_080)).await.unwrap().into_inner();
     assert!(next(&mut stream).await.unwrap().authorizations.is_empty());
     controller.write("services.yaml", &SERVICES.replace("b-1", "b-9"));

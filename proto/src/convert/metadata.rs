@@ -1,7 +1,7 @@
 //! Names of configuration objects on the wire. Linkerd proxies refuse policies, routes and backends without them.
 
 use linkerd2_proxy_api::meta::{Metadata, Resource, metadata::Kind};
-use mesh_core::model::service::ServiceKey;
+use mesh_core::{lane::subset, model::service::ServiceKey};
 
 /// API group of routes.
 pub const ROUTE_GROUP: &str = "gateway.networking.k8s.io";
@@ -31,8 +31,11 @@ pub fn resource(group: &str, kind: &str, name: &str) -> Metadata {
     }
 }
 
-/// Metadata of a service and port, from its path in the Destination API.
+/// Metadata of a service and port, from its path in the Destination API; one level of it is the same service.
 pub fn service(key: &ServiceKey) -> Metadata {
+    if let Some((_, whole)) = subset::split(key.as_str()) {
+        return service(&ServiceKey(whole.into()));
+    }
     let (name, namespace) = key.label().split_once('.').unwrap_or((key.name(), ""));
     let port = key.as_str().rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     Metadata {

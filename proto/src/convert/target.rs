@@ -24,6 +24,20 @@ pub struct Workload {
     /// Pod; empty where it does not matter.
     #[serde(default)]
     pub pod: String,
+    /// Who chooses among the levels of a lane.
+    #[serde(default, rename = "lanes")]
+    pub lanes: LaneChoice,
+}
+
+/// Who chooses among the levels of a lane: the asker, or whoever answers it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LaneChoice {
+    /// The asker knows nothing of lanes: it gets routes that match headers, each to one level.
+    #[default]
+    Routes,
+    /// The asker chooses itself, among all instances.
+    Own,
 }
 
 impl Workload {
@@ -43,7 +57,7 @@ impl Workload {
         }
         match text.split_once(':') {
             Some((namespace, pod)) if !text.starts_with('{') => {
-                Ok(Workload { namespace: namespace.to_owned(), pod: pod.to_owned() })
+                Ok(Workload { namespace: namespace.to_owned(), pod: pod.to_owned(), lanes: LaneChoice::Routes })
             }
             Some(_) | None => serde_json::from_str(text)
                 .map_err(|error| form(format!("expected {{\"ns\": …, \"pod\": …}} or <namespace>:<pod>: {error}"))),
@@ -138,7 +152,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_target_reads_back_as_it_was(target in target(), namespace: String, pod: String) {
-            let source = Workload { namespace, pod };
+            let source = Workload { namespace, pod, lanes: LaneChoice::Own };
             prop_assume!(source.to_wire().len() <= WORKLOAD_MAX);
             prop_assert_eq!(read_traffic_spec(traffic_spec(&source, &target)), Ok((source, target)));
         }
@@ -165,7 +179,8 @@ mod tests {
 
     #[test]
     fn a_workload_is_read_in_both_forms() {
-        let expected = Ok(Workload { namespace: "demo".to_owned(), pod: "b-1".to_owned() });
+        let (namespace, pod) = ("demo".to_owned(), "b-1".to_owned());
+        let expected = Ok(Workload { namespace, pod, lanes: LaneChoice::Routes });
         assert_eq!(Workload::from_wire("{\"ns\":\"demo\",\"pod\":\"b-1\",\"nodeName\":\"n\"}"), expected);
         assert_eq!(Workload::from_wire("demo:b-1"), expected);
         assert!(Workload::from_wire("demo").is_err());

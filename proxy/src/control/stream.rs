@@ -140,6 +140,7 @@ impl Streams {
             workload: mesh_proto::convert::target::Workload {
                 namespace: self.asker.hello.namespace.clone(),
                 pod: self.asker.hello.pod.clone(),
+                lanes: mesh_proto::convert::target::LaneChoice::Own,
             },
             control_namespace: self.asker.control_namespace.clone(),
             channels: self.channels,

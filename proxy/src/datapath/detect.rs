@@ -5,7 +5,7 @@ use std::{cell::RefCell, future::Future, io, net::SocketAddr, pin::pin, task::Po
 
 use ahash::AHashSet;
 use bytes::BytesMut;
-use mesh_core::detect::{PREFIX_MAX, Verdict, detect, if_no_more};
+use mesh_core::detect::{GREETING_BYTES, Greeting, PREFIX_MAX, Verdict, detect, greeting, if_no_more};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::net::socket::Socket;
@@ -163,7 +163,7 @@ pub async fn session_or_server<T: AsMut<Socket>, E>(
         }
         if let Some(Ok(dialled)) = &mut server
             && buffer.is_empty()
-            && dialled.as_mut().poll_spoken(cx).is_ready()
+            && poll_server_first(dialled.as_mut(), cx).is_ready()
             && let Some(Ok(dialled)) = server.take()
         {
             known.remember(address);
@@ -187,6 +187,16 @@ pub async fn session_or_server<T: AsMut<Socket>, E>(
         Poll::Pending
     });
     first.await
+}
+
+/// Ready when a server has said (or ended) what makes the connection opaque. One of HTTP/2 says its settings without
+/// waiting for the client, of whom it is still to be seen what it speaks.
+fn poll_server_first(server: &mut Socket, cx: &mut std::task::Context<'_>) -> Poll<()> {
+    let mut said = [0; GREETING_BYTES];
+    match std::task::ready!(server.poll_peek(cx, &mut said)) {
+        Ok(count) if greeting(&said[..count]) == Greeting::Http2 => Poll::Pending,
+        Ok(_) | Err(_) => Poll::Ready(()),
+    }
 }
 
 fn passed(timer: &mut std::pin::Pin<&mut Sleep>, cx: &mut std::task::Context<'_>) -> bool {
@@ -232,6 +242,27 @@ mod tests {
         let first = session_or_server((&mut socket, &mut buffer), WAIT, (&known, address), dial).await.unwrap();
         assert!(matches!(first, First::Server(_)));
         assert!(known.knows(address));
+    }
+
+    #[tokio::test]
+    async fn settings_of_an_http2_server_leave_the_word_to_the_client() {
+        let (known, address) = (ServerFirst::default(), SocketAddr::from((Ipv4Addr::LOCALHOST, 80)));
+        known.remember(address);
+        let (mut client, mut socket) = pair().await;
+        let (mut server, dialled) = pair().await;
+        server.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        dialled.tcp().readable().await.unwrap();
+        let dial = async { Ok::<_, ()>(Dialled(dialled)) };
+        let mut buffer = BytesMut::new();
+        let first = session_or_server((&mut socket, &mut buffer), WAIT, (&known, address), dial);
+        let mut first = pin!(first);
+        std::future::poll_fn(|cx| {
+            assert!(first.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        assert!(matches!(first.await.unwrap(), First::Client(Session::Http2)));
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use super::{
     enforce::{self, Plan, Refused},
     pick::{Picked, pick},
     reach::{self, InFlight, Lease, Unreachable},
-    relay::{self, End},
+    relay::{self, Broken, End, Speech},
     report::Exchange,
 };
 use crate::{
@@ -62,12 +62,12 @@ impl NotReached {
 }
 
 /// Inbound: bytes for the application, which may have been dialled while the client was silent.
-pub async fn inbound(worker: &Rc<Worker>, accepted: Accepted, reached: Option<Reached>) {
+pub async fn inbound(worker: &Rc<Worker>, accepted: Accepted, speech: Speech, reached: Option<Reached>) {
     let reached = match reached {
         Some(reached) => Ok(reached),
         None => reach_application(worker, &accepted.connection).await,
     };
-    take(accepted, reached).await;
+    take(accepted, speech, reached).await;
 }
 
 /// Dials the application for a caller who was let in. Tells nothing of it: there may be no raw connection.
@@ -87,15 +87,15 @@ pub async fn outbound(worker: &Rc<Worker>, accepted: Accepted, target: &Target, 
         Some(reached) => Ok(reached),
         None => reach(worker, target, accepted.connection.peer).await,
     };
-    take(accepted, reached).await;
+    take(accepted, Speech::Anything, reached).await;
 }
 
 /// The connection is bytes for certain.
-async fn take(accepted: Accepted, reached: Result<Reached, Box<NotReached>>) {
+async fn take(accepted: Accepted, speech: Speech, reached: Result<Reached, Box<NotReached>>) {
     match reached {
         Ok(mut reached) => {
             reached.exchange.confirm();
-            copy(accepted, reached).await;
+            copy(accepted, speech, reached).await;
         }
         Err(not_reached) => not_reached.report(),
     }
@@ -167,12 +167,12 @@ fn end(mut exchange: Exchange, outcome: Outcome, detail: String) -> Box<NotReach
     Box::new(NotReached { exchange, outcome })
 }
 
-async fn copy(accepted: Accepted, reached: Reached) {
+async fn copy(accepted: Accepted, speech: Speech, reached: Reached) {
     let Accepted { mut socket, buffer, .. } = accepted;
     let Reached { socket: mut server, mut exchange, plan, .. } = reached;
     let client = End { socket: &mut socket, read: buffer };
     let server_end = End { socket: &mut server, read: BytesMut::new() };
-    let done = relay::tunnel(client, server_end, plan.limits.idle).await;
+    let done = relay::tunnel(client, speech, server_end, plan.limits.idle).await;
     exchange.bytes_in = done.bytes_in;
     exchange.bytes_out = done.bytes_out;
     let outcome = match done.result {
@@ -182,7 +182,11 @@ async fn copy(accepted: Accepted, reached: Reached) {
             socket.cut();
             server.cut();
             exchange.detail = Some(error.to_string());
-            if error.kind() == std::io::ErrorKind::TimedOut { Outcome::Timeout } else { Outcome::UpstreamIncomplete }
+            match error {
+                Broken::Idle(_) => Outcome::Timeout,
+                Broken::Http => Outcome::Denied,
+                Broken::Socket(_) => Outcome::UpstreamIncomplete,
+            }
         }
     };
     exchange.finish(outcome);

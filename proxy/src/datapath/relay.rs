@@ -22,7 +22,7 @@ pub use self::{
     limits::Limits,
     pump::{Pump, Relayed, Sides},
     replay::Replay,
-    tunnel::{End, tunnel},
+    tunnel::{Broken, End, Speech, tunnel},
     upstream::{Http1Upstream, Http2Upstream, Stopped, Upstream},
 };
 use super::message::Headers;

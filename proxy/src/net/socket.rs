@@ -170,13 +170,24 @@ impl Socket {
         }
     }
 
-    /// As [`Socket::poll_readable`], but never ready without cause: looks at the bytes, at the price of a system call.
-    pub fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.tls.is_some() || !self.unread.is_empty() {
-            return self.poll_readable(cx);
+    /// Looks at bytes and leaves them to be read; 0 = a read would give the end, or an error. Ready again at once while
+    /// the bytes are not read, so it says nothing of further ones.
+    pub fn poll_peek(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut look = |bytes: &[u8]| {
+            let count = bytes.len().min(into.len());
+            into[..count].copy_from_slice(&bytes[..count]);
+            count
+        };
+        if !self.unread.is_empty() {
+            return Poll::Ready(Ok(look(&self.unread)));
         }
-        let mut byte = [0];
-        self.io.poll_peek(cx, &mut ReadBuf::new(&mut byte)).map_ok(|_| ())
+        if self.tls.is_none() {
+            return self.io.poll_peek(cx, &mut ReadBuf::new(into));
+        }
+        ready!(self.poll_readable(cx))?;
+        let tls = self.tls.as_mut().expect("checked above");
+        // A failure is named by the next read.
+        Poll::Ready(Ok(tls.reader().fill_buf().map_or(0, look)))
     }
 
     /// Reads once into the spare room of `buffer` (which must have some); 0 = orderly end. A TLS session that ends

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use mesh_core::model::policy::{Clients, InboundProtocol};
+use mesh_core::{
+    model::policy::{Clients, InboundProtocol},
+    outcome::Outcome,
+};
 use mesh_proxy::net::{socket::Socket, transport_header::TransportHeader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -94,6 +97,66 @@ async fn request_after_a_long_silence_names_its_sender_truly() {
     assert_eq!(dialled.rest().await.unwrap(), b"", "what was dialled in case the application speaks first");
     let head = pair.application().await.head().await;
     assert!(!has(&head, "l5d-client-id: admin.demo") && head.contains("l5d-client-id: a.demo."), "{head}");
+}
+
+#[tokio::test]
+async fn request_that_begins_as_bytes_is_cut_before_it_is_one() {
+    for rest in [&FORGED[2..], "T / HT\nTP/1.1\r\n\r\n", &FORGED[2..15]] {
+        let mut pair = Pair::start().await;
+        await_nothing(&pair);
+        let mut peer = announced(&pair).await;
+        peer.write_all(b"GE").await.unwrap();
+        peer.flush().await.unwrap();
+        let mut application = pair.application().await;
+        assert_eq!(application.exactly(2).await, b"GE");
+        peer.write_all(rest.as_bytes()).await.unwrap();
+        peer.flush().await.unwrap();
+        if rest.contains("HT\n") {
+            assert_eq!(application.exactly(rest.len()).await, rest.as_bytes(), "no request line");
+        } else {
+            assert_eq!(application.rest().await.unwrap_or_default(), b"", "{rest}");
+            assert_eq!(pair.callee.record().await.outcome, Outcome::Denied);
+        }
+    }
+}
+
+#[tokio::test]
+async fn request_after_words_of_the_application_is_cut() {
+    for request in [FORGED, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let pair = Pair::start().await;
+        let mut peer = announced(&pair).await;
+        let mut application = pair.application().await;
+        application.send("220 ready\r\n").await;
+        let mut greeting = [0; 11];
+        tokio::time::timeout(LIMIT, peer.read_exact(&mut greeting)).await.unwrap().unwrap();
+        peer.write_all(request.as_bytes()).await.unwrap();
+        peer.flush().await.unwrap();
+        assert_eq!(application.rest().await.unwrap_or_default(), b"", "{request}");
+    }
+}
+
+#[tokio::test]
+async fn stream_to_an_application_that_says_its_settings_first_names_its_sender_truly() {
+    for late in [false, true] {
+        let pair = Pair::start().await;
+        if late {
+            await_nothing(&pair);
+        }
+        let peer = announced(&pair).await;
+        let mut dialled = pair.application().await;
+        dialled.send(b"\0\0\0\x04\0\0\0\0\0").await;
+        let (send, connection) = h2::client::handshake(peer).await.unwrap();
+        tokio::spawn(connection);
+        let mut send = send.ready().await.unwrap();
+        let request = http::Request::get("http://b.demo/").header("l5d-client-id", "admin.demo").body(()).unwrap();
+        let (_response, _) = send.send_request(request, true).unwrap();
+        assert_eq!(dialled.rest().await.unwrap_or_default(), b"");
+        let mut server: h2::server::Connection<_, bytes::Bytes> =
+            h2::server::handshake(pair.application().await.0).await.unwrap();
+        let (request, _) = server.accept().await.unwrap().unwrap();
+        let id = request.headers()["l5d-client-id"].to_str().unwrap();
+        assert!(id.starts_with("a.demo."), "{id}");
+    }
 }
 
 #[tokio::test]

@@ -377,7 +377,7 @@ mod tests {
         model::route::{Backend, Distribution, OutboundPolicy, OutboundProtocol},
         outcome::Outcome,
     };
-    use mesh_proto::convert::target::Workload;
+    use mesh_proto::convert::target::{LaneChoice, Workload};
     use tokio::{io::DuplexStream, sync::mpsc, time::advance};
     use tonic::transport::Endpoint;
     use tower::service_fn;
@@ -391,7 +391,7 @@ mod tests {
         let channel = Endpoint::from_static("http://controller").connect_with_connector_lazy(never);
         let channels = Channels { destination: channel.clone(), policy: channel, mesh: None };
         Following::new(Arc::new(Context {
-            workload: Workload { namespace: "demo".to_owned(), pod: "a".to_owned() },
+            workload: Workload { namespace: "demo".to_owned(), pod: "a".to_owned(), lanes: LaneChoice::Own },
             control_namespace: "lanemesh".to_owned(),
             channels,
             news: mpsc::channel(1).0,

@@ -8,6 +8,8 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use mesh_core::detect::{Verdict, detect};
+use thiserror::Error;
 use tokio::io::AsyncWrite;
 
 use crate::net::{deadline::Deadline, socket::Socket};
@@ -25,7 +27,46 @@ pub struct Tunnelled {
     /// Bytes to the client.
     pub bytes_out: u64,
     /// `Ok` = both sides ended in order.
-    pub result: io::Result<()>,
+    pub result: Result<(), Broken>,
+}
+
+/// Why a tunnel ended out of order.
+#[derive(Debug, Error)]
+pub enum Broken {
+    /// One side's connection broke.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// Nothing moved for so long.
+    #[error("nothing was said for {0:?}")]
+    Idle(Duration),
+    /// The client may say bytes, and began to speak HTTP.
+    #[error("HTTP began when only bytes were expected any more")]
+    Http,
+}
+
+/// What a client may say in a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// Whatever it likes.
+    Anything,
+    /// No HTTP, which would pass as bytes the checks of this proxy, with fields that only the mesh may set: what it says
+    /// first is judged, however late and in however small pieces it comes.
+    Bytes,
+}
+
+/// What a client has said while that may still become HTTP.
+struct Undecided(BytesMut);
+
+impl Undecided {
+    /// Takes in what comes next; `None` = bytes for certain.
+    fn hear(mut self, said: &[u8]) -> Result<Option<Self>, Broken> {
+        self.0.extend_from_slice(said);
+        match detect(&self.0) {
+            Verdict::More => Ok(Some(self)),
+            Verdict::Tls { .. } | Verdict::Opaque => Ok(None),
+            Verdict::Http1 | Verdict::Http2 => Err(Broken::Http),
+        }
+    }
 }
 
 /// One direction.
@@ -34,6 +75,7 @@ struct Way {
     size: usize,
     count: u64,
     state: State,
+    undecided: Option<Undecided>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,15 +88,24 @@ enum State {
 
 impl Way {
     fn new(first: BytesMut) -> Self {
-        Way { count: first.len() as u64, buffer: first, size: CHUNK_FIRST, state: State::Open }
+        Way { count: first.len() as u64, buffer: first, size: CHUNK_FIRST, state: State::Open, undecided: None }
+    }
+
+    /// As [`Way::new`], of a client that may say this.
+    fn of_client(first: BytesMut, speech: Speech) -> Result<Self, Broken> {
+        let mut way = Way::new(first);
+        if speech == Speech::Bytes {
+            way.undecided = Undecided(BytesMut::new()).hear(&way.buffer)?;
+        }
+        Ok(way)
     }
 
     /// Moves bytes until it waits; ready once this direction has ended.
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Socket, to: &mut Socket) -> Poll<io::Result<()>> {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Socket, to: &mut Socket) -> Poll<Result<(), Broken>> {
         loop {
             while !self.buffer.is_empty() {
                 match to.poll_send(cx, &[IoSlice::new(&self.buffer)])? {
-                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(0) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
                     Poll::Ready(count) => self.buffer.advance(count),
                     Poll::Pending => return Poll::Pending,
                 }
@@ -88,6 +139,9 @@ impl Way {
                 self.size = (self.size * 2).min(CHUNK);
             }
             self.count += count as u64;
+            if let Some(undecided) = self.undecided.take() {
+                self.undecided = undecided.hear(&self.buffer)?;
+            }
         }
     }
 }
@@ -100,9 +154,12 @@ pub struct End<'a> {
     pub read: BytesMut,
 }
 
-/// Copies both ways until both sides have ended, one breaks, or nothing moves for `idle`.
-pub async fn tunnel(client: End<'_>, server: End<'_>, idle: Duration) -> Tunnelled {
-    let mut up = Way::new(client.read);
+/// Copies both ways until both sides have ended, one breaks, nothing moves for `idle`, or the client says what it may not.
+pub async fn tunnel(client: End<'_>, speech: Speech, server: End<'_>, idle: Duration) -> Tunnelled {
+    let mut up = match Way::of_client(client.read, speech) {
+        Ok(way) => way,
+        Err(broken) => return Tunnelled { bytes_in: 0, bytes_out: 0, result: Err(broken) },
+    };
     let mut down = Way::new(server.read);
     let mut deadline = Deadline::default();
     deadline.set(idle);
@@ -116,7 +173,7 @@ pub async fn tunnel(client: End<'_>, server: End<'_>, idle: Duration) -> Tunnell
         if sent.is_ready() && received.is_ready() {
             return Poll::Ready(Ok(()));
         }
-        deadline.poll(cx).map(|()| Err(io::Error::from(io::ErrorKind::TimedOut)))
+        deadline.poll(cx).map(|()| Err(Broken::Idle(idle)))
     })
     .await;
     Tunnelled { bytes_in: up.count, bytes_out: down.count, result }

@@ -12,7 +12,7 @@ use crate::{
         answer::Answer,
         exchange::{Ended, Tunnel, exchange},
         message::RequestHead,
-        relay::{self, Downstream, End, Http1Downstream},
+        relay::{self, Downstream, End, Http1Downstream, Speech},
         report::Exchange,
         wire::Wire,
     },
@@ -257,7 +257,7 @@ async fn run_tunnel(mut wire: Wire, tunnel: Tunnel) {
     let (mut server, server_read) = server_wire.into_parts();
     let client_end = End { socket: &mut client, read: client_read };
     let server_end = End { socket: &mut server, read: server_read };
-    let done = relay::tunnel(client_end, server_end, plan.limits.idle).await;
+    let done = relay::tunnel(client_end, Speech::Anything, server_end, plan.limits.idle).await;
     exchange.bytes_in += done.bytes_in;
     exchange.bytes_out += done.bytes_out;
     match done.result {
