@@ -20,7 +20,7 @@ use super::{
     entry,
     lane::{self, Edit},
     pick::pick,
-    reach,
+    reach::{self, InFlight},
     relay::{
         Downstream, Failed, Http1Upstream, Http2Upstream, Limits, Progress, Pump, Relayed, Replay, Sides, Upstream,
     },
@@ -53,6 +53,8 @@ pub struct Tunnel {
     pub exchange: Exchange,
     /// Its plan.
     pub plan: Box<Plan>,
+    /// Its place among the exchanges under way at the instance.
+    pub in_flight: InFlight,
 }
 
 /// Takes one request to its end. `protocol` is the client's.
@@ -89,7 +91,9 @@ pub async fn exchange(
             exchange.finish(Outcome::Success);
             Ended::Answered
         }
-        Ok(Whole::Tunnel(upstream)) => Ended::Tunnel(Box::new(Tunnel { upstream: *upstream, exchange, plan })),
+        Ok(Whole::Tunnel(upstream, in_flight)) => {
+            Ended::Tunnel(Box::new(Tunnel { upstream: *upstream, exchange, plan, in_flight }))
+        }
         Err(failed) => fail(exchange, down, failed),
     }
 }
@@ -108,7 +112,7 @@ async fn enforced(worker: &Worker, connection: &Connection, exchange: &Exchange)
 
 enum Whole {
     Response,
-    Tunnel(Box<Http1Upstream>),
+    Tunnel(Box<Http1Upstream>, InFlight),
 }
 
 /// The attempts of one exchange.
@@ -122,7 +126,8 @@ struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     fn new(worker: &'a Rc<Worker>, connection: &'a Connection, plan: &'a Plan) -> Self {
-        let replay = if plan.attempts > 1 { Replay::default() } else { Replay::disabled() };
+        let keep = plan.retry.as_ref().map_or(Replay::LENGTH, |retry| retry.body_limit);
+        let replay = if plan.attempts > 1 { Replay::up_to(keep) } else { Replay::disabled() };
         Attempts { worker, connection, plan, tried: Vec::new(), replay }
     }
 
@@ -179,7 +184,6 @@ impl<'a> Attempts<'a> {
         let mut up = self.reach(exchange, &hop).await?;
         exchange.serve();
         let relayed = self.relay(exchange, down, &mut up, timer, &hop).await;
-        drop(in_flight);
         match relayed {
             Ok(Relayed::Whole(Progress::Whole)) => {
                 up.finish(worker);
@@ -191,7 +195,7 @@ impl<'a> Attempts<'a> {
                 Ok(Whole::Response)
             }
             Ok(Relayed::Tunnel) => match up {
-                Upstream::Http1(side) => Ok(Whole::Tunnel(side)),
+                Upstream::Http1(side) => Ok(Whole::Tunnel(side, in_flight)),
                 Upstream::Http2(_) => Err(refused(Refused::new(Outcome::UpstreamProtocol, "a tunnel over HTTP/2"))),
             },
             Err(failed) => {

@@ -4,12 +4,13 @@ use mesh_core::retry::Body;
 
 use super::Part;
 
-/// Request bodies up to this length can be sent again; longer ones are sent once, bytes.
-const REPLAY_MAX: usize = 64 * 1024;
+/// Longest body that is kept, whatever a route asks for: one for each exchange under way, bytes.
+const LENGTH_MAX: usize = 1024 * 1024;
 
 /// Parts of a body, in the order sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replay {
+    limit: usize,
     parts: Vec<Part>,
     size: usize,
     lost: bool,
@@ -18,9 +19,18 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// Bodies up to this length can be sent again where no route says otherwise; longer ones are sent once, bytes.
+    pub const LENGTH: usize = 64 * 1024;
+
+    /// Keeps bodies up to this length, bytes.
+    pub fn up_to(length: usize) -> Self {
+        let limit = length.min(LENGTH_MAX);
+        Replay { limit, parts: Vec::new(), size: 0, lost: false, next: 0, consumed: false }
+    }
+
     /// Keeps nothing: the request is sent once.
     pub fn disabled() -> Self {
-        Replay { lost: true, ..Replay::default() }
+        Replay { lost: true, ..Replay::up_to(0) }
     }
 
     /// Notes a part that is about to be sent for the first time.
@@ -32,7 +42,7 @@ impl Replay {
         if let Part::Data(bytes, _) = part {
             self.size += bytes.len();
         }
-        if self.size > REPLAY_MAX {
+        if self.size > self.limit {
             self.lost = true;
             self.parts = Vec::new();
             self.next = 0;
@@ -82,9 +92,9 @@ mod tests {
 
     #[test]
     fn body_too_long_to_be_kept_is_sent_once() {
-        let mut replay = Replay::default();
+        let mut replay = Replay::up_to(Replay::LENGTH);
         replay.note(&Part::Data("a".into(), Last::Unknown));
-        replay.note(&Part::Data(vec![b'b'; REPLAY_MAX].into(), Last::Unknown));
+        replay.note(&Part::Data(vec![b'b'; Replay::LENGTH].into(), Last::Unknown));
         assert_eq!(replay.body(), Body::Consumed);
         replay.forget();
         assert_eq!(sent_again(&mut replay), b"");
@@ -92,7 +102,7 @@ mod tests {
 
     #[test]
     fn body_is_sent_again_whole_although_the_answer_begins_meanwhile() {
-        let mut replay = Replay::default();
+        let mut replay = Replay::up_to(Replay::LENGTH);
         for text in ["a", "b", "c"] {
             replay.note(&Part::Data(text.into(), Last::Unknown));
         }

@@ -247,7 +247,7 @@ async fn reject(worker: &Rc<Worker>, connection: &Connection, wire: Wire, outcom
 
 /// Copies the bytes of an upgrade or CONNECT until both sides have ended.
 async fn run_tunnel(mut wire: Wire, tunnel: Tunnel) {
-    let Tunnel { upstream, mut exchange, plan } = tunnel;
+    let Tunnel { upstream, mut exchange, plan, in_flight: _in_flight } = tunnel;
     // The answer that made the tunnel.
     if !matches!(tokio::time::timeout(HEAD_LIMIT, poll_fn(|cx| wire.poll_flush(cx))).await, Ok(Ok(()))) {
         return exchange.finish(Outcome::ClientGone);
