@@ -54,6 +54,8 @@ impl Answer {
         let mut fields = Vec::new();
         if self.outcome != Outcome::Filtered {
             fields.push((names::ERROR_HEADER, self.outcome.label().to_owned()));
+            // What Linkerd's proxies and tools look for.
+            fields.push((names::PROXY_ERROR_HEADER, percent_encoded(&self.detail)));
         }
         match grpc {
             Style::Grpc => {
@@ -136,7 +138,7 @@ enum Style {
     Grpc,
 }
 
-/// gRPC's percent-encoding of messages: everything outside printable ASCII, and `%`.
+/// Text as it may stand in a field, by gRPC's percent-encoding of messages: everything outside printable ASCII, and `%`.
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

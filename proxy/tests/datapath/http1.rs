@@ -105,7 +105,7 @@ async fn endpoint_that_closes_without_an_answer_is_reported_as_bad_gateway() {
     drop(application);
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
-    assert!(has(&head, "x-mesh-error: upstream_reset"), "{head}");
+    assert!(has(&head, "x-mesh-error: upstream_reset") && head.contains("\r\nl5d-proxy-error: the endpoint"), "{head}");
     assert!(has(&head, "content-type: application/problem+json"), "{head}");
 }
 

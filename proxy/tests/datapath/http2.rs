@@ -120,6 +120,7 @@ async fn grpc_call_to_an_unknown_name_gets_a_grpc_status() {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["grpc-status"], "12");
     assert_eq!(response.headers()["x-mesh-error"], "no_route");
+    assert!(response.headers().contains_key("l5d-proxy-error"));
 }
 
 #[tokio::test]
