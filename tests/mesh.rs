@@ -5,6 +5,8 @@
 mod applications;
 #[path = "mesh/bad_input.rs"]
 mod bad_input;
+#[path = "mesh/baggage.rs"]
+mod baggage;
 #[path = "mesh/demo.rs"]
 mod demo;
 #[path = "mesh/exchanges.rs"]
