@@ -1,12 +1,12 @@
 //! The command line as types. Defaults, names and sentences stand here; the reference page is made from them.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use http::Uri;
 use mesh_core::names;
 
-use crate::{exit, output::Format};
+use crate::{commands::Instance, exit, output::Format};
 
 /// See and steer a Lanemesh: services, lanes, proxies, policies.
 #[derive(Debug, Parser)]
@@ -79,6 +79,16 @@ pub(crate) struct Demo {
     /// Keep logs and configuration in this folder afterwards
     #[arg(long, value_name = "FOLDER")]
     pub(crate) keep: Option<PathBuf>,
+    /// Lane groups, lanes and policies instead of the demo's own: YAML files, or folders of *.yaml files
+    #[arg(long, value_name = "FILE", requires = "command")]
+    pub(crate) resources: Vec<PathBuf>,
+    /// One more instance of service a, b, c or d, with the label `lane: LANE`; may be repeated
+    #[arg(long = "instance", value_name = "SERVICE=LANE", requires = "command")]
+    pub(crate) instances: Vec<Instance>,
+    /// Run this in the mesh instead of showing traffic, then end; DEMO_ENTRY says where requests enter, DEMO_MESH_CTL
+    /// where mesh-ctl is
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["check", "duration"])]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Arguments of `validate`.

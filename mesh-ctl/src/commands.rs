@@ -18,6 +18,8 @@ pub(crate) mod token;
 mod validate;
 mod version;
 
+pub(crate) use demo::Instance;
+
 /// Carries out a command.
 ///
 /// # Errors

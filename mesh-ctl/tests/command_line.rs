@@ -91,3 +91,18 @@ fn help_names_the_exit_codes_and_version_needs_no_controller() {
 fn guard_started_by_hand_ends_with_a_failure() {
     assert_eq!(said(&mesh_ctl(&["demo-guard"])).0, 1);
 }
+
+#[test]
+fn demo_takes_resources_and_instances_only_for_a_command() {
+    for arguments in [
+        &["demo", "--resources", "lanes"][..],
+        &["demo", "--instance", "b=dev"],
+        &["demo", "--instance", "z=dev", "--", "true"],
+        &["demo", "--check", "--", "true"],
+    ] {
+        let (code, out, error) = said(&mesh_ctl(arguments));
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {error}");
+    }
+    let (code, _, error) = said(&mesh_ctl(&["demo", "--instance", "b=dev", "--instance", "b=dev", "--", "true"]));
+    assert!(code == 1 && error.contains("given twice"), "{error}");
+}

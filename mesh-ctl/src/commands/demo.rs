@@ -2,13 +2,17 @@
 //!
 //! Everything it starts is a child of the guard, which ends it when the demo is gone, however that came about.
 
-use std::time::{Duration, Instant};
+use std::{
+    ffi::{OsStr, OsString},
+    time::{Duration, Instant},
+};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval, sleep},
 };
 
+use super::files;
 use crate::{
     args,
     exit::{Exit, Failure},
@@ -18,6 +22,7 @@ use crate::{
 mod answers;
 mod changes;
 mod check;
+mod command;
 pub(crate) mod guard;
 mod leftovers;
 mod mesh;
@@ -31,8 +36,9 @@ mod topology;
 mod traffic;
 mod view;
 
-use mesh::Mesh;
+use mesh::{Mesh, Resources};
 use programs::Programs;
+pub(crate) use topology::Instance;
 use topology::{Place, Topology};
 
 /// Time between two drawings of the live table.
@@ -44,6 +50,11 @@ const REDRAW: Duration = Duration::from_secs(1);
 /// When the mesh cannot be started or something of it is left at the end.
 pub(crate) async fn run(demo: &args::Demo) -> Result<Exit, Failure> {
     let place = if demo.netns { Place::Namespaces } else { Place::Loopback };
+    let resources = match &demo.resources[..] {
+        [] => Resources::OfDemo,
+        files => Resources::Given(files::read(files)?),
+    };
+    topology::fit(&demo.instances).map_err(|error| Failure::not_well("cannot start the demo", error))?;
     let programs = Programs::find().map_err(|error| {
         Failure::not_well("cannot start the demo", error)
             .advise("in a source tree run examples/demo/run, which builds them; else install the whole package")
@@ -57,14 +68,23 @@ pub(crate) async fn run(demo: &args::Demo) -> Result<Exit, Failure> {
     if !cleared.is_empty() {
         output::progress(&format!("cleared away from an earlier demo: {}", cleared.join(", ")));
     }
-    let topology = Topology { place, block: block.number };
-    let mesh = Mesh::new(topology, block, &programs).map_err(|error| Failure::not_well("cannot start", error))?;
-    if demo.check { checked(mesh, demo).await } else { shown(mesh, demo).await }
+    let topology = if demo.command.is_empty() {
+        Topology::of_demo(place, block.number)
+    } else {
+        Topology::with(&demo.instances, place, block.number)
+    };
+    let mesh = Mesh::new(topology, &resources, block, &programs);
+    let mesh = mesh.map_err(|error| Failure::not_well("cannot start", error))?;
+    match &demo.command[..] {
+        [program, arguments @ ..] => commanded(mesh, demo, program, arguments).await,
+        [] if demo.check => checked(mesh, demo).await,
+        [] => shown(mesh, demo).await,
+    }
 }
 
 /// Whether nobody else listens on the addresses of a block.
 fn addresses_free(block: u8) -> bool {
-    let topology = Topology { place: Place::Loopback, block };
+    let topology = Topology::with(&[], Place::Loopback, block);
     [topology.entry(), topology.console(), topology.controller()]
         .into_iter()
         .all(|address| std::net::TcpListener::bind(address).is_ok())
@@ -86,7 +106,7 @@ async fn checked(mut mesh: Mesh, demo: &args::Demo) -> Result<Exit, Failure> {
     let scenario = async {
         let started = start(&mut mesh, "starting controller, gateway, applications and sidecars").await;
         let ready = started.is_ok();
-        let detail = format!("controller and {} pods ready", topology::PODS.len());
+        let detail = format!("controller and {} pods ready", mesh.topology.pods.len());
         report.note("a mesh starts from nothing", began, started.map(|()| detail));
         if ready {
             check::run(&mut mesh, &mut report).await;
@@ -109,6 +129,29 @@ async fn checked(mut mesh: Mesh, demo: &args::Demo) -> Result<Exit, Failure> {
     Ok(if passed { Exit::Well } else { Exit::NotWell })
 }
 
+/// Starts, runs a command in the mesh, ends everything; well is what the command calls well.
+async fn commanded(
+    mut mesh: Mesh,
+    demo: &args::Demo,
+    program: &OsStr,
+    arguments: &[OsString],
+) -> Result<Exit, Failure> {
+    let mut interrupted = Interrupt::new()?;
+    let attended = async {
+        start(&mut mesh, "starting controller, gateway, applications and sidecars").await?;
+        command::run(&mut mesh, program, arguments).await
+    };
+    let outcome = tokio::select! {
+        outcome = attended => outcome,
+        () = interrupted.wait() => Err(anyhow::anyhow!("interrupted by a signal")),
+    };
+    let left = ended(mesh, demo, outcome.is_ok()).await?;
+    let exit = outcome.map_err(|error| {
+        Failure::not_well("the demo failed", error).advise("run it with --keep FOLDER to look at every log")
+    })?;
+    left.map(|()| exit)
+}
+
 /// Starts, sends traffic and shows it until Ctrl-C or the end of `--duration`, then ends everything.
 async fn shown(mut mesh: Mesh, demo: &args::Demo) -> Result<Exit, Failure> {
     let mut interrupted = Interrupt::new()?;
@@ -116,26 +159,29 @@ async fn shown(mut mesh: Mesh, demo: &args::Demo) -> Result<Exit, Failure> {
         outcome = show(&mut mesh, demo.duration) => outcome,
         () = interrupted.wait() => Ok(()),
     };
-    output::progress("ending everything");
-    let stopped = match &outcome {
-        Ok(()) => mesh.stop(demo.keep.as_deref()).await,
-        Err(_) => mesh.abandon(demo.keep.as_deref()).await,
-    };
-    let left = stopped.map_err(|error| Failure::not_well("cannot end the demo in order", error))?;
+    let left = ended(mesh, demo, outcome.is_ok()).await?;
     outcome.map_err(|error| {
         Failure::not_well("the demo failed", error).advise("run it with --keep FOLDER to look at every log")
     })?;
+    left.map(|()| Exit::Well)
+}
+
+/// Ends everything, in order where all went well; inside, whether something had to be ended by force.
+async fn ended(mesh: Mesh, demo: &args::Demo, in_order: bool) -> Result<Result<(), Failure>, Failure> {
+    output::progress("ending everything");
+    let keep = demo.keep.as_deref();
+    let stopped = if in_order { mesh.stop(keep).await } else { mesh.abandon(keep).await };
+    let left = stopped.map_err(|error| Failure::not_well("cannot end the demo in order", error))?;
     if left.is_empty() {
         output::progress("everything has ended, nothing is left");
-        Ok(Exit::Well)
-    } else {
-        Err(Failure::plain(format!("still there and now ended by force: {}", left.join(", "))))
+        return Ok(Ok(()));
     }
+    Ok(Err(Failure::plain(format!("still there and now ended by force: {}", left.join(", ")))))
 }
 
 async fn show(mesh: &mut Mesh, duration: Option<Duration>) -> anyhow::Result<()> {
     start(mesh, "starting controller, gateway, applications and sidecars").await?;
-    let topology = mesh.topology;
+    let topology = mesh.topology.clone();
     output::progress(&format!(
         "a request travels gateway → a → b → c → d; try it yourself:\n  \
          curl -H 'host: a.demo:8080' -H 'x-mesh-lane: canary' http://{}/\n  \

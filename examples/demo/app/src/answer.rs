@@ -1,6 +1,6 @@
 //! What the application answers, route by route.
 //!
-//! `/` calls the chain and says what arrived; `/echo`, `/events`, `/ws`, `/status/NNN`, `/bytes/N` and `/slow?ms=N` show
+//! `/` calls the chain and says what arrived, `/served` in one line who served; `/echo`, `/events`, `/ws`, `/status/NNN`, `/bytes/N` and `/slow?ms=N` show
 //! one behaviour of a protocol each.
 
 use std::time::Duration;
@@ -47,6 +47,7 @@ impl App {
         let mut elements = path.trim_matches('/').split('/');
         match (elements.next().unwrap_or_default(), elements.next(), elements.next()) {
             ("", None, None) => self.chained(&request).await,
+            ("served", None, None) => self.served(&request).await,
             ("echo", None, None) => echo(request),
             ("events", None, None) => self.events(),
             ("ws", None, None) => {
@@ -76,6 +77,22 @@ impl App {
             Err(error) => answer["error"] = format!("{error:#}").into(),
         }
         typed(status, "application/json", format!("{answer}\n"))
+    }
+
+    /// `a/baseline b/canary …`, for people and scripts.
+    async fn served(&self, request: &Request<Incoming>) -> Response<Body> {
+        let mut line = format!("{}/{}", self.name, self.version);
+        match self.chain.call(request.headers()).await {
+            Ok(next) => {
+                let mut next = &next;
+                while let (Some(service), Some(version)) = (next["service"].as_str(), next["version"].as_str()) {
+                    line.push_str(&format!(" {service}/{version}"));
+                    next = &next["next"];
+                }
+                text(&format!("{line}\n"))
+            }
+            Err(error) => typed(StatusCode::BAD_GATEWAY, "text/plain", format!("{line} failed: {error:#}\n")),
+        }
     }
 
     fn events(&self) -> Response<Body> {

@@ -7,10 +7,7 @@ use http::StatusCode;
 use mesh_core::names;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    mesh::Mesh,
-    topology::{NAMESPACE, PODS},
-};
+use super::{mesh::Mesh, topology::NAMESPACE};
 use crate::{cluster::Controller, commands::proxy::standings, exit::Failure};
 
 /// Longest wait until every proxy has acknowledged a change.
@@ -42,7 +39,7 @@ pub(crate) async fn apply(mesh: &mut Mesh, number: usize) -> anyhow::Result<()> 
             .filter(|proxy| !proxy.is_current() || before.get(&proxy.pod) == Some(&proxy.current))
             .map(|proxy| proxy.pod.as_str())
             .collect();
-        if behind.is_empty() && now.len() >= PODS.len() {
+        if behind.is_empty() && now.len() >= mesh.topology.pods.len() {
             return Ok(());
         }
         let connected = now.len();

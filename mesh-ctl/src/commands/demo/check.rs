@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
 use super::{
     answers::{self, Wish, walk},
@@ -11,7 +11,7 @@ use super::{
     mesh::{CONTROLLER, Mesh},
     strangers,
     streams::{EventStream, WebSocket},
-    topology::{LANE, PODS, Place, Pod},
+    topology::{LANE, Place},
     traffic::{Traffic, as_wished},
 };
 use crate::output::{self, Text, Tone, plain};
@@ -137,7 +137,7 @@ async fn changes_under_streams(mesh: &mut Mesh) -> anyhow::Result<String> {
     let why = seen.last_failure.unwrap_or_default();
     ensure!(seen.failed == 0, "{} of {} requests failed: {why}", seen.failed, seen.failed + seen.answered);
     ensure!(seen.astray == 0, "{} requests were served by a wrong instance", seen.astray);
-    let proxies = PODS.len();
+    let proxies = mesh.topology.pods.len();
     Ok(format!(
         "{CHANGES} changes in force at {proxies} proxies each; {} events, {} requests, 0 failed",
         after - before,
@@ -153,7 +153,7 @@ async fn without_controller(mesh: &mut Mesh) -> anyhow::Result<String> {
 
 async fn restart_alone(mesh: &mut Mesh) -> anyhow::Result<String> {
     for name in ["c", "d-canary"] {
-        let pod = pod(name)?;
+        let pod = &mesh.topology.pod(name)?.clone();
         mesh.processes.stop(&[pod.proxy()], Stop::Kill).await?;
         mesh.start_proxy(pod).await?;
         mesh.proxy_ready(pod).await?;
@@ -173,14 +173,6 @@ async fn mixed(mesh: &Mesh, requests: usize) -> anyhow::Result<()> {
 
 fn path(visits: &[answers::Visit]) -> String {
     visits.iter().map(|visit| format!("{}/{}", visit.service, visit.version)).collect::<Vec<_>>().join(" → ")
-}
-
-/// A pod by name.
-pub(crate) fn pod(name: &str) -> anyhow::Result<&'static Pod> {
-    match PODS.iter().find(|pod| pod.name == name) {
-        Some(pod) => Ok(pod),
-        None => bail!("the demo has no pod {name}"),
-    }
 }
 
 /// Whether connections to an application's own port are captured in this place.

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,9 +20,12 @@ use super::{
     namespaces,
     processes::{Processes, tail},
     programs::Programs,
-    topology::{NAMESPACE, PODS, PORT, Place, Pod, Topology},
+    topology::{self, NAMESPACE, PORT, Place, Pod, Topology},
 };
-use crate::{cluster, commands::token};
+use crate::{
+    cluster,
+    commands::{files::File, token},
+};
 
 /// User and group of the proxies in namespaces; the one whose connections are not captured.
 pub(crate) const PROXY_USER: u32 = 2_102;
@@ -39,6 +43,21 @@ const TOKEN_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// Name of the controller among the demo's processes.
 pub(crate) const CONTROLLER: &str = "controller";
 
+/// What the file source has besides the services.
+pub(crate) enum Resources {
+    /// The demo's lane group with its lane.
+    OfDemo,
+    /// These files.
+    Given(Vec<File>),
+}
+
+/// Whether the gateway takes labels of lanes that come from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outside {
+    Believed,
+    Strangers,
+}
+
 /// A running demo.
 pub(crate) struct Mesh {
     /// Names and addresses.
@@ -47,6 +66,7 @@ pub(crate) struct Mesh {
     pub(crate) processes: Processes,
     programs: Programs,
     block: Block,
+    outside: Outside,
 }
 
 impl Mesh {
@@ -54,7 +74,12 @@ impl Mesh {
     ///
     /// # Errors
     /// When files cannot be written or the guard does not start.
-    pub(crate) fn new(topology: Topology, block: Block, programs: &Programs) -> anyhow::Result<Mesh> {
+    pub(crate) fn new(
+        topology: Topology,
+        resources: &Resources,
+        block: Block,
+        programs: &Programs,
+    ) -> anyhow::Result<Mesh> {
         let programs = match topology.place {
             Place::Loopback => programs.clone(),
             Place::Namespaces => programs.copy_to(&block.folder)?,
@@ -62,10 +87,21 @@ impl Mesh {
         for folder in ["source", "controller", "logs"] {
             make_folder(&block.folder.join(folder), 0o700)?;
         }
-        let source = block.folder.join("source/mesh.yaml");
-        fs::write(&source, topology.resources()).with_context(|| format!("cannot write {}", source.display()))?;
+        write_source(&block.folder, "services.yaml", &topology.services())?;
+        let outside = match resources {
+            Resources::OfDemo => {
+                write_source(&block.folder, "lanes.yaml", &topology::lanes())?;
+                Outside::Believed
+            }
+            Resources::Given(files) => {
+                for (number, file) in files.iter().enumerate() {
+                    write_source(&block.folder, &format!("given-{number:03}.yaml"), &file.text)?;
+                }
+                Outside::Strangers
+            }
+        };
         let processes = Processes::new(&block)?;
-        Ok(Mesh { topology, processes, programs, block })
+        Ok(Mesh { topology, processes, programs, block, outside })
     }
 
     /// Starts controller, proxies and applications, and waits until each is ready.
@@ -74,11 +110,12 @@ impl Mesh {
     /// Names what is not ready, with the end of its log.
     pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
         self.start_controller().await?;
-        for pod in PODS {
+        let pods = Arc::clone(&self.topology.pods);
+        for pod in pods.iter() {
             self.start_proxy(pod).await?;
             self.start_application(pod).await?;
         }
-        for pod in PODS {
+        for pod in pods.iter() {
             self.proxy_ready(pod).await?;
         }
         Ok(())
@@ -123,7 +160,7 @@ impl Mesh {
         let role = if pod.has_application() { "sidecar" } else { "gateway" };
         let arguments = vec!["--role".to_owned(), role.to_owned()];
         let program = &self.programs.proxy;
-        let start = self.process(&pod.proxy(), pod.name, Some(PROXY_USER), program, arguments, environment)?;
+        let start = self.process(&pod.proxy(), &pod.name, Some(PROXY_USER), program, arguments, environment)?;
         self.processes.start(start).await
     }
 
@@ -145,7 +182,7 @@ impl Mesh {
             "--name".to_owned(),
             pod.service.to_owned(),
             "--version".to_owned(),
-            pod.version.to_owned(),
+            pod.version.clone(),
         ];
         if let Some(next) = pod.next {
             arguments.extend(["--next".to_owned(), format!("http://{next}:{}/", PORT)]);
@@ -153,7 +190,7 @@ impl Mesh {
         }
         let program = &self.programs.application;
         let user = Some(APPLICATION_USER);
-        let start = self.process(&pod.application(), pod.name, user, program, arguments, BTreeMap::new())?;
+        let start = self.process(&pod.application(), &pod.name, user, program, arguments, BTreeMap::new())?;
         self.processes.start(start).await
     }
 
@@ -186,7 +223,7 @@ impl Mesh {
         let topology = &self.topology;
         let mut environment = BTreeMap::from([
             ("LANEMESH_NAMESPACE", NAMESPACE.to_owned()),
-            ("LANEMESH_POD", pod.name.to_owned()),
+            ("LANEMESH_POD", pod.name.clone()),
             ("LANEMESH_SERVICE_ACCOUNT", pod.service.to_owned()),
             ("LANEMESH_CONTROLLER_ADDRESS", topology.controller().to_string()),
             ("LANEMESH_TRUST_BUNDLE_FILE", text(&bundle)?),
@@ -199,7 +236,7 @@ impl Mesh {
         if topology.place == Place::Loopback {
             environment.insert("LANEMESH_APPLICATION_ADDRESS", topology.address(pod).to_string());
         }
-        if !pod.has_application() {
+        if !pod.has_application() && self.outside == Outside::Believed {
             // The demo's own client is the outside here; a gateway to the world would not believe it.
             environment.insert("LANEMESH_OUTSIDE_LANES", "trust".to_owned());
         }
@@ -276,7 +313,8 @@ impl Mesh {
     /// # Errors
     /// When something does not end.
     pub(crate) async fn stop(mut self, keep: Option<&Path>) -> anyhow::Result<Vec<String>> {
-        let (gateway, others) = PODS.split_at(1);
+        let pods = Arc::clone(&self.topology.pods);
+        let (gateway, others) = pods.split_at(1);
         let proxies = |pods: &[Pod]| pods.iter().map(Pod::proxy).collect::<Vec<_>>();
         let applications: Vec<String> = others.iter().map(Pod::application).collect();
         let controller = vec![CONTROLLER.to_owned()];
@@ -303,6 +341,11 @@ impl Mesh {
 
 fn text(path: &Path) -> anyhow::Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+fn write_source(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+    let file = folder.join("source").join(name);
+    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {

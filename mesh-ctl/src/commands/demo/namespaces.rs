@@ -15,7 +15,7 @@ use super::{
     mesh::PROXY_USER,
     processes::Processes,
     programs::Programs,
-    topology::{PODS, Pod, Topology},
+    topology::{Pod, Topology},
 };
 
 /// Pod name of the namespace that holds bridge, controller and demo.
@@ -43,7 +43,7 @@ pub(crate) async fn possible() -> anyhow::Result<()> {
 pub(crate) async fn make(topology: &Topology, processes: &mut Processes) -> anyhow::Result<()> {
     let name = |pod: &str| leftovers::namespace(topology.block, pod);
     let host = name(HOST);
-    for pod in [HOST].into_iter().chain(PODS.iter().map(|pod| pod.name)) {
+    for pod in [HOST].into_iter().chain(topology.pods.iter().map(|pod| pod.name.as_str())) {
         processes.delete_at_end(&name(pod)).await?;
         ip(&format!("netns add {}", name(pod))).await?;
         ip(&format!("-n {} link set lo up", name(pod))).await?;
@@ -51,7 +51,7 @@ pub(crate) async fn make(topology: &Topology, processes: &mut Processes) -> anyh
     ip(&format!("-n {host} link add bridge0 type bridge")).await?;
     ip(&format!("-n {host} address add {}/24 dev bridge0", topology.host())).await?;
     ip(&format!("-n {host} link set bridge0 up")).await?;
-    for (number, pod) in PODS.iter().enumerate() {
+    for (number, pod) in topology.pods.iter().enumerate() {
         join(topology, pod, number, &host).await?;
     }
     let link = format!("/run/netns/{host}");
@@ -61,7 +61,7 @@ pub(crate) async fn make(topology: &Topology, processes: &mut Processes) -> anyh
 }
 
 async fn join(topology: &Topology, pod: &Pod, number: usize, host: &str) -> anyhow::Result<()> {
-    let namespace = leftovers::namespace(topology.block, pod.name);
+    let namespace = leftovers::namespace(topology.block, &pod.name);
     let gateway = topology.host();
     ip(&format!("-n {host} link add pod{number} type veth peer name eth0 netns {namespace}")).await?;
     ip(&format!("-n {host} link set pod{number} master bridge0 up")).await?;
@@ -75,8 +75,8 @@ async fn join(topology: &Topology, pod: &Pod, number: usize, host: &str) -> anyh
 /// # Errors
 /// Names the pod, with what the command said.
 pub(crate) async fn capture(topology: &Topology, programs: &Programs) -> anyhow::Result<()> {
-    for pod in PODS.iter().filter(|pod| pod.has_application()) {
-        let namespace = leftovers::namespace(topology.block, pod.name);
+    for pod in topology.pods.iter().filter(|pod| pod.has_application()) {
+        let namespace = leftovers::namespace(topology.block, &pod.name);
         let output = Command::new("ip")
             .args(["netns", "exec", &namespace])
             .arg(&programs.proxy)

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    check::{captured, pod},
+    check::captured,
     mesh::Mesh,
     scrape,
     topology::{NAMESPACE, Pod},
@@ -37,7 +37,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: c.demo:8080\r\nconnection: clos
 /// # Errors
 /// When it is answered by the application.
 pub(crate) async fn plaintext(mesh: &Mesh) -> anyhow::Result<String> {
-    let pod = pod("c")?;
+    let pod = mesh.topology.pod("c")?;
     let before = counted(mesh, pod, "plaintext").await?;
     let mut tried = vec![mesh.topology.inbound(pod)];
     if captured(mesh.topology.place) {
@@ -79,7 +79,7 @@ fn refused(address: SocketAddr, answer: &[u8]) -> anyhow::Result<()> {
 /// # Errors
 /// When the connection is taken.
 pub(crate) async fn without_certificate(mesh: &Mesh) -> anyhow::Result<String> {
-    let pod = pod("c")?;
+    let pod = mesh.topology.pod("c")?;
     let before = counted(mesh, pod, NO_CERTIFICATE).await?;
     let address = mesh.topology.inbound(pod);
     let connector = TlsConnector::from(Arc::new(configuration(&mesh.trust_bundle())?));

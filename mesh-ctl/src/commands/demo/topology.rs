@@ -3,9 +3,12 @@
 use std::{
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
 };
 
-use mesh_core::names;
+use anyhow::{Context as _, ensure};
+use mesh_core::{model::lane::LaneName, names};
 
 /// Namespace of the demo's services.
 pub(crate) const NAMESPACE: &str = "demo";
@@ -19,48 +22,85 @@ const CONTROLLER: u8 = 100;
 const SERVICES: u8 = 200;
 
 /// One instance: an application with its sidecar; the gateway has no application.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pod {
     /// Name of the instance.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// Service it belongs to; also its service account.
     pub(crate) service: &'static str,
     /// `baseline` or the lane.
-    pub(crate) version: &'static str,
+    pub(crate) version: String,
     /// Service that it calls.
     pub(crate) next: Option<&'static str>,
     /// Last byte of its address.
     number: u8,
 }
 
-const fn pod(
-    number: u8,
-    name: &'static str,
-    service: &'static str,
-    version: &'static str,
-    next: Option<&'static str>,
-) -> Pod {
-    Pod { name, service, version, next, number }
-}
-
-/// Every instance, in the order of the path.
-pub(crate) const PODS: &[Pod] = &[
-    pod(1, "gateway", "gateway", "baseline", Some("a")),
-    pod(2, "a", "a", "baseline", Some("b")),
-    pod(3, "b", "b", "baseline", Some("c")),
-    pod(4, "b-canary", "b", LANE, Some("c")),
-    pod(5, "c", "c", "baseline", Some("d")),
-    pod(6, "d", "d", "baseline", None),
-    pod(7, "d-canary", "d", LANE, None),
-];
-
 /// Services behind the gateway, in the order of the path.
 pub(crate) const CHAIN: [&str; 4] = ["a", "b", "c", "d"];
+/// Name of the service that requests from outside enter by, and of its one instance.
+pub(crate) const GATEWAY: &str = "gateway";
+/// Version of instances that are in no lane.
+pub(crate) const BASELINE: &str = "baseline";
+/// Most instances besides those of baseline: their addresses end below the controller's.
+const INSTANCES_MAX: usize = 64;
+
+/// An instance besides those of baseline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Instance {
+    /// Service, of [`CHAIN`].
+    pub(crate) service: &'static str,
+    /// Value of its label `lane`.
+    pub(crate) lane: LaneName,
+}
+
+impl FromStr for Instance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Instance, String> {
+        let expected = || format!("expected SERVICE=LANE with a service of {}", CHAIN.join(", "));
+        let (service, lane) = text.split_once('=').ok_or_else(expected)?;
+        let service = CHAIN.into_iter().find(|known| *known == service).ok_or_else(expected)?;
+        if lane == BASELINE {
+            return Err(format!("{service} has an instance of {BASELINE} anyway"));
+        }
+        Ok(Instance { service, lane: lane.parse().map_err(|error| format!("{error}"))? })
+    }
+}
+
+/// Whether these instances can stand beside each other.
+///
+/// # Errors
+/// When they are too many, or two are the same.
+pub(crate) fn fit(instances: &[Instance]) -> anyhow::Result<()> {
+    ensure!(instances.len() <= INSTANCES_MAX, "{} instances; at most {INSTANCES_MAX} are possible", instances.len());
+    for (position, Instance { service, lane }) in instances.iter().enumerate() {
+        let again = instances[..position].contains(&instances[position]);
+        ensure!(!again, "--instance {service}={lane} is given twice");
+    }
+    Ok(())
+}
+
+/// Every instance, in the order of the path: the gateway, and of each service that of baseline and those in lanes.
+fn pods(instances: &[Instance]) -> Arc<[Pod]> {
+    let gateway = (GATEWAY, BASELINE, Some(CHAIN[0]));
+    let of_service = |(position, service): (usize, &'static str)| {
+        let lanes = instances.iter().filter(move |instance| instance.service == service);
+        let versions = [BASELINE].into_iter().chain(lanes.map(|instance| instance.lane.as_str()));
+        versions.map(move |version| (service, version, CHAIN.get(position + 1).copied()))
+    };
+    let all = [gateway].into_iter().chain(CHAIN.into_iter().enumerate().flat_map(of_service));
+    let pod = |(number, (service, version, next)): (u8, (&'static str, &str, _))| {
+        let name = if version == BASELINE { service.to_owned() } else { format!("{service}-{version}") };
+        Pod { name, service, version: version.to_owned(), next, number }
+    };
+    (1..).zip(all).map(pod).collect()
+}
 
 impl Pod {
     /// Whether an application runs beside the proxy.
     pub(crate) fn has_application(&self) -> bool {
-        self.name != "gateway"
+        self.service != GATEWAY
     }
 
     /// Name of its proxy among the demo's processes.
@@ -83,9 +123,11 @@ pub(crate) enum Place {
     Namespaces,
 }
 
-/// Addresses of one demo.
-#[derive(Clone, Copy, Debug)]
+/// Instances and addresses of one demo.
+#[derive(Clone, Debug)]
 pub(crate) struct Topology {
+    /// Every instance, in the order of the path; the gateway first.
+    pub(crate) pods: Arc<[Pod]>,
     /// Where pods live.
     pub(crate) place: Place,
     /// Block of addresses, so that several demos can run at the same time.
@@ -93,6 +135,26 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
+    /// The demo's own: a lane that has instances of b and d.
+    pub(crate) fn of_demo(place: Place, block: u8) -> Topology {
+        let lane: LaneName = LANE.parse().expect("the demo's lane has a valid name");
+        let instances = ["b", "d"].map(|service| Instance { service, lane: lane.clone() });
+        Topology::with(&instances, place, block)
+    }
+
+    /// Baseline of every service, and these.
+    pub(crate) fn with(instances: &[Instance], place: Place, block: u8) -> Topology {
+        Topology { pods: pods(instances), place, block }
+    }
+
+    /// A pod by name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn pod(&self, name: &str) -> anyhow::Result<&Pod> {
+        self.pods.iter().find(|pod| pod.name == name).with_context(|| format!("the demo has no pod {name}"))
+    }
+
     fn address_of(&self, number: u8) -> IpAddr {
         match self.place {
             Place::Loopback => Ipv4Addr::new(127, 1, self.block, number).into(),
@@ -119,7 +181,7 @@ impl Topology {
 
     /// Where requests from outside enter.
     pub(crate) fn entry(&self) -> SocketAddr {
-        SocketAddr::new(self.address(&PODS[0]), PORT)
+        SocketAddr::new(self.address(&self.pods[0]), PORT)
     }
 
     /// A pod's application.
@@ -160,16 +222,16 @@ impl Topology {
         SocketAddr::new(address, names::CONTROLLER_ADMIN_PORT)
     }
 
-    /// What the file source reads: services with their instances, the lane group and its lane.
-    pub(crate) fn resources(&self) -> String {
+    /// Services with their instances, as the file source reads them.
+    pub(crate) fn services(&self) -> String {
         let mut text = format!("apiVersion: {}\nkind: Services\nservices:\n", names::API_VERSION);
-        for service in ["gateway"].into_iter().chain(CHAIN) {
+        for service in [GATEWAY].into_iter().chain(CHAIN) {
             text.push_str(&format!("- name: {service}\n  namespace: {NAMESPACE}\n"));
             if self.place == Place::Namespaces {
                 text.push_str(&format!("  addresses: [{}]\n", self.service(service).ip()));
             }
             text.push_str(&format!("  ports:\n  - port: {PORT}\n  endpoints:\n"));
-            for pod in PODS.iter().filter(|pod| pod.service == service) {
+            for pod in self.pods.iter().filter(|pod| pod.service == service) {
                 let address = self.application(pod);
                 write!(
                     text,
@@ -177,19 +239,19 @@ impl Topology {
                     pod.name
                 )
                 .expect("a String takes any text");
-                if pod.version == LANE {
-                    text.push_str(&format!("    labels: {{lane: {LANE}}}\n"));
+                if pod.version != BASELINE {
+                    text.push_str(&format!("    labels: {{lane: {}}}\n", pod.version));
                 }
             }
         }
-        text.push_str(&lanes());
         text
     }
 }
 
-fn lanes() -> String {
+/// The demo's lane group and its lane.
+pub(crate) fn lanes() -> String {
     format!(
-        "---\napiVersion: {0}\nkind: LaneGroup\nmetadata:\n  name: {NAMESPACE}\n  namespace: {NAMESPACE}\nspec:\n  \
+        "apiVersion: {0}\nkind: LaneGroup\nmetadata:\n  name: {NAMESPACE}\n  namespace: {NAMESPACE}\nspec:\n  \
          entries: [gateway]\n  services: [a, b, c, d]\n---\napiVersion: {0}\nkind: Lane\nmetadata:\n  name: {LANE}\n  \
          namespace: {NAMESPACE}\nspec:\n  group: {NAMESPACE}\n  selector:\n    labels: {{lane: {LANE}}}\n",
         names::API_VERSION
@@ -206,10 +268,10 @@ mod tests {
 
     #[test]
     fn resources_of_the_demo_put_the_canary_instances_and_no_other_into_the_lane() {
-        let topology = Topology { place: Place::Namespaces, block: 0 };
-        let resources = parse("mesh.yaml", &topology.resources()).unwrap();
+        let topology = Topology::of_demo(Place::Namespaces, 0);
+        let resources = parse("mesh.yaml", &[topology.services(), lanes()].join("---\n")).unwrap();
         let world = compile(&resources, &Domains::default()).unwrap();
-        for pod in PODS {
+        for pod in topology.pods.iter() {
             let workload = &world.workloads[&format!("{NAMESPACE}/{}", pod.name)];
             let lanes: Vec<String> = workload.lanes.iter().map(ToString::to_string).collect();
             let expected: &[&str] = if pod.version == LANE { &["demo/canary"] } else { &[] };
@@ -219,12 +281,24 @@ mod tests {
     }
 
     #[test]
+    fn instances_of_a_service_stand_behind_its_baseline_and_are_named_by_their_lane() {
+        let instances: Vec<Instance> = ["d=dev", "b=dev.alice", "b=dev"].map(|text| text.parse().unwrap()).into();
+        let topology = Topology::with(&instances, Place::Loopback, 0);
+        let names: Vec<&str> = topology.pods.iter().map(|pod| pod.name.as_str()).collect();
+        assert_eq!(names, ["gateway", "a", "b", "b-dev.alice", "b-dev", "c", "d", "d-dev"]);
+        assert!(topology.services().contains("labels: {lane: dev.alice}"), "{}", topology.services());
+        for refused in ["b", "e=dev", "b=", "b=x y", "b=baseline"] {
+            assert!(refused.parse::<Instance>().is_err(), "{refused}");
+        }
+    }
+
+    #[test]
     fn listeners_of_a_demo_never_collide() {
         for place in [Place::Loopback, Place::Namespaces] {
-            let topology = Topology { place, block: 3 };
+            let topology = Topology::of_demo(place, 3);
             let mut seen = BTreeSet::new();
-            for pod in PODS {
-                let scope = if place == Place::Loopback { "" } else { pod.name };
+            for pod in topology.pods.iter() {
+                let scope = if place == Place::Loopback { "" } else { &pod.name };
                 let application = pod.has_application().then(|| topology.application(pod));
                 let listeners = [topology.inbound(pod), topology.outbound(pod), topology.admin(pod)];
                 for address in listeners.into_iter().chain(application) {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     scrape::Times,
-    topology::{PODS, Pod, Topology},
+    topology::{Pod, Topology},
     traffic::Seen,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) struct View {
     topology: Topology,
     terminal: bool,
     drawn: usize,
-    earlier: BTreeMap<&'static str, Times>,
+    earlier: BTreeMap<String, Times>,
     at: Instant,
 }
 
@@ -44,19 +44,19 @@ impl View {
 
     /// Asks every proxy and draws.
     pub(crate) async fn refresh(&mut self, seen: &Seen) {
-        let figures = join_all(PODS.iter().map(|pod| scrape(&self.topology, pod))).await;
+        let figures = join_all(self.topology.pods.iter().map(|pod| scrape(&self.topology, pod))).await;
         let elapsed = self.at.elapsed().as_secs_f64();
         self.at = Instant::now();
-        let rows: Vec<Vec<Text>> = PODS
+        let rows: Vec<Vec<Text>> = (self.topology.pods)
             .iter()
             .zip(figures)
             .map(|(pod, times)| {
-                let added = times.as_ref().map(|times| match self.earlier.get(pod.name) {
+                let added = times.as_ref().map(|times| match self.earlier.get(&pod.name) {
                     Some(earlier) => times.since(earlier),
                     None => Times::default(),
                 });
                 if let Some(times) = times {
-                    self.earlier.insert(pod.name, times);
+                    self.earlier.insert(pod.name.clone(), times);
                 }
                 row(pod, added.as_ref(), elapsed, seen)
             })
@@ -95,13 +95,13 @@ fn row(pod: &Pod, added: Option<&Times>, elapsed: f64, seen: &Seen) -> Vec<Text>
         Some(times) => plain(format!("{:.0}", times.count / elapsed.max(0.001))),
         None => ("down".to_owned(), Tone::Bad),
     };
-    let key = (pod.service.to_owned(), pod.version.to_owned());
+    let key = (pod.service.to_owned(), pod.version.clone());
     let peer = match seen.peers.get(&key) {
         Some(peer) => (account(peer), Tone::Good),
         None if pod.has_application() => plain("-"),
         None => plain("(entry, from outside)"),
     };
-    vec![plain(pod.service), plain(pod.version), rate, milliseconds(0.5), milliseconds(0.99), peer]
+    vec![plain(pod.service), plain(pod.version.clone()), rate, milliseconds(0.5), milliseconds(0.99), peer]
 }
 
 /// Service account and namespace of an identity; the rest is the same for all of a mesh.
