@@ -9,6 +9,8 @@ mod bad_input;
 mod baggage;
 #[path = "mesh/demo.rs"]
 mod demo;
+#[path = "mesh/examples.rs"]
+mod examples;
 #[path = "mesh/exchanges.rs"]
 mod exchanges;
 #[path = "mesh/grpc_interop.rs"]

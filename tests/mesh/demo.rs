@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 /// The whole scenario, with release binaries that `tests/run` has built.
 const LIMIT: Duration = Duration::from_secs(240);
 /// Demos use fixed addresses: one at a time.
-static ALONE: Mutex<()> = Mutex::const_new(());
+pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn demo(arguments: &[&str]) -> Spec {
     Spec::new("demo", programs::repository().join("examples/demo/run")).args(arguments.iter().copied())

@@ -129,7 +129,8 @@ async fn checked(mut mesh: Mesh, demo: &args::Demo) -> Result<Exit, Failure> {
     Ok(if passed { Exit::Well } else { Exit::NotWell })
 }
 
-/// Starts, runs a command in the mesh, ends everything; well is what the command calls well.
+/// Starts, runs a command in the mesh, ends everything; well is what the command calls well. A command that runs until
+/// Ctrl-C has not said anything.
 async fn commanded(
     mut mesh: Mesh,
     demo: &args::Demo,
@@ -143,7 +144,7 @@ async fn commanded(
     };
     let outcome = tokio::select! {
         outcome = attended => outcome,
-        () = interrupted.wait() => Err(anyhow::anyhow!("interrupted by a signal")),
+        () = interrupted.wait() => Ok(Exit::NotWell),
     };
     let left = ended(mesh, demo, outcome.is_ok()).await?;
     let exit = outcome.map_err(|error| {
