@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    publish::{Published, proxies::Proxies},
+    publish::{Published, Reported},
     sign::tokens::Tokens,
     sources::{
         self,
@@ -51,8 +51,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Console {
     /// What is published.
     pub published: Arc<Published>,
-    /// Who is connected.
-    pub proxies: Arc<Proxies>,
+    /// What proxies report.
+    pub reported: Reported,
     /// State of the file source.
     pub state: Arc<sources::Shared>,
     /// To the file source.

@@ -16,6 +16,7 @@ use std::{
 };
 
 use mesh_core::{
+    lane,
     model::{lane::LaneGroup, service::ServiceKey},
     resources::{Domains, World},
 };
@@ -116,7 +117,7 @@ impl Index {
             }
             Event::Tick(now) => {
                 self.now = now;
-                let settled = lanes::settled(&self.view.world.groups, now);
+                let settled = lane::settled(&self.view.world.groups, now);
                 if settled.as_ref() == self.view.settled.as_deref() {
                     return BTreeSet::new();
                 }
@@ -137,7 +138,7 @@ impl Index {
         }
         let addresses = Arc::new(services::addresses(&world));
         let service_addresses = Arc::new(services::service_addresses(&world));
-        let settled = lanes::settled(&world.groups, self.now).map(Arc::new);
+        let settled = lane::settled(&world.groups, self.now).map(Arc::new);
         self.view = Arc::new(View { world, settled, addresses, service_addresses, ..View::clone(&old) });
         changed
     }

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod guard;
 pub mod index;
 pub mod publish;
 pub mod runtime;

@@ -9,8 +9,10 @@ pub mod inbound;
 pub mod mesh;
 pub mod outbound;
 pub mod peer;
+pub mod probes;
 pub mod profile;
 pub mod proxies;
+pub mod statistics;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -22,7 +24,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use self::{probes::Probes, proxies::Proxies, statistics::Statistics};
 use crate::index::{Key, View};
+
+/// What proxies say of themselves, in tables.
+#[derive(Clone, Debug, Default)]
+pub struct Reported {
+    /// Who is connected.
+    pub proxies: Arc<Proxies>,
+    /// What calls to lanes came to.
+    pub statistics: Arc<Statistics>,
+    /// What was seen of probes.
+    pub probes: Arc<Probes>,
+}
 
 /// Keys that are remembered after their last watcher left, before they are swept out.
 const IDLE_KEYS: usize = 1_024;

@@ -20,8 +20,9 @@ use tracing::{error, info, warn};
 use crate::{
     admin::{self, Console},
     config::Settings,
+    guard::Guards,
     index::{Event, Index},
-    publish::{Published, proxies::Proxies},
+    publish::{Published, Reported},
     serve::{
         self, Services,
         acceptor::{self, ACCEPTED_QUEUE, Security},
@@ -100,14 +101,20 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let (ready, is_ready) = watch::channel(false);
     let index = Index::new(settings.domains());
     let published = Arc::new(Published::new(index.view(), stopping.clone()));
-    let proxies = Arc::new(Proxies::default());
+    let reported = Reported::default();
     let console = Console {
         published: Arc::clone(&published),
-        proxies: Arc::clone(&proxies),
+        reported: reported.clone(),
         state: Arc::clone(&state),
-        requests,
+        requests: requests.clone(),
         tokens: Arc::clone(&signing.tokens),
         ready: is_ready.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let guards = Guards {
+        state: Arc::clone(&state),
+        statistics: Arc::clone(&reported.statistics),
+        requests,
         metrics: Arc::clone(&metrics),
     };
     let source = FileSource {
@@ -118,9 +125,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         requests: requested,
         metrics: Arc::clone(&metrics),
     };
-    let services = signing.services(&settings, Arc::clone(&published), proxies, Arc::clone(&metrics));
+    let services = signing.services(&settings, Arc::clone(&published), reported, Arc::clone(&metrics));
     let listeners = signing.listeners(&settings, ports.grpc, ports.plaintext);
     running.own("source", source.run(stopping.clone()));
+    running.own("guards", guards.run(stopping.clone()));
     running.own("anchors", anchors(signing.authority.subscribe(), changes, stopping.clone()));
     running.own("index", follow(index, incoming, published, Arc::clone(&metrics), ready, stopping.clone()));
     running.own("console", admin::serve(ports.console, console, stopping.clone()));
@@ -175,12 +183,12 @@ impl Signing {
         &self,
         settings: &Settings,
         published: Arc<Published>,
-        proxies: Arc<Proxies>,
+        reported: Reported,
         metrics: Arc<Metrics>,
     ) -> Services {
         Services {
             published,
-            proxies,
+            reported,
             authority: self.authority.subscribe(),
             tokens: Arc::clone(&self.tokens),
             leaf_lifetime: settings.leaf_lifetime,

@@ -22,8 +22,8 @@ use tonic::transport::Server;
 use self::acceptor::Connection;
 use crate::{
     publish::{
-        Published, discovery::Discovery, identity::Certifier, inbound::Inbound, mesh::Mesh, outbound::Outbound,
-        proxies::Proxies,
+        Published, Reported, discovery::Discovery, identity::Certifier, inbound::Inbound, mesh::Mesh,
+        outbound::Outbound,
     },
     sign::{authority::Authority, tokens::Tokens},
     telemetry::Metrics,
@@ -45,8 +45,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Services {
     /// What is published.
     pub published: Arc<Published>,
-    /// Who is connected.
-    pub proxies: Arc<Proxies>,
+    /// What proxies report.
+    pub reported: Reported,
     /// Signs workloads.
     pub authority: watch::Receiver<Arc<Authority>>,
     /// Verifies tokens.
@@ -68,7 +68,7 @@ pub async fn serve(
     connections: mpsc::Receiver<std::io::Result<Connection>>,
     stopping: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let Services { published, proxies, authority, tokens, leaf_lifetime, control_namespace, metrics } = services;
+    let Services { published, reported, authority, tokens, leaf_lifetime, control_namespace, metrics } = services;
     let destination = Discovery {
         published: Arc::clone(&published),
         control_namespace: Arc::clone(&control_namespace),
@@ -77,7 +77,7 @@ pub async fn serve(
     let certifier = Certifier { authority, tokens, leaf_lifetime, metrics: Arc::clone(&metrics) };
     let inbound = Inbound { published: Arc::clone(&published), metrics: Arc::clone(&metrics) };
     let outbound = Outbound { published: Arc::clone(&published), control_namespace, metrics: Arc::clone(&metrics) };
-    let mesh = Mesh { published, proxies, metrics };
+    let mesh = Mesh { published, reported, metrics };
     Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

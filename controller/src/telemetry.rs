@@ -51,6 +51,7 @@ const WAKES: &str = "mesh_controller_woken_streams_total";
 const CONNECTIONS: &str = "mesh_controller_connections";
 const TLS_REFUSED: &str = "mesh_controller_tls_refused_total";
 const ISSUER_END: &str = "mesh_controller_issuer_not_after_timestamp_seconds";
+const GUARD_BREACHES: &str = "mesh_controller_lane_guard_breaches_total";
 const AUTHORITY_LOADS: &str = "mesh_controller_authority_loads_total";
 
 /// Every metric.
@@ -100,6 +101,13 @@ pub const METRICS: &[Row] = &[
         "Connections refused before any request",
     ),
     row(ISSUER_END, "gauge", "seconds since 1970", "", "End of the certificate that signs workloads"),
+    row(
+        GUARD_BREACHES,
+        "counter",
+        "lanes",
+        "reason: errors, latency",
+        "Lanes that were drained by their guard; log and history say which",
+    ),
     row(
         AUTHORITY_LOADS,
         "counter",
@@ -226,6 +234,7 @@ pub struct Metrics {
     tls_refused: Family<One, Count>,
     issuer_end: Level,
     authority_loads: Family<One, Count>,
+    guard_breaches: Family<One, Count>,
 }
 
 /// Enters a metric under its name, with the sentence of its row.
@@ -258,6 +267,7 @@ impl Default for Metrics {
             tls_refused: enter(&mut registry, TLS_REFUSED),
             issuer_end: enter(&mut registry, ISSUER_END),
             authority_loads: enter(&mut registry, AUTHORITY_LOADS),
+            guard_breaches: enter(&mut registry, GUARD_BREACHES),
             registry,
         }
     }
@@ -330,6 +340,11 @@ impl Metrics {
     /// Notes a load of the authority's files.
     pub fn authority_load(&self, load: Load) {
         self.authority_loads.get_or_create(&[("result", load.label())]).inc();
+    }
+
+    /// Counts a lane that its guard drained.
+    pub fn guard_breached(&self, reason: &'static str) {
+        self.guard_breaches.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// Notes the end of the issuer's certificate.

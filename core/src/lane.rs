@@ -4,6 +4,7 @@ mod carry;
 pub mod correlation;
 pub mod entry;
 mod explain;
+pub mod guard;
 mod level;
 mod moment;
 pub mod routes;

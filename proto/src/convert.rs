@@ -12,6 +12,7 @@ pub mod policy;
 pub mod routes;
 #[cfg(test)]
 mod samples;
+pub mod statistics;
 pub mod target;
 pub mod transport;
 pub mod validate;

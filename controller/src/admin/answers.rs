@@ -6,19 +6,21 @@ use std::{
 };
 
 use mesh_core::{identity::Identity, model::endpoint::WEIGHT_ONE, names::DEFAULT_NAMESPACE, resources::World};
+use mesh_proto::convert::time;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Console, lanes};
 use crate::{
     config::duration,
-    publish::proxies::Proxy,
+    publish::{probes::Seen, proxies::Proxy},
     sign::tokens::Grant,
     sources::{SourceState, file},
 };
 
 /// Collections, for people who asked for another one.
-pub(super) const COLLECTIONS: &str = "services, endpoints, lanes, policies, proxies, resources, source, version";
+pub(super) const COLLECTIONS: &str =
+    "services, endpoints, lanes, policies, proxies, probes/<trace id>, resources, source, version";
 
 /// Life of a token when none is asked for.
 const TOKEN_LIFE: &str = "24h";
@@ -26,12 +28,15 @@ const TOKEN_LIFE: &str = "24h";
 /// The answer to a GET.
 pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
     let view = console.published.view();
+    if let Some(trace) = name.strip_prefix("probes/") {
+        return Some(json!({ "items": probes(console, trace) }));
+    }
     let items = match name {
         "services" => services(view.world()),
         "endpoints" => endpoints(view.world()),
         "lanes" => lanes::groups(console),
         "policies" => policies(&console.state.get()),
-        "proxies" => console.proxies.all().iter().map(proxy).collect(),
+        "proxies" => console.reported.proxies.all().iter().map(proxy).collect(),
         "resources" => resources(&console.state.get()),
         "source" => vec![source(&console.state.get())],
         "version" => return Some(json!({ "version": env!("CARGO_PKG_VERSION") })),
@@ -140,6 +145,28 @@ fn proxy(proxy: &Proxy) -> Value {
         "subscriptions": proxy.subscriptions,
         "connectedSince": seconds(proxy.connected_since),
     })
+}
+
+fn probes(console: &Console, trace: &str) -> Vec<Value> {
+    let seen = |seen: &Seen| {
+        let note = &seen.note;
+        let start = note.start.and_then(|start| time("start", start).ok()).unwrap_or(UNIX_EPOCH);
+        json!({
+            "namespace": seen.namespace,
+            "pod": seen.pod,
+            "direction": note.direction,
+            "service": note.service,
+            "label": note.label,
+            "source": note.source,
+            "level": note.level,
+            "reason": note.reason,
+            "outcome": note.outcome,
+            "status": note.status,
+            "endpoint": note.endpoint,
+            "start": start.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64,
+        })
+    };
+    console.reported.probes.of(trace).iter().map(seen).collect()
 }
 
 /// What `POST tokens` takes.

@@ -7,6 +7,7 @@ use std::{
 
 use http::StatusCode;
 use mesh_core::{
+    lane::guard::Tally,
     model::{
         endpoint::Endpoint,
         lane::{Lane, LaneGroup, LaneRef, LaneState},
@@ -18,9 +19,12 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::{Answer, Console, ask, not_applied, refused};
-use crate::sources::{
-    file::{LaneError, Request},
-    lanes::{Order, OrderError},
+use crate::{
+    publish::statistics::{RATE_WINDOW, Statistics},
+    sources::{
+        file::{LaneError, Request},
+        lanes::{Order, OrderError},
+    },
 };
 
 /// Longest reason that a history takes, characters.
@@ -46,6 +50,7 @@ pub(super) fn groups(console: &Console) -> Vec<Value> {
             if let Some(written) = written.get(&name) {
                 more(written, &mut shown);
             }
+            traffic(&console.reported.statistics, &name, now, &mut shown);
             shown
         };
         json!({
@@ -95,6 +100,24 @@ fn more(lane: &Written, shown: &mut Value) {
             "maxLatencyFactor": guard.max_latency_factor,
         })
     });
+}
+
+/// What proxies that are connected here reported of it.
+fn traffic(statistics: &Statistics, lane: &LaneRef, now: u64, shown: &mut Value) {
+    let window = RATE_WINDOW.as_millis() as u64;
+    let (own, baseline) = statistics.compare(lane, now.saturating_sub(window));
+    let side = |tally: &Tally| {
+        json!({
+            "requestsPerSecond": tally.requests as f64 / RATE_WINDOW.as_secs_f64(),
+            "errorRatio": tally.error_ratio(),
+            "p99Milliseconds": tally.percentile_99().map(|time| time.as_secs_f64() * 1_000.0),
+        })
+    };
+    shown["traffic"] = match own.requests {
+        0 => Value::Null,
+        _ => json!({ "lane": side(&own), "baseline": side(&baseline) }),
+    };
+    shown["verdict"] = json!(statistics.verdict(lane).map(|verdict| verdict.to_string()));
 }
 
 /// Lanes as written.

@@ -1,7 +1,7 @@
 //! What every proxy gets: lane groups and traffic policies; and the groups as they stand at a moment, for askers that do
 //! not reckon with time themselves.
 
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use mesh_core::{
     lane::{Level, routes, subset},
@@ -44,23 +44,6 @@ impl View {
     fn indexed(&self, key: &ServiceKey) -> Option<Service> {
         let port = self.port(key)?;
         Some(Service::new(port.key.clone(), true, in_traffic(port).cloned().collect()).with_groups(self.lanes()))
-    }
-}
-
-/// The groups at `now` (Unix milliseconds); `None` where every lane stands in the stage that is written.
-pub(super) fn settled(groups: &[LaneGroup], now: u64) -> Option<Vec<LaneGroup>> {
-    let mut settled = Cow::Borrowed(groups);
-    for (at, group) in groups.iter().enumerate() {
-        for (position, lane) in group.lanes.iter().enumerate() {
-            let state = lane.state_at(now, group.max_request_age);
-            if state != lane.state {
-                settled.to_mut()[at].lanes[position].state = state;
-            }
-        }
-    }
-    match settled {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(settled) => Some(settled),
     }
 }
 

@@ -1,7 +1,10 @@
 //! `mesh.v1.MeshPolicy`: lane groups, traffic policies, trust anchors and the proxy's own workload as versioned
 //! snapshots, each acknowledged or refused.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use futures_util::stream;
 use mesh_core::resources::World;
@@ -16,10 +19,10 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::{
-    Published, Watch,
+    Published, Reported, Watch,
     follow::Answers,
     peer::{Peer, Proof},
-    proxies::{Entry, Proxies},
+    proxies::Entry,
 };
 use crate::{
     index::{Key, View},
@@ -35,8 +38,8 @@ const REVISION_BYTES: usize = 8;
 pub struct Mesh {
     /// What is published.
     pub published: Arc<Published>,
-    /// Who is connected.
-    pub proxies: Arc<Proxies>,
+    /// What proxies report.
+    pub reported: Reported,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -51,7 +54,7 @@ impl MeshPolicy for Mesh {
             peer,
             reports: request.into_inner(),
             published: Arc::clone(&self.published),
-            proxies: Arc::clone(&self.proxies),
+            reported: self.reported.clone(),
             open: self.metrics.stream(Service::Mesh),
             metrics: Arc::clone(&self.metrics),
         };
@@ -77,6 +80,11 @@ pub fn snapshot(view: &View, namespace: &str, pod: &str) -> PolicySnapshot {
     message
 }
 
+fn unix_milliseconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
 enum State {
     Unnamed(Box<Unnamed>),
     Named(Box<Named>),
@@ -88,7 +96,7 @@ struct Unnamed {
     peer: Peer,
     reports: Streaming<ProxyReport>,
     published: Arc<Published>,
-    proxies: Arc<Proxies>,
+    reported: Reported,
     open: OpenStream,
     metrics: Arc<Metrics>,
 }
@@ -99,6 +107,7 @@ struct Named {
     published: Arc<Published>,
     watch: Watch,
     entry: Entry,
+    reported: Reported,
     namespace: String,
     pod: String,
     sent: Option<String>,
@@ -140,7 +149,8 @@ impl Unnamed {
         let keys = [Key::Mesh, Key::Workload(World::workload_key(&namespace, &pod))];
         Ok(Named {
             watch: self.published.watch(keys),
-            entry: self.proxies.enter(&hello, identity, self.peer.address),
+            entry: self.reported.proxies.enter(&hello, identity, self.peer.address),
+            reported: self.reported,
             reports: self.reports,
             published: self.published,
             namespace,
@@ -200,6 +210,8 @@ impl Named {
                 self.metrics.nacked();
             }
             Report::Status(_) => (),
+            Report::Lanes(lanes) => self.reported.statistics.note(lanes, unix_milliseconds()),
+            Report::Probe(note) => self.reported.probes.note(namespace, pod, note),
             Report::Hello(_) => warn!(namespace, pod, "second hello on a stream passed over"),
         }
         self.entry.report(report);

@@ -5,6 +5,8 @@ mod console;
 #[cfg(test)]
 mod discovery;
 #[cfg(test)]
+mod guard;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod identity;

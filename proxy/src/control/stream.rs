@@ -4,6 +4,7 @@
 
 mod follow;
 mod mesh;
+mod statistics;
 mod watch;
 
 use std::{
@@ -152,6 +153,7 @@ impl Streams {
             credentials: self.credentials.subscribe(),
             draining: self.shared.draining.clone(),
             counters: Arc::clone(&self.counters),
+            statistics: statistics::Statistics::new(self.workers.clone(), Arc::clone(&self.shared)),
         };
         let mut following = Following::new(Arc::new(context));
         following.policy(self.asker.hello, kept.policy_revision.clone(), status);

@@ -205,7 +205,7 @@ impl Controller {
             match self.report().await {
                 Some(Report::Ack(ack)) => return Ok(ack.revision),
                 Some(Report::Nack(nack)) => return Err((nack.revision, nack.reason)),
-                Some(Report::Hello(_) | Report::Status(_)) | None => {}
+                Some(Report::Hello(_) | Report::Status(_) | Report::Lanes(_) | Report::Probe(_)) | None => {}
             }
         }
     }

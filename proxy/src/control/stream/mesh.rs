@@ -18,12 +18,15 @@ use tonic::{Code, Status as RpcStatus, transport::Channel};
 
 use super::{
     News,
+    statistics::Statistics,
     watch::{Context, Ended, Failures},
 };
 use crate::{control::client::MESSAGE_MAX, identity::Credentials, telemetry::control::ControlCounters};
 
 /// How often the controller hears how we are.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the controller hears what our calls came to, where there were any.
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(2);
 /// Reports that wait to be sent; a status that finds the queue full is left out.
 const REPORT_QUEUE: usize = 16;
 /// Pause before a control plane without this API is asked again: it may be replaced by one that has it.
@@ -34,6 +37,7 @@ pub(super) struct Status {
     pub(super) credentials: watch::Receiver<Arc<Credentials>>,
     pub(super) draining: watch::Receiver<bool>,
     pub(super) counters: Arc<ControlCounters>,
+    pub(super) statistics: Statistics,
 }
 
 impl Status {
@@ -50,10 +54,10 @@ impl Status {
 }
 
 /// Keeps the stream open for ever. `hello.applied_revision` follows what was applied.
-pub(super) async fn follow(context: Arc<Context>, channel: Channel, mut hello: Hello, status: Status) {
+pub(super) async fn follow(context: Arc<Context>, channel: Channel, mut hello: Hello, mut status: Status) {
     let mut failures = Failures::none(&context);
     loop {
-        match follow_once(&context, channel.clone(), &mut hello, &status, &mut failures).await {
+        match follow_once(&context, channel.clone(), &mut hello, &mut status, &mut failures).await {
             Err(Ended::Deaf) | Ok(()) => return,
             Err(Ended::Status(ended)) if ended.code() == Code::Unimplemented => {
                 tracing::info!("the control plane has no mesh.v1: lanes and traffic policies are not available");
@@ -71,7 +75,7 @@ async fn follow_once(
     context: &Context,
     channel: Channel,
     hello: &mut Hello,
-    status: &Status,
+    status: &mut Status,
     failures: &mut Failures<'_>,
 ) -> Result<(), Ended> {
     let (reports, queue) = mpsc::channel(REPORT_QUEUE);
@@ -81,6 +85,8 @@ async fn follow_once(
     let mut stream = client.watch(ReceiverStream::new(queue)).await?.into_inner();
     let mut tick = interval(STATUS_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut counting = interval(STATISTICS_INTERVAL);
+    counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             message = stream.message() => {
@@ -105,6 +111,10 @@ async fn follow_once(
             }
             // A full queue means that the controller does not read: the next status says the same.
             _ = tick.tick() => drop(reports.try_send(report(status.report()))),
+            _ = counting.tick() => if let Some(statistics) = status.statistics.report() {
+                // What finds the queue full is lost: windows of guards know gaps.
+                drop(reports.try_send(report(Report::Lanes(statistics))));
+            },
         }
     }
 }
