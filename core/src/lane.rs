@@ -5,6 +5,7 @@ pub mod correlation;
 pub mod entry;
 mod explain;
 pub mod guard;
+mod leak;
 mod level;
 mod moment;
 pub mod routes;
@@ -18,7 +19,8 @@ use std::{borrow::Cow, fmt};
 pub(crate) use carry::{CarrierRole, alike, carrier_role};
 pub use carry::{baggage, carried, foreign_baggage};
 pub use explain::{Hop, Step, StepVerdict, explain};
-pub use level::choose;
+pub use leak::leak;
+pub use level::{Turn, choose, choose_again};
 pub use moment::{next_change, settled};
 pub use trust::MayLabel;
 
@@ -134,9 +136,22 @@ pub enum Reason {
     Missing,
     /// The wanted lane has too few usable members; a parent or baseline serves, or the lane itself if it says `stay`.
     Unhealthy,
+    /// The attempts at the level above failed: the last one goes down.
+    Retried,
 }
 
 impl Reason {
+    /// Every reason, in order of declaration.
+    pub const ALL: [Reason; 7] = [
+        Reason::Unlabelled,
+        Reason::Matched,
+        Reason::OutsideGroup,
+        Reason::LaneClosed,
+        Reason::Missing,
+        Reason::Unhealthy,
+        Reason::Retried,
+    ];
+
     /// Label for metrics, logs, spans and `explain`.
     pub fn label(self) -> &'static str {
         match self {
@@ -146,6 +161,7 @@ impl Reason {
             Reason::LaneClosed => "lane_closed",
             Reason::Missing => "missing",
             Reason::Unhealthy => "unhealthy",
+            Reason::Retried => "retried",
         }
     }
 }
@@ -159,8 +175,9 @@ pub enum Choice<'a> {
         level: Level,
         /// Why.
         reason: Reason,
-        /// Positions to pick from: of the level, weight > 0, not draining, and usable (or all of the level where none
-        /// is usable and there is nowhere else to go). Empty only where the service has no instance for baseline.
+        /// Positions to pick from: of the level, weight > 0, not draining, and usable. Where none is usable and there is
+        /// nowhere else to go, all of the level that do not drain; where all do, these. Empty only where the service has
+        /// no instance for baseline.
         candidates: Cow<'a, [usize]>,
     },
     /// 503 `lane_missing`.

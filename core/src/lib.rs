@@ -2,10 +2,12 @@
 //!
 //! `resources` is what people write, `model` is what proxies and controller compute with, and the modules named like
 //! the steps of the data path (`detect`, `enforce`, `lane`, `pick`, `reach`, `retry`, `relay`) decide and say why.
+//! `health` says which instances a pick may use.
 
 pub mod detect;
 pub mod enforce;
 pub mod fields;
+pub mod health;
 pub mod identity;
 pub mod lane;
 pub mod model;

@@ -111,6 +111,7 @@ enum Served {
 fn expected(wanted: Option<&str>, group: &LaneGroup, endpoints: &[Endpoint], usable: &[bool]) -> Served {
     let is_member = group.members.contains("b.demo");
     let open = |at: &usize| endpoints[*at].weight > 0 && !endpoints[*at].draining;
+    let drains = |at: &usize| endpoints[*at].weight > 0 && endpoints[*at].draining;
     let state = |text: &str| group.lanes.iter().find(|lane| lane.name.as_str() == text).map(|lane| lane.state);
     let honoured = |text: &str| matches!(state(text), Some(LaneState::Draft | LaneState::Active | LaneState::Draining));
     let is_in = |at: usize, text: &str| endpoints[at].lanes.iter().any(|lane| lane.lane.as_str() == text);
@@ -118,9 +119,10 @@ fn expected(wanted: Option<&str>, group: &LaneGroup, endpoints: &[Endpoint], usa
     while let Some(text) = next {
         let lane = group.lanes.iter().find(|lane| lane.name.as_str() == text).expect("levels are lanes");
         let members: Vec<usize> = (0..endpoints.len()).filter(open).filter(|at| is_in(*at, &text)).collect();
+        let draining: Vec<usize> = (0..endpoints.len()).filter(drains).filter(|at| is_in(*at, &text)).collect();
         let able: Vec<usize> = members.iter().copied().filter(|at| usable[*at]).collect();
         if honoured(&text) {
-            if members.is_empty() {
+            if members.is_empty() && draining.is_empty() {
                 if lane.on_missing == OnMissing::Reject {
                     return Served::RejectedMissing(text);
                 }
@@ -129,7 +131,7 @@ fn expected(wanted: Option<&str>, group: &LaneGroup, endpoints: &[Endpoint], usa
             } else if lane.on_unhealthy == OnUnhealthy::Reject {
                 return Served::RejectedUnhealthy(text);
             } else if lane.on_unhealthy == OnUnhealthy::Stay {
-                return Served::By(Some(text), if able.is_empty() { members } else { able });
+                return Served::By(Some(text), first_of([able, members, draining]));
             }
         }
         let dotted =
@@ -149,7 +151,12 @@ fn expected(wanted: Option<&str>, group: &LaneGroup, endpoints: &[Endpoint], usa
     };
     let members: Vec<usize> = (0..endpoints.len()).filter(open).filter(plain).collect();
     let able: Vec<usize> = members.iter().copied().filter(|at| usable[*at]).collect();
-    Served::By(None, if able.is_empty() { members } else { able })
+    let draining: Vec<usize> = (0..endpoints.len()).filter(drains).filter(plain).collect();
+    Served::By(None, first_of([able, members, draining]))
+}
+
+fn first_of(lists: [Vec<usize>; 3]) -> Vec<usize> {
+    lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
 }
 
 fn served(choice: Choice<'_>) -> Served {

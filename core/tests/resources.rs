@@ -1,10 +1,12 @@
 //! What people write: good input becomes the world it describes; bad input is refused with file, line, field and what is
 //! allowed, everything at once.
 
+use std::time::Duration;
+
 use mesh_core::{
     model::{
         lane::{LaneState, OnMissing},
-        policy::Clients,
+        policy::{Clients, HealthCheck, OutlierDetection, Probe},
         route::{Backend, Distribution, OutboundProtocol, PathMatch},
     },
     resources::{Domains, Problem, World, compile, parse},
@@ -68,6 +70,26 @@ fn access_policy_names_callers_and_routes() {
     assert_eq!(suffixes[0].join("."), "shop.serviceaccount.identity.lanemesh.cluster.local");
     assert_eq!(server.routes[0].authorizations[0].clients, Clients::Anyone);
     assert_eq!(server.routes[0].matches[0].path, Some(PathMatch::Exact("/health".to_owned())));
+}
+
+#[test]
+fn traffic_policy_says_when_instances_are_ejected_and_how_they_are_probed() {
+    let world = world(MESH);
+    let policy = &world.traffic["b.demo"];
+    let expected = OutlierDetection {
+        consecutive_gateway_failures: 0,
+        base_ejection_time: Duration::from_secs(10),
+        max_ejection_percent: 30,
+        ..OutlierDetection::default()
+    };
+    assert_eq!(policy.outlier_detection, expected);
+    let statuses = vec![(200, 204), (301, 301)];
+    let check = HealthCheck {
+        interval: Duration::from_secs(5),
+        healthy_threshold: 1,
+        ..HealthCheck::new(Probe::Http { path: "/healthz".to_owned(), host: None, statuses })
+    };
+    assert_eq!(policy.health_check, Some(check));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 pub mod endpoint;
 mod entry;
+mod health;
 pub mod inbound;
 mod lanes;
 pub mod metadata;

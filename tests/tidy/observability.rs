@@ -20,8 +20,7 @@ const OF_TARGETS: &[&str] = &["instance", "job"];
 /// Series that Prometheus makes itself.
 const BUILT_IN: &[(&str, &[&str])] = &[("ALERTS", &["alertname", "alertstate", "severity"])];
 /// Every reason; metrics carry none where there was nothing to choose.
-const REASONS: [Reason; 6] =
-    [Reason::Unlabelled, Reason::Matched, Reason::OutsideGroup, Reason::LaneClosed, Reason::Missing, Reason::Unhealthy];
+const REASONS: [Reason; 7] = Reason::ALL;
 
 /// What there is to be named.
 struct Names {

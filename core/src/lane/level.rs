@@ -10,7 +10,8 @@ use crate::model::{
 
 /// Chooses the level for a request at this hop, in the fixed order of the lanes' specification, section 4: enabled and
 /// weight > 0, not draining, then lane → parents → baseline, by members registered and members usable. Each level's own
-/// lane says what happens where it is missing or unhealthy. `groups` are those of the snapshot, all of them.
+/// lane says what happens where it is missing or unhealthy. `groups` are those of the snapshot, all of them. What follows
+/// among the candidates (zone, warm-up, load) is the pick's.
 pub fn choose<'a>(
     carried: Option<&Carried>,
     groups: &[LaneGroup],
@@ -38,8 +39,19 @@ pub(super) fn walk<'a>(
         visit(Step::level(lane_of(group, wanted), 0, 0, StepVerdict::Closed));
         return baseline(groups, service, usable, Reason::LaneClosed, visit);
     }
-    let mut reason = Reason::Matched;
-    let mut level = Some(wanted);
+    descend((groups, group), Some(wanted), Reason::Matched, service, usable, visit)
+}
+
+/// From this lane on down to baseline; `reason` is why no level above serves ([`Reason::Matched`] at the top).
+fn descend<'a>(
+    (groups, group): (&[LaneGroup], &LaneGroup),
+    top: Option<&Lane>,
+    mut reason: Reason,
+    service: &'a Service,
+    usable: Usable<'_>,
+    visit: &mut dyn FnMut(Step),
+) -> Choice<'a> {
+    let mut level = top;
     for _ in 0..=CHAIN_MAX {
         let Some(lane) = level else { break };
         match at_level(group, lane, service, usable, visit) {
@@ -50,6 +62,60 @@ pub(super) fn walk<'a>(
         level = group.parent_of(lane);
     }
     baseline(groups, service, usable, reason, visit)
+}
+
+/// Which attempt of a request that failed at a level follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// One among several that may follow.
+    Further,
+    /// The last that is allowed.
+    Last,
+}
+
+/// Chooses for a further attempt of a request that failed at `level`, chosen for `reason`. It stays on that level, away
+/// from the `tried` instances where another is usable. Only the last attempt goes down, and only where every usable
+/// instance of the level was tried and its lane says `onUnhealthy: fallback`. Baseline is never left.
+pub fn choose_again<'a>(
+    (level, reason): (&Level, Reason),
+    turn: Turn,
+    groups: &[LaneGroup],
+    service: &'a Service,
+    usable: Usable<'_>,
+    tried: &dyn Fn(usize) -> bool,
+) -> Choice<'a> {
+    let (members, draining) = match level {
+        Level::Lane(lane) => (Cow::Borrowed(service.in_lane(lane)), Cow::Borrowed(service.draining_in_lane(lane))),
+        Level::Baseline => (service.baseline(groups), Cow::Owned(service.draining_baseline(groups))),
+    };
+    let same = |candidates| Choice::Use { level: level.clone(), reason, candidates };
+    let able = filter(members.clone(), usable);
+    let fresh: Vec<usize> = able.iter().copied().filter(|position| !tried(*position)).collect();
+    if !fresh.is_empty() {
+        return same(Cow::Owned(fresh));
+    }
+    if turn == Turn::Last
+        && let Level::Lane(lane) = level
+        && let Some(below) = below(lane, groups, service, usable)
+    {
+        return below;
+    }
+    same([able, members].into_iter().find(|some| !some.is_empty()).unwrap_or(draining))
+}
+
+/// Who serves below a lane that requests leave when it is unhealthy, if somebody does.
+fn below<'a>(lane: &LaneRef, groups: &[LaneGroup], service: &'a Service, usable: Usable<'_>) -> Option<Choice<'a>> {
+    let group = groups.iter().find(|group| group.name == lane.group)?;
+    let failed = group.lane(&lane.lane).filter(|lane| match lane.on_unhealthy {
+        OnUnhealthy::Fallback => true,
+        OnUnhealthy::Stay | OnUnhealthy::Reject => false,
+    })?;
+    let next = group.parent_of(failed);
+    let choice = descend((groups, group), next, Reason::Retried, service, usable, &mut |_| ());
+    match &choice {
+        Choice::Use { candidates, .. } => (!candidates.is_empty()).then_some(choice),
+        Choice::RejectMissing(_) | Choice::RejectUnhealthy(_) => None,
+    }
 }
 
 /// The lane that a label names at this service: of the first group that has the service as member and knows the lane.
@@ -91,8 +157,9 @@ fn at_level<'a>(
         visit(Step::level(name, 0, 0, StepVerdict::Closed));
         return AtLevel::Skip;
     }
-    let members = service.in_lane(&name);
-    if members.is_empty() {
+    // A draining instance is registered still: a lane of such ones is not missing, it has nobody usable.
+    let (members, draining) = (service.in_lane(&name), service.draining_in_lane(&name));
+    if members.is_empty() && draining.is_empty() {
         visit(Step::level(name.clone(), 0, 0, StepVerdict::Missing));
         return match lane.on_missing {
             OnMissing::Fallback => AtLevel::Next(Reason::Missing),
@@ -103,12 +170,15 @@ fn at_level<'a>(
     // With `minHealthy: 0` a level without a usable member is still unhealthy: there is nothing to pick.
     let healthy = able.len() >= lane.min_healthy.max(1) as usize;
     let verdict = if healthy { StepVerdict::Serves } else { StepVerdict::Unhealthy };
-    visit(Step::level(name.clone(), members.len(), able.len(), verdict));
+    visit(Step::level(name.clone(), members.len() + draining.len(), able.len(), verdict));
     let serve = |candidates, reason| Choice::Use { level: Level::Lane(name.clone()), reason, candidates };
     match (healthy, lane.on_unhealthy) {
         (true, _) => AtLevel::Settled(serve(able, Reason::Matched)),
         (false, OnUnhealthy::Fallback) => AtLevel::Next(Reason::Unhealthy),
-        (false, OnUnhealthy::Stay) => AtLevel::Settled(serve(all_if_empty(able, members), Reason::Unhealthy)),
+        (false, OnUnhealthy::Stay) => {
+            let last = [able, Cow::Borrowed(members)].into_iter().find(|some| !some.is_empty());
+            AtLevel::Settled(serve(last.unwrap_or(Cow::Borrowed(draining)), Reason::Unhealthy))
+        }
         (false, OnUnhealthy::Reject) => AtLevel::Settled(Choice::RejectUnhealthy(name)),
     }
 }
@@ -132,16 +202,23 @@ fn baseline<'a>(
     visit: &mut dyn FnMut(Step),
 ) -> Choice<'a> {
     let members = service.baseline(groups);
-    let total = members.len();
-    let able = filter(members, usable);
+    let able = filter(members.clone(), usable);
+    // Below baseline there is nothing: an instance that seems unusable, or drains, is better than none.
+    let (candidates, total) = match (able.is_empty(), members.is_empty()) {
+        (false, _) => (able.clone(), members.len()),
+        (true, false) => (members.clone(), members.len()),
+        (true, true) => {
+            let draining = service.draining_baseline(groups);
+            let total = draining.len();
+            (Cow::Owned(draining), total)
+        }
+    };
     let verdict = match (total, able.len()) {
         (0, _) => StepVerdict::Missing,
         (_, 0) => StepVerdict::Unhealthy,
         _ => StepVerdict::Serves,
     };
     visit(Step { level: Level::Baseline, members: total, usable: able.len(), verdict });
-    // Below baseline there is nothing: an instance that seems unusable is better than none.
-    let candidates = if able.is_empty() && total > 0 { service.baseline(groups) } else { able };
     Choice::Use { level: Level::Baseline, reason, candidates }
 }
 
@@ -151,8 +228,4 @@ fn filter<'a>(members: Cow<'a, [usize]>, usable: Usable<'_>) -> Cow<'a, [usize]>
         Usable::Where(allows) if members.iter().all(|position| allows(*position)) => members,
         Usable::Where(allows) => members.iter().copied().filter(|position| allows(*position)).collect(),
     }
-}
-
-fn all_if_empty<'a>(able: Cow<'a, [usize]>, members: &'a [usize]) -> Cow<'a, [usize]> {
-    if able.is_empty() { Cow::Borrowed(members) } else { able }
 }

@@ -1,10 +1,13 @@
 //! Who may call a port (inbound) and how a destination is treated (outbound, per service).
 
+mod health;
+
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::health::{HealthCheck, OutlierDetection, Probe};
 use super::route::RouteMatch;
 
 /// Policy of one inbound port.
@@ -110,13 +113,26 @@ pub struct TrafficPolicy {
     pub attempts: u32,
     /// Upper bounds toward one endpoint.
     pub limits: Limits,
+    /// When an instance is ejected because calls to it fail.
+    #[serde(default)]
+    pub outlier_detection: OutlierDetection,
+    /// How instances are probed; `None` = not at all.
+    #[serde(default)]
+    pub health_check: Option<HealthCheck>,
     /// Labels as written, for display.
     pub labels: BTreeMap<String, String>,
 }
 
 impl Default for TrafficPolicy {
     fn default() -> Self {
-        TrafficPolicy { timeouts: Timeouts::default(), attempts: 3, limits: Limits::default(), labels: BTreeMap::new() }
+        TrafficPolicy {
+            timeouts: Timeouts::default(),
+            attempts: 3,
+            limits: Limits::default(),
+            outlier_detection: OutlierDetection::default(),
+            health_check: None,
+            labels: BTreeMap::new(),
+        }
     }
 }
 

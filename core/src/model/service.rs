@@ -46,10 +46,18 @@ pub struct Service {
     key: ServiceKey,
     exists: bool,
     endpoints: Vec<Arc<Endpoint>>,
-    by_lane: BTreeMap<LaneRef, Vec<usize>>,
+    by_lane: BTreeMap<LaneRef, Members>,
     open: Vec<usize>,
+    draining: Vec<usize>,
     equal_weights: bool,
     baseline: Prepared,
+}
+
+/// Positions of the registered instances of a lane.
+#[derive(Clone, Debug, Default)]
+struct Members {
+    open: Vec<usize>,
+    draining: Vec<usize>,
 }
 
 /// Baseline positions, and the groups for which they were worked out.
@@ -103,24 +111,28 @@ impl Service {
     /// [`Service::with_groups`] where lane groups exist, or baseline is worked out anew for each request.
     pub fn new(key: ServiceKey, exists: bool, mut endpoints: Vec<Arc<Endpoint>>) -> Self {
         endpoints.sort_by_key(|endpoint| endpoint.address);
-        let takes_traffic = |endpoint: &Endpoint| endpoint.weight > 0 && !endpoint.draining;
-        let mut by_lane: BTreeMap<LaneRef, Vec<usize>> = BTreeMap::new();
+        let mut by_lane: BTreeMap<LaneRef, Members> = BTreeMap::new();
         let mut open = Vec::with_capacity(endpoints.len());
-        for (position, endpoint) in endpoints.iter().enumerate() {
-            if takes_traffic(endpoint) {
-                open.push(position);
+        let mut draining = Vec::new();
+        // Weight 0 takes an instance out of its lanes too: it is as if it were not registered.
+        for (position, endpoint) in endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.weight > 0) {
+            if endpoint.draining {
+                draining.push(position)
+            } else {
+                open.push(position)
             }
             for lane in &endpoint.lanes {
                 let members = by_lane.entry(lane.clone()).or_default();
-                if takes_traffic(endpoint) && members.last() != Some(&position) {
-                    members.push(position);
+                let list = if endpoint.draining { &mut members.draining } else { &mut members.open };
+                if list.last() != Some(&position) {
+                    list.push(position);
                 }
             }
         }
         let weight = |position: &usize| endpoints[*position].weight;
         let equal_weights = open.windows(2).all(|pair| weight(&pair[0]) == weight(&pair[1]));
         let baseline = Prepared { groups: Vec::new(), positions: open.clone() };
-        Service { key, exists, endpoints, by_lane, open, equal_weights, baseline }
+        Service { key, exists, endpoints, by_lane, open, draining, equal_weights, baseline }
     }
 
     /// The same service with baseline worked out for these groups (as they stand in the snapshot, all of them).
@@ -155,7 +167,17 @@ impl Service {
 
     /// Positions of the instances of one lane that take traffic.
     pub fn in_lane(&self, lane: &LaneRef) -> &[usize] {
-        self.by_lane.get(lane).map_or(&[], Vec::as_slice)
+        self.by_lane.get(lane).map_or(&[], |members| &members.open)
+    }
+
+    /// Positions of the draining instances of one lane: registered, but to be used only where nobody else can.
+    pub fn draining_in_lane(&self, lane: &LaneRef) -> &[usize] {
+        self.by_lane.get(lane).map_or(&[], |members| &members.draining)
+    }
+
+    /// Positions of the draining baseline instances, worked out now.
+    pub fn draining_baseline(&self, groups: &[LaneGroup]) -> Vec<usize> {
+        self.plain(&self.draining, groups)
     }
 
     /// Positions of the baseline instances that take traffic; prepared by [`Service::with_groups`] for these groups, or
@@ -173,16 +195,20 @@ impl Service {
         self.equal_weights
     }
 
-    /// Every lane that has an instance here.
+    /// Every lane that has an instance here (of weight > 0, draining or not).
     pub fn lanes(&self) -> impl Iterator<Item = &LaneRef> {
         self.by_lane.keys()
     }
 
     fn baseline_positions(&self, groups: &[LaneGroup]) -> Vec<usize> {
+        self.plain(&self.open, groups)
+    }
+
+    fn plain(&self, positions: &[usize], groups: &[LaneGroup]) -> Vec<usize> {
         let label = self.key.label();
         let groups: Vec<&LaneGroup> = groups.iter().filter(|group| group.members.contains(label)).collect();
         let plain = |position: &usize| groups.iter().all(|group| is_baseline(&self.endpoints[*position], group));
-        self.open.iter().copied().filter(plain).collect()
+        positions.iter().copied().filter(plain).collect()
     }
 }
 

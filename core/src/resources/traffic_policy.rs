@@ -1,5 +1,7 @@
 //! Kind `TrafficPolicy`: how calls to a service are treated.
 
+mod health;
+
 use std::time::Duration;
 
 use super::{node::Node, reference::service_label};
@@ -21,7 +23,7 @@ const LIMIT_MAX: u64 = 1_000_000;
 
 /// Reads the specification.
 pub(super) fn read(spec: &Node<'_>, namespace: &str) -> Option<TrafficPolicy> {
-    let spec = spec.object(&["service", "timeouts", "retries", "limits"])?;
+    let spec = spec.object(&["service", "timeouts", "retries", "limits", "outlierDetection", "healthCheck"])?;
     let service = spec.required("service").and_then(|node| service_label(&node, namespace));
     let mut policy = Policy::default();
     if let Some(node) = spec.get("timeouts") {
@@ -34,6 +36,10 @@ pub(super) fn read(spec: &Node<'_>, namespace: &str) -> Option<TrafficPolicy> {
     if let Some(node) = spec.get("limits") {
         policy.limits = limits(&node);
     }
+    if let Some(node) = spec.get("outlierDetection") {
+        policy.outlier_detection = health::outlier_detection(&node);
+    }
+    policy.health_check = spec.get("healthCheck").and_then(|node| health::health_check(&node));
     Some(TrafficPolicy { service: service?, policy })
 }
 

@@ -13,7 +13,7 @@ use mesh_core::{
     snapshot::Workload,
 };
 
-use super::{Invalid, lanes, optional_duration, wire_duration};
+use super::{Invalid, health, lanes, optional_duration, wire_duration};
 use crate::mesh::v1 as wire;
 
 /// Everything that one revision of `mesh.v1` says.
@@ -89,6 +89,8 @@ fn traffic_to_wire(policy: &TrafficPolicy) -> wire::TrafficPolicy {
         attempts: policy.attempts,
         max_connections: policy.limits.connections,
         max_requests: policy.limits.requests,
+        outlier_detection: Some(health::outlier_to_wire(&policy.outlier_detection)),
+        health_check: policy.health_check.as_ref().map(health::check_to_wire),
     }
 }
 
@@ -112,6 +114,8 @@ fn traffic_from_wire(policy: wire::TrafficPolicy) -> Result<TrafficPolicy, Inval
             connections: number(policy.max_connections, default.limits.connections),
             requests: number(policy.max_requests, default.limits.requests),
         },
+        outlier_detection: policy.outlier_detection.map(health::outlier_from_wire).transpose()?.unwrap_or_default(),
+        health_check: policy.health_check.map(health::check_from_wire).transpose()?,
         labels: BTreeMap::new(),
     })
 }

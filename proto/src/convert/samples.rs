@@ -1,5 +1,6 @@
 //! Arbitrary values of the model, for the round-trip tests of this crate.
 
+mod health;
 mod lanes;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -240,11 +241,14 @@ pub(super) fn inbound() -> BoxedStrategy<InboundServer> {
 fn traffic() -> BoxedStrategy<TrafficPolicy> {
     let timeouts = (span(), option::of(span()), option::of(span()), span())
         .prop_map(|(connect, request, response_headers, idle)| Timeouts { connect, request, response_headers, idle });
-    (timeouts, 1..9_u32, 1..9_u32, 1..9_u32)
-        .prop_map(|(timeouts, attempts, connections, requests)| TrafficPolicy {
+    let numbers = (1..9_u32, 1..9_u32, 1..9_u32);
+    (timeouts, numbers, health::outlier(), option::of(health::check()))
+        .prop_map(|(timeouts, (attempts, connections, requests), outlier_detection, health_check)| TrafficPolicy {
             timeouts,
             attempts,
             limits: Limits { connections, requests },
+            outlier_detection,
+            health_check,
             labels: BTreeMap::new(),
         })
         .boxed()

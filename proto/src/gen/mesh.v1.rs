@@ -436,7 +436,7 @@ pub struct Ramp {
     pub exponential: bool,
 }
 /// How calls to a service are treated. Absent and 0 = default of mesh-core.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrafficPolicy {
     /// TCP connect, and TLS handshake, each.
     #[prost(message, optional, tag = "1")]
@@ -459,6 +459,99 @@ pub struct TrafficPolicy {
     /// Exchanges at the same time toward one endpoint, per worker.
     #[prost(uint32, tag = "7")]
     pub max_requests: u32,
+    /// When an instance is ejected because calls to it fail; absent = with every default.
+    #[prost(message, optional, tag = "8")]
+    pub outlier_detection: ::core::option::Option<OutlierDetection>,
+    /// How instances are probed; absent = not at all.
+    #[prost(message, optional, tag = "9")]
+    pub health_check: ::core::option::Option<HealthCheck>,
+}
+/// When an instance is ejected because calls to it fail.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutlierDetection {
+    /// Answers 502, 503, 504 or gRPC UNAVAILABLE in a row; 0 = they never eject.
+    #[prost(uint32, tag = "1")]
+    pub consecutive_gateway_failures: u32,
+    /// Calls without answer in a row; 0 = they never eject.
+    #[prost(uint32, tag = "2")]
+    pub consecutive_local_origin_failures: u32,
+    /// Time out, times how often it was ejected lately.
+    #[prost(message, optional, tag = "3")]
+    pub base_ejection_time: ::core::option::Option<::prost_types::Duration>,
+    /// Longest time out.
+    #[prost(message, optional, tag = "4")]
+    pub max_ejection_time: ::core::option::Option<::prost_types::Duration>,
+    /// Greatest share of a level that may be out, percent.
+    #[prost(uint32, tag = "5")]
+    pub max_ejection_percent: u32,
+}
+/// How instances of a service are probed by those who call it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HealthCheck {
+    /// Time between two probes of an instance.
+    #[prost(message, optional, tag = "4")]
+    pub interval: ::core::option::Option<::prost_types::Duration>,
+    /// A probe that takes longer has failed.
+    #[prost(message, optional, tag = "5")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Failed probes in a row that make an instance unhealthy.
+    #[prost(uint32, tag = "6")]
+    pub unhealthy_threshold: u32,
+    /// Successful probes in a row that make it healthy again.
+    #[prost(uint32, tag = "7")]
+    pub healthy_threshold: u32,
+    /// What is asked.
+    #[prost(oneof = "health_check::Probe", tags = "1, 2, 3")]
+    pub probe: ::core::option::Option<health_check::Probe>,
+}
+/// Nested message and enum types in `HealthCheck`.
+pub mod health_check {
+    /// What is asked.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Probe {
+        /// GET.
+        #[prost(message, tag = "1")]
+        Http(super::HttpProbe),
+        /// A connection.
+        #[prost(message, tag = "2")]
+        Tcp(super::TcpProbe),
+        /// gRPC health checking, version 1.
+        #[prost(message, tag = "3")]
+        Grpc(super::GrpcProbe),
+    }
+}
+/// GET over HTTP/1.1.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HttpProbe {
+    /// Path with query.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Host; empty = the service's short name.
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    /// Answers that are a success.
+    #[prost(message, repeated, tag = "3")]
+    pub statuses: ::prost::alloc::vec::Vec<StatusRange>,
+}
+/// Statuses, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatusRange {
+    /// Lowest.
+    #[prost(uint32, tag = "1")]
+    pub low: u32,
+    /// Highest.
+    #[prost(uint32, tag = "2")]
+    pub high: u32,
+}
+/// A connection can be made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TcpProbe {}
+/// gRPC health checking, version 1.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrpcProbe {
+    /// Name of the gRPC service; empty = the server as a whole.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
 }
 /// What becomes of a label whose request ended long ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

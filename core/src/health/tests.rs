@@ -1,0 +1,215 @@
+//! Life of an instance: ejected, tried, back; probed.
+
+use Seen::{GatewayFailure, LocalOriginFailure, Success};
+
+use super::*;
+use crate::model::policy::Probe;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn at(seconds: u32) -> (Duration, u64) {
+    (SECOND * seconds, 0)
+}
+
+/// What an instance has been through.
+#[derive(Default)]
+struct Life {
+    instance: Instance,
+    policy: OutlierDetection,
+}
+
+impl Life {
+    fn sees(&mut self, seen: Seen, second: u32) -> Change {
+        self.instance.observe(seen, Exchange::Ordinary, at(second), &self.policy, || Permission::Granted)
+    }
+
+    fn ejected_at(second: u32) -> Life {
+        let mut life = Life::default();
+        for _ in 0..4 {
+            assert_eq!(life.sees(LocalOriginFailure, second), Change::None);
+        }
+        let change = life.sees(LocalOriginFailure, second);
+        assert_eq!(change, Change::Ejected(Cause::LocalOriginFailures, SECOND * 30));
+        life
+    }
+
+    fn tried(&mut self, seen: Seen, second: u32) -> Change {
+        assert_eq!(self.instance.usability(at(second).0), Usability::HalfOpen);
+        self.instance.begin_trial();
+        assert_eq!(self.instance.usability(at(second).0), Usability::OnTrial);
+        self.instance.observe(seen, Exchange::Trial, at(second), &self.policy, || panic!("nobody is asked"))
+    }
+}
+
+#[test]
+fn only_failures_in_a_row_eject() {
+    let mut life = Life::default();
+    for round in 0..20 {
+        for _ in 0..4 {
+            assert_eq!(life.sees(GatewayFailure, round), Change::None);
+        }
+        assert_eq!(life.sees(Success, round), Change::None);
+    }
+    assert!(life.instance.is_blank(SECOND, &life.policy));
+    for _ in 0..4 {
+        life.sees(GatewayFailure, 21);
+    }
+    assert_eq!(life.sees(GatewayFailure, 21), Change::Ejected(Cause::GatewayFailures, SECOND * 30));
+}
+
+#[test]
+fn answers_that_are_gateway_failures_are_told_from_others() {
+    for (status, grpc, seen) in [
+        (200, None, Success),
+        (500, None, Success),
+        (404, None, Success),
+        (502, None, GatewayFailure),
+        (503, None, GatewayFailure),
+        (504, None, GatewayFailure),
+        (200, Some(&b"0"[..]), Success),
+        (200, Some(b"14"), GatewayFailure),
+        (200, Some(b"4"), Success),
+    ] {
+        assert_eq!(Seen::of_answer(status, grpc), seen, "{status} {grpc:?}");
+    }
+}
+
+#[test]
+fn limits_of_zero_never_eject() {
+    let mut life = Life::default();
+    life.policy.consecutive_gateway_failures = 0;
+    life.policy.consecutive_local_origin_failures = 0;
+    for _ in 0..100 {
+        assert_eq!(life.sees(GatewayFailure, 0), Change::None);
+        assert_eq!(life.sees(LocalOriginFailure, 0), Change::None);
+    }
+}
+
+#[test]
+fn time_out_grows_with_every_ejection_up_to_its_maximum() {
+    let mut life = Life::ejected_at(0);
+    let mut now = 30;
+    for expected in [60, 90, 120, 150, 180, 210, 240, 270, 300, 300, 300] {
+        let change = life.tried(LocalOriginFailure, now);
+        assert_eq!(change, Change::Ejected(Cause::TrialFailed, SECOND * expected));
+        now += expected;
+    }
+}
+
+#[test]
+fn one_exchange_tries_an_instance_whose_time_is_over_and_its_success_brings_it_back() {
+    let mut life = Life::ejected_at(0);
+    assert_eq!(life.instance.usability(SECOND * 29), Usability::Ejected);
+    assert_eq!(life.tried(Success, 30), Change::Returned);
+    assert_eq!(life.instance.usability(SECOND * 30), Usability::Usable);
+}
+
+#[test]
+fn exchanges_that_began_before_the_ejection_show_nothing() {
+    let mut life = Life::ejected_at(0);
+    for seen in [Success, LocalOriginFailure, GatewayFailure] {
+        assert_eq!(life.sees(seen, 1), Change::None);
+        assert_eq!(life.instance.usability(SECOND), Usability::Ejected);
+    }
+}
+
+#[test]
+fn trial_whose_client_leaves_gives_its_place_to_the_next() {
+    let mut life = Life::ejected_at(0);
+    life.instance.begin_trial();
+    life.instance.abandon_trial(SECOND * 31);
+    assert_eq!(life.instance.usability(SECOND * 31), Usability::HalfOpen);
+}
+
+#[test]
+fn ejections_are_forgiven_one_for_every_longest_time_in_traffic() {
+    let mut life = Life::ejected_at(0);
+    assert_eq!(life.tried(LocalOriginFailure, 30), Change::Ejected(Cause::TrialFailed, SECOND * 60));
+    assert_eq!(life.tried(Success, 90), Change::Returned);
+    assert!(!life.instance.is_blank(SECOND * 689, &life.policy));
+    assert!(life.instance.is_blank(SECOND * 690, &life.policy));
+    for _ in 0..4 {
+        life.sees(GatewayFailure, 395);
+    }
+    // Twice before, one forgiven, one more.
+    assert_eq!(life.sees(GatewayFailure, 395), Change::Ejected(Cause::GatewayFailures, SECOND * 60));
+}
+
+#[test]
+fn chance_lengthens_a_time_out_by_a_tenth_at_most() {
+    for (jitter, expected) in [(0, 30.0), (u64::MAX / 2, 31.5), (u64::MAX, 33.0)] {
+        let mut instance = Instance::default();
+        let policy = OutlierDetection { consecutive_gateway_failures: 1, ..OutlierDetection::default() };
+        let granted = || Permission::Granted;
+        let change = instance.observe(GatewayFailure, Exchange::Ordinary, (SECOND, jitter), &policy, granted);
+        let Change::Ejected(_, length) = change else { panic!("{change:?}") };
+        assert!((length.as_secs_f64() - expected).abs() < 0.01, "{length:?}");
+    }
+}
+
+#[test]
+fn instance_that_its_level_needs_stays_and_is_asked_about_again() {
+    let mut life = Life::default();
+    for _ in 0..4 {
+        life.sees(GatewayFailure, 0);
+    }
+    let refused = || Permission::Refused;
+    let change = life.instance.observe(GatewayFailure, Exchange::Ordinary, at(0), &life.policy, refused);
+    assert_eq!(change, Change::Kept(Cause::GatewayFailures));
+    assert_eq!(life.instance.usability(SECOND), Usability::Usable);
+    assert!(matches!(life.sees(GatewayFailure, 1), Change::Ejected(..)));
+}
+
+#[test]
+fn thresholds_of_probes_decide_both_ways() {
+    let check = HealthCheck::new(Probe::Tcp);
+    let mut instance = Instance::default();
+    let mut probe = |result, second| {
+        let change = instance.probed(result, SECOND * second, SECOND * second, &check);
+        (change, instance.usability(SECOND * second))
+    };
+    use ProbeResult::{Failed, Succeeded};
+    assert_eq!(probe(Failed, 0), (Change::None, Usability::Usable));
+    assert_eq!(probe(Failed, 1), (Change::None, Usability::Usable));
+    assert_eq!(probe(Succeeded, 2), (Change::None, Usability::Usable));
+    assert_eq!(probe(Failed, 3), (Change::None, Usability::Usable));
+    assert_eq!(probe(Failed, 4), (Change::None, Usability::Usable));
+    assert_eq!(probe(Failed, 5), (Change::Failing, Usability::FailingHealth));
+    assert_eq!(probe(Succeeded, 6), (Change::None, Usability::FailingHealth));
+    assert_eq!(probe(Failed, 7), (Change::None, Usability::FailingHealth));
+    assert_eq!(probe(Succeeded, 8), (Change::None, Usability::FailingHealth));
+    assert_eq!(probe(Succeeded, 9), (Change::Healthy, Usability::Usable));
+}
+
+#[test]
+fn successful_probe_brings_back_what_was_ejected_before_it_began() {
+    let check = HealthCheck::new(Probe::Tcp);
+    let mut life = Life::ejected_at(10);
+    let early = life.instance.probed(ProbeResult::Succeeded, SECOND * 9, SECOND * 11, &check);
+    assert_eq!((early, life.instance.usability(SECOND * 11)), (Change::None, Usability::Ejected));
+    let late = life.instance.probed(ProbeResult::Succeeded, SECOND * 11, SECOND * 12, &check);
+    assert_eq!((late, life.instance.usability(SECOND * 12)), (Change::Returned, Usability::Usable));
+}
+
+#[test]
+fn instance_that_fails_every_other_second_changes_less_and_less_often() {
+    let mut life =
+        Life { policy: OutlierDetection { base_ejection_time: SECOND, ..Default::default() }, ..Life::default() };
+    let mut changes = 0;
+    for tenth in 0..6_000_u64 {
+        let now = Duration::from_millis(tenth * 100);
+        let seen = if tenth / 20 % 2 == 0 { LocalOriginFailure } else { Success };
+        let exchange = match life.instance.usability(now) {
+            Usability::Usable => Exchange::Ordinary,
+            Usability::HalfOpen => {
+                life.instance.begin_trial();
+                Exchange::Trial
+            }
+            Usability::OnTrial | Usability::Ejected | Usability::FailingHealth => continue,
+        };
+        let change = life.instance.observe(seen, exchange, (now, 0), &life.policy, || Permission::Granted);
+        changes += u32::from(matches!(change, Change::Ejected(..) | Change::Returned));
+    }
+    // Ten minutes in which it went up and down 300 times.
+    assert!(changes < 80, "{changes}");
+}
