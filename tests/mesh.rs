@@ -7,6 +7,8 @@ mod applications;
 mod bad_input;
 #[path = "mesh/baggage.rs"]
 mod baggage;
+#[path = "mesh/choice.rs"]
+mod choice;
 #[path = "mesh/demo.rs"]
 mod demo;
 #[path = "mesh/examples.rs"]

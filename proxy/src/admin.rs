@@ -1,6 +1,7 @@
-//! The admin port: `/ready`, `/live` and `/metrics` for everyone; `/config_dump`, `/drain` and `/log-level` for loopback
-//! clients only. Small and slow clients cannot hold it up: connections, heads and times are bounded.
+//! The admin port: `/ready`, `/live` and `/metrics` for everyone; `/config_dump`, `/endpoints`, `/drain` and `/log-level`
+//! for loopback clients only. Small and slow clients cannot hold it up: connections, heads and times are bounded.
 
+mod endpoints;
 #[cfg(test)]
 mod tests;
 
@@ -116,6 +117,7 @@ const ROUTES: &[(&str, Audience, &[Method])] = &[
     ("/live", Audience::Everyone, &[Method::GET, Method::HEAD]),
     ("/metrics", Audience::Everyone, &[Method::GET, Method::HEAD]),
     ("/config_dump", Audience::Loopback, &[Method::GET]),
+    ("/endpoints", Audience::Loopback, &[Method::GET]),
     ("/drain", Audience::Loopback, &[Method::POST]),
     ("/log-level", Audience::Loopback, &[Method::GET, Method::PUT]),
 ];
@@ -141,6 +143,10 @@ impl Service {
             ("/live", _) => text(StatusCode::OK, "live\n"),
             ("/metrics", _) => typed(StatusCode::OK, render::CONTENT_TYPE, render::scrape(&self.registry)),
             ("/config_dump", _) => self.dump(),
+            ("/endpoints", _) => {
+                let page = endpoints::page(&self.admin.sources);
+                typed(StatusCode::OK, "application/json", format!("{page:#}\n"))
+            }
             ("/drain", _) => {
                 self.admin.order.give(Cause::Admin);
                 text(StatusCode::ACCEPTED, "draining\n")

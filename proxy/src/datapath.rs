@@ -13,6 +13,7 @@ pub mod lane;
 pub mod message;
 pub mod opaque;
 pub mod pick;
+pub mod probe;
 pub mod reach;
 pub mod relay;
 pub mod report;

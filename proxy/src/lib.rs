@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod datapath;
 pub mod drain;
+pub mod health;
 pub mod identity;
 pub mod net;
 pub mod redirect;

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod control;
+pub mod health;
 pub mod metrics;
 pub mod records;
 pub mod spans;

@@ -19,7 +19,8 @@ use tokio_util::task::TaskTracker;
 
 pub use self::drain::{Drain, Seat, Stage};
 use crate::{
-    datapath::{self, detect::ServerFirst, reach::Upstreams, report::SeriesCache},
+    datapath::{self, detect::ServerFirst, probe, reach::Upstreams, report::SeriesCache},
+    health::Health,
     net::{http1::HeadLimits, listener::Listener},
     shared::Shared,
     telemetry::worker::{Direction, Sink},
@@ -105,6 +106,8 @@ pub struct Worker {
     pub sink: Sink,
     /// Connections to endpoints and what is known of their load.
     pub upstreams: Upstreams,
+    /// Which instances are usable, as this worker found out.
+    pub health: Health,
     /// Destinations where the server speaks first.
     pub server_first: ServerFirst,
     /// Series of exchanges by their labels.
@@ -124,6 +127,7 @@ impl Worker {
     pub(crate) fn new(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink) -> Rc<Self> {
         Rc::new(Worker {
             upstreams: Upstreams::default(),
+            health: Health::default(),
             server_first: ServerFirst::default(),
             series: SeriesCache::new(Arc::clone(&sink.metrics)),
             drain: Drain::default(),
@@ -196,6 +200,7 @@ async fn run(worker: &Rc<Worker>, outbound: Listener, inbound: Option<Listener>)
     if let Some(inbound) = inbound {
         worker.tasks.spawn_local(accept(Rc::clone(worker), inbound, Direction::Inbound));
     }
+    worker.tasks.spawn_local(probe::run(Rc::clone(worker)));
     let mut draining = worker.shared.draining.clone();
     loop {
         tokio::select! {
@@ -206,6 +211,7 @@ async fn run(worker: &Rc<Worker>, outbound: Listener, inbound: Option<Listener>)
             }
             () = tokio::time::sleep(TICK) => {
                 worker.upstreams.tick(worker.now());
+                worker.health.tick(worker);
                 datapath::wire::shed_memory();
             }
         }

@@ -25,6 +25,8 @@ use mesh_core::{
     snapshot::Snapshot,
 };
 
+use crate::health::Judged;
+
 pub use self::{
     inbound::{connection as inbound_connection, plan as inbound_plan, request as inbound_request, server},
     outbound::{connection as outbound_connection, distribute, outside, request as outbound_request},
@@ -135,6 +137,14 @@ impl TimeLimits {
 }
 
 impl Plan {
+    /// What the instance of an exchange is judged by; `None` where it is no service's.
+    pub fn judged(&self) -> Option<Judged<'_>> {
+        match &self.to {
+            To::Service(service) => Some(Judged { service, groups: &self.snapshot.lanes, traffic: &self.traffic }),
+            To::Endpoint(_) | To::Application(_) | To::Outside(_) => None,
+        }
+    }
+
     /// `identity` is the sender's, where it is known.
     fn new(snapshot: Arc<Snapshot>, to: To, service: Arc<str>, from: Side, identity: Option<&Identity>) -> Self {
         let may_label = match from {

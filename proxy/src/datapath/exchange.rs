@@ -5,9 +5,12 @@ mod hop;
 use std::{net::SocketAddr, rc::Rc};
 
 use mesh_core::{
+    health::Waited,
+    lane::Turn,
     names,
     outcome::Outcome,
     reach::{Carriage, Spoken},
+    relay::Side,
     retry::{self, Attempt, Decision, idempotence},
 };
 use tokio::time::Instant;
@@ -19,15 +22,17 @@ use super::{
     enforce::{self, Plan, Refused, Verdict},
     entry,
     lane::{self, Edit},
-    pick::pick,
+    pick::{Before, pick},
     reach::{self, InFlight},
     relay::{
-        Downstream, Failed, Http1Upstream, Http2Upstream, Limits, Progress, Pump, Relayed, Replay, Sides, Upstream,
+        Downstream, Events, Failed, Http1Upstream, Http2Upstream, Limits, Progress, Pump, Relayed, Replay,
+        ResponseHead, Sides, Upstream,
     },
-    report::Exchange,
+    report::{self, Exchange},
     trace::Span,
 };
 use crate::{
+    health::Watch,
     net::{deadline::Deadline, http1::Persistence},
     telemetry::worker::Direction,
     worker::Worker,
@@ -79,6 +84,9 @@ pub async fn exchange(
         return refuse(exchange, down, Refused::new(Outcome::Internal, "an exchange without head"));
     };
     exchange.carried = lane::label(&plan, connection.direction, head.fields());
+    if connection.direction == Direction::Inbound && plan.from == Side::Mesh {
+        report::arrived(worker, &plan.snapshot, exchange.carried.as_ref());
+    }
     exchange.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
     if exchange.carried.is_none()
         && let Some(stained) = entry::stain(&plan, &exchange, head)
@@ -169,7 +177,10 @@ impl<'a> Attempts<'a> {
         timer: &mut Deadline,
     ) -> Result<Whole, Failed> {
         let (worker, plan) = (self.worker, self.plan);
-        let picked = pick(worker, plan, exchange.carried.as_ref(), &self.tried).map_err(refused)?;
+        let turn = if exchange.attempts < plan.attempts { Turn::Further } else { Turn::Last };
+        let before = Before { tried: &self.tried, level: exchange.level.as_ref(), turn: Some(turn) };
+        let picked = pick(worker, plan, exchange.carried.as_ref(), before).map_err(refused)?;
+        let watch = Watch::new(worker, plan.judged(), picked.upstream.address, picked.exchange);
         exchange.endpoint = Some(picked.upstream.address);
         exchange.level = picked.level.clone();
         self.tried.push(picked.upstream.address);
@@ -181,9 +192,14 @@ impl<'a> Attempts<'a> {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
         };
         let hop = Hop::new(plan, head, picked);
-        let mut up = self.reach(exchange, &hop).await?;
+        let mut up = self.reach(exchange, &hop).await.inspect_err(|failed| {
+            watch.failed(failed.outcome, failed.failure, Waited::ForSomethingElse);
+        })?;
         exchange.serve();
-        let relayed = self.relay(exchange, down, &mut up, timer, &hop).await;
+        let relayed = self.relay(exchange, down, &mut up, timer, (&hop, &watch)).await;
+        if relayed.is_ok() {
+            watch.succeeded();
+        }
         match relayed {
             Ok(Relayed::Whole(Progress::Whole)) => {
                 up.finish(worker);
@@ -237,7 +253,7 @@ impl<'a> Attempts<'a> {
         down: &mut Downstream<'_>,
         up: &mut Upstream,
         timer: &mut Deadline,
-        hop: &Hop,
+        (hop, watch): (&Hop, &Watch<'_>),
     ) -> Result<Relayed, Failed> {
         let Some(head) = &exchange.head else {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
@@ -254,16 +270,20 @@ impl<'a> Attempts<'a> {
         up.head(head, down.is_bodiless(), &edit)?;
         drop(edit);
         let (worker, sent) = (self.worker, Instant::now());
-        let on_head = || {
+        let on_head = |head: &ResponseHead| {
             let now = Instant::now();
             picked.upstream.observe(worker.since_start(now), now - sent);
+            watch.head(head.status(), head.http2_fields());
             if worker.drain.is_on() { Persistence::Close } else { Persistence::Keep }
         };
         let limits = Limits::new(timer, self.plan.limits, exchange.started(), sent);
         let replay = &mut self.replay;
-        let sides = Sides { down, up, replay, limits, exchange, plan: self.plan, to, mark, on_head: &on_head };
+        let on_trailers = |grpc_status: Option<&[u8]>| watch.trailers(grpc_status);
+        let events = Events { head: &on_head, trailers: &on_trailers };
+        let sides = Sides { down, up, replay, limits, exchange, plan: self.plan, to, mark, events };
         let mut pump = Pump::new(sides);
-        std::future::poll_fn(|cx| pump.poll(cx)).await
+        let relayed = std::future::poll_fn(|cx| pump.poll(cx)).await;
+        relayed.inspect_err(|failed| watch.failed(failed.outcome, failed.failure, pump.waited()))
     }
 
     /// Tells mesh peers of a draining sidecar.

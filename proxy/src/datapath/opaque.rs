@@ -4,6 +4,8 @@ use std::{net::SocketAddr, rc::Rc};
 
 use bytes::BytesMut;
 use mesh_core::{
+    health::Waited,
+    lane::Turn,
     model::route::{Distribution, OutboundProtocol, Target},
     outcome::Outcome,
 };
@@ -11,12 +13,13 @@ use mesh_core::{
 use super::{
     accept::{Accepted, Connection},
     enforce::{self, Plan, Refused},
-    pick::{Picked, pick},
+    pick::{Before, Picked, pick},
     reach::{self, InFlight, Lease, Unreachable},
     relay::{self, Broken, End, Speech},
     report::Exchange,
 };
 use crate::{
+    health::Watch,
     net::socket::Socket,
     telemetry::worker::{Direction, Protocol},
     worker::Worker,
@@ -140,10 +143,14 @@ async fn go(
     let mut tried = Vec::new();
     loop {
         exchange.attempts += 1;
-        let Picked { upstream, level, .. } = match pick(worker, &plan, exchange.carried.as_ref(), &tried) {
+        let turn = if exchange.attempts < plan.attempts { Turn::Further } else { Turn::Last };
+        let before = Before { tried: &tried, level: exchange.level.as_ref(), turn: Some(turn) };
+        let picked = match pick(worker, &plan, exchange.carried.as_ref(), before) {
             Ok(picked) => picked,
             Err(refused) => return Err(end(exchange, refused.outcome, refused.detail)),
         };
+        let Picked { upstream, level, exchange: kind, .. } = picked;
+        let watch = Watch::new(worker, plan.judged(), upstream.address, kind);
         exchange.level = level;
         exchange.endpoint = Some(upstream.address);
         tried.push(upstream.address);
@@ -153,11 +160,18 @@ async fn go(
         };
         match reach::raw(worker, &upstream, plan.limits.connect, limits.connections).await {
             Ok((socket, lease)) => {
+                watch.succeeded();
+                drop(watch);
                 exchange.serve();
                 return Ok(Reached { socket, exchange, plan, _lease: lease, _in_flight: in_flight });
             }
-            Err(_) if exchange.attempts < plan.attempts => worker.sink.metrics.retries.add(1),
-            Err(Unreachable { outcome, detail, .. }) => return Err(end(exchange, outcome, detail)),
+            Err(Unreachable { outcome, detail, failure }) => {
+                watch.failed(outcome, Some(failure), Waited::ForSomethingElse);
+                if exchange.attempts >= plan.attempts {
+                    return Err(end(exchange, outcome, detail));
+                }
+                worker.sink.metrics.retries.add(1);
+            }
         }
     }
 }

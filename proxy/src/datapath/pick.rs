@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use mesh_core::{
-    lane::{Carried, Choice, Level, Reason, Usable, choose},
+    health::{Exchange, Usability},
+    lane::{Carried, Choice, Level, Reason, Turn, Usable, choose, choose_again},
     model::{endpoint::Endpoint, service::Service},
     outcome::Outcome,
     pick::{Weights, two_choices},
@@ -23,22 +24,37 @@ pub struct Picked {
     pub endpoint: Option<Arc<Endpoint>>,
     /// Level that serves, and why; `None` where there was no choice.
     pub level: Option<(Level, Reason)>,
+    /// Whether the exchange tries an instance that was ejected.
+    pub exchange: Exchange,
 }
 
-/// Picks, away from the `tried` instances where there are others of the level.
+/// Attempts of the same exchange that came before.
+#[derive(Clone, Copy, Default)]
+pub struct Before<'a> {
+    /// Instances that were tried.
+    pub tried: &'a [SocketAddr],
+    /// Level at which they failed, and why it was chosen.
+    pub level: Option<&'a (Level, Reason)>,
+    /// Which turn this is; the first attempt's does not matter.
+    pub turn: Option<Turn>,
+}
+
+/// Picks: a further attempt on the level of the first, away from the instances that were tried.
 ///
 /// # Errors
 /// No instance, or the lane says `reject`.
-pub fn pick(worker: &Worker, plan: &Plan, carried: Option<&Carried>, tried: &[SocketAddr]) -> Result<Picked, Refused> {
+pub fn pick(worker: &Worker, plan: &Plan, carried: Option<&Carried>, before: Before<'_>) -> Result<Picked, Refused> {
     match &plan.to {
-        To::Service(service) => among(worker, plan, service, carried, tried),
+        To::Service(service) => among(worker, plan, service, carried, before),
         To::Endpoint(endpoint) => Ok(Picked {
             upstream: worker.upstreams.endpoint(worker, endpoint),
             endpoint: Some(Arc::clone(endpoint)),
             level: None,
+            exchange: Exchange::Ordinary,
         }),
         To::Application(address) | To::Outside(address) => {
-            Ok(Picked { upstream: worker.upstreams.plain(worker, *address), endpoint: None, level: None })
+            let upstream = worker.upstreams.plain(worker, *address);
+            Ok(Picked { upstream, endpoint: None, level: None, exchange: Exchange::Ordinary })
         }
     }
 }
@@ -48,43 +64,64 @@ fn among(
     plan: &Plan,
     service: &Service,
     carried: Option<&Carried>,
-    tried: &[SocketAddr],
+    before: Before<'_>,
 ) -> Result<Picked, Refused> {
+    let (key, endpoints) = (service.key(), service.endpoints());
     if !service.exists() {
-        return Err(Refused::new(Outcome::NoRoute, format!("there is no service {}", service.key())));
+        return Err(Refused::new(Outcome::NoRoute, format!("there is no service {key}")));
     }
-    let (level, reason, candidates) = match choose(carried, &plan.snapshot.lanes, service, Usable::All) {
+    if plan.traffic.health_check.is_some() {
+        worker.health.note_use(key, worker.now());
+    }
+    let is_whole = worker.health.is_whole(key);
+    let usability = |position: usize| worker.health.usability(key, endpoints[position].address, worker.now());
+    let allows = |position| usability(position).allows();
+    let usable = if is_whole { Usable::All } else { Usable::Where(&allows) };
+    let groups = &plan.snapshot.lanes;
+    let choice = match (before.level, before.turn) {
+        (Some((level, reason)), Some(turn)) => {
+            let tried = |position: usize| before.tried.contains(&endpoints[position].address);
+            choose_again((level, *reason), turn, groups, service, usable, &tried)
+        }
+        (Some(_) | None, _) => choose(carried, groups, service, usable),
+    };
+    let (level, reason, candidates) = match choice {
         Choice::Use { level, reason, candidates } => (level, reason, candidates),
         Choice::RejectMissing(lane) => {
-            return Err(Refused::new(Outcome::LaneMissing, format!("lane {lane} has no member of {}", service.key())));
+            return Err(Refused::new(Outcome::LaneMissing, format!("lane {lane} has no member of {key}")));
         }
         Choice::RejectUnhealthy(lane) => {
-            return Err(Refused::new(
-                Outcome::LaneUnhealthy,
-                format!("lane {lane} has too few usable members of {}", service.key()),
-            ));
+            let detail = format!("lane {lane} has too few usable members of {key}");
+            return Err(Refused::new(Outcome::LaneUnhealthy, detail));
         }
     };
+    // One whose time out is over gets this exchange, whatever its load: nobody would know otherwise that it is back.
+    let half_open = |position: &usize| !is_whole && usability(*position) == Usability::HalfOpen;
+    let (position, exchange) = match candidates.iter().copied().find(half_open) {
+        Some(position) => (Some(position), Exchange::Trial),
+        None => (balance(worker, service, &candidates), Exchange::Ordinary),
+    };
+    let Some(position) = position else {
+        return Err(Refused::new(Outcome::NoEndpoints, format!("{key} has no instance for {level}")));
+    };
+    if exchange == Exchange::Trial {
+        worker.health.begin_trial(key, endpoints[position].address);
+    }
+    Ok(Picked {
+        upstream: worker.upstreams.endpoint(worker, &endpoints[position]),
+        endpoint: Some(Arc::clone(&endpoints[position])),
+        level: Some((level, reason)),
+        exchange,
+    })
+}
+
+/// Zone, warm-up (neither yet) and load, among the usable instances of the level.
+fn balance(worker: &Worker, service: &Service, candidates: &[usize]) -> Option<usize> {
     let endpoints = service.endpoints();
-    let others: Vec<usize> = match tried {
-        [] => Vec::new(),
-        tried => {
-            let untried = |position: &usize| !tried.contains(&endpoints[*position].address);
-            candidates.iter().copied().filter(untried).collect()
-        }
-    };
-    let candidates = if others.is_empty() { &candidates[..] } else { &others[..] };
     // Not asked for where there is one candidate: neither is the time.
     let cost = |position: usize| worker.upstreams.cost(&endpoints[position], worker.now());
     let weight = |position: usize| endpoints[position].weight;
     let random = [worker.random(), worker.random()];
     let weights = if service.equal_weights() { Weights::Equal } else { Weights::Each(&weight) };
-    match two_choices(candidates, weights, random, &cost) {
-        Some(position) => Ok(Picked {
-            upstream: worker.upstreams.endpoint(worker, &endpoints[position]),
-            endpoint: Some(Arc::clone(&endpoints[position])),
-            level: Some((level, reason)),
-        }),
-        None => Err(Refused::new(Outcome::NoEndpoints, format!("{} has no instance for {level}", service.key()))),
-    }
+    two_choices(candidates, weights, random, &cost)
 }

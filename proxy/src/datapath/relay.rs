@@ -20,7 +20,7 @@ use mesh_core::{fields::Fields, outcome::Outcome, retry::Failure};
 pub use self::{
     downstream::{Downstream, Http1Downstream, Http2Downstream, Progress},
     limits::Limits,
-    pump::{Pump, Relayed, Sides},
+    pump::{Events, Pump, Relayed, Sides},
     replay::Replay,
     tunnel::{Broken, End, Speech, tunnel},
     upstream::{Http1Upstream, Http2Upstream, Stopped, Upstream},
@@ -89,6 +89,14 @@ impl ResponseHead {
         match self {
             ResponseHead::Http1(head) => head,
             ResponseHead::Http2(head) => &head.headers,
+        }
+    }
+
+    /// Its fields, where it is HTTP/2's.
+    pub fn http2_fields(&self) -> Option<&dyn Fields> {
+        match self {
+            ResponseHead::Http1(_) => None,
+            ResponseHead::Http2(head) => Some(&head.headers),
         }
     }
 

@@ -12,8 +12,9 @@ use std::{
 
 use mesh_core::{
     identity::{Identity, Refusal},
-    lane::{Carried, Level, Reason, Source, entry::Stained},
+    lane::{Carried, Level, Reason, Source, entry::Stained, leak},
     outcome::{self, Outcome},
+    snapshot::Snapshot,
 };
 use tokio::time::Instant;
 
@@ -140,13 +141,14 @@ impl Exchange {
         self.started
     }
 
-    /// The exchange goes to an instance from here on: counted as in flight.
+    /// The exchange goes to an instance from here on: counted as in flight, a further attempt at its own level.
     pub fn serve(&mut self) {
-        if self.series.is_none() {
-            let series = self.find_series();
-            series.in_flight.add(1);
-            self.series = Some(series);
+        if let Some(before) = self.series.take() {
+            before.in_flight.subtract(1);
         }
+        let series = self.find_series();
+        series.in_flight.add(1);
+        self.series = Some(series);
     }
 
     /// The end. Whatever comes after changes nothing.
@@ -165,6 +167,8 @@ impl Exchange {
         self.worker.exchanges.set(self.worker.exchanges.get() - 1);
         let duration = self.started.elapsed();
         let served = self.series.take().inspect(|series| series.in_flight.subtract(1));
+        // Where the last attempt reached nobody, its level is what counts, not that of the one before.
+        let served = served.filter(|_| self.attempts <= 1);
         if self.standing == Standing::Provisional {
             return;
         }
@@ -233,6 +237,13 @@ impl fmt::Debug for Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.record(Outcome::ClientGone);
+    }
+}
+
+/// A mesh peer's request arrived: counted where it should not have been sent to this instance.
+pub fn arrived(worker: &Worker, snapshot: &Snapshot, carried: Option<&Carried>) {
+    if let Some(lane) = leak(carried, &snapshot.lanes, &snapshot.workload) {
+        worker.sink.metrics.lane_leaks.add(&lane.to_string());
     }
 }
 

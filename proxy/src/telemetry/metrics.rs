@@ -66,6 +66,15 @@ metrics! {
     TLS_REFUSED = "mesh_tls_refused_total", Counter, "direction, reason",
         "Peers refused for want of a proven identity: callers (inbound), endpoints (outbound).";
     LANE_SOURCES = "mesh_lane_source_total", Counter, "source", "Requests by where their lane label was found.";
+    LANE_LEAKS = "mesh_lane_leaks_total", Counter, "lane",
+        "Requests of mesh peers that reached this instance of a lane and carry neither its label nor one that falls back to it: always 0 where routing is right.";
+    EJECTIONS = "mesh_endpoint_ejections_total", Counter, "service, cause",
+        "Instances taken out of traffic because calls to them failed.";
+    EJECTIONS_KEPT = "mesh_endpoint_ejections_kept_total", Counter, "service",
+        "Failures for which an instance would have been taken out, had its level not needed it.";
+    UNUSABLE = "mesh_endpoints_unusable", Gauge, "service, reason",
+        "Instances that are not picked like any other, as the worker with most of them sees it.";
+    PROBES = "mesh_health_probes_total", Counter, "service, result", "Health checks made of instances.";
     CONNECTS = "mesh_upstream_connects_total", Counter, "", "Connections opened to endpoints and to the application.";
     CONNECT_FAILURES = "mesh_upstream_connect_failures_total", Counter, "", "Attempts to open one that failed.";
     REUSED = "mesh_upstream_reused_total", Counter, "", "Exchanges that took a pooled connection.";

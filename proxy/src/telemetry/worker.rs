@@ -15,6 +15,8 @@ use arc_swap::ArcSwap;
 use mesh_core::{identity::Refusal, lane::Source, outcome::Outcome};
 use tokio::sync::mpsc;
 
+use super::health::{HealthMetrics, HealthSeries, Keyed, Unusable};
+
 /// Series per worker; exchanges of further combinations are counted in the series of [`SeriesKey::overflow`].
 pub const SERIES_MAX: usize = 2_048;
 /// Records that wait for the telemetry thread; more are dropped and counted.
@@ -188,6 +190,9 @@ pub struct WorkerMetrics {
     pub retries: Count,
     /// Records that found the queue full.
     pub records_dropped: Count,
+    /// Requests that reached this instance of a lane without its label, by lane.
+    pub lane_leaks: Keyed,
+    health: HealthMetrics,
     series: ArcSwap<Vec<Arc<Series>>>,
 }
 
@@ -207,6 +212,8 @@ impl WorkerMetrics {
             reused: Count::default(),
             retries: Count::default(),
             records_dropped: Count::default(),
+            lane_leaks: Keyed::default(),
+            health: HealthMetrics::default(),
             series: ArcSwap::default(),
         }
     }
@@ -233,6 +240,21 @@ impl WorkerMetrics {
         list.push(Arc::clone(&added));
         self.series.store(Arc::new(list));
         added
+    }
+
+    /// Health as this worker sees it, for rendering.
+    pub fn all_health(&self) -> &HealthMetrics {
+        &self.health
+    }
+
+    /// Counters of a service's health. Only the owning worker may call it.
+    pub fn health(&self, service: &Arc<str>) -> Arc<HealthSeries> {
+        self.health.of(service)
+    }
+
+    /// Shows which instances are not usable now. Only the owning worker may call it.
+    pub fn show_unusable(&self, unusable: Vec<Unusable>) {
+        self.health.show(unusable);
     }
 
     /// Counts a refused handshake.

@@ -189,6 +189,14 @@ impl Upstreams {
         }
     }
 
+    /// Lets go of the connections to an instance that no exchange uses: they are as doubtful as the instance.
+    pub fn let_go(&self, address: SocketAddr) {
+        for upstream in self.known.borrow().get(&address).into_iter().flatten() {
+            upstream.idle.sweep(Duration::MAX);
+            upstream.shared.close();
+        }
+    }
+
     /// Lets go of every connection that no exchange uses; of the others when their exchanges have ended.
     pub fn close(&self) {
         for upstream in self.known.borrow().values().flatten() {

@@ -2,7 +2,9 @@
 
 use std::task::{Context, Poll};
 
+use http::HeaderValue;
 use mesh_core::{
+    health::Waited,
     outcome::Outcome,
     relay::{Part as In, Passage, Side, Way, closes_connection, passage},
     retry::{Attempt, Decision, Failure, decide, idempotence},
@@ -48,8 +50,17 @@ pub struct Sides<'a, 'd> {
     pub to: Side,
     /// Field to add to the response's head.
     pub mark: Option<(&'static str, &'static [u8])>,
-    /// Called when the response's head came; says whether the client's connection may be kept.
-    pub on_head: &'a dyn Fn() -> Persistence,
+    /// Who is told what the endpoint says.
+    pub events: Events<'a>,
+}
+
+/// Who is told what the endpoint says.
+#[derive(Clone, Copy)]
+pub struct Events<'a> {
+    /// The response's head came; says whether the client's connection may be kept.
+    pub head: &'a dyn Fn(&ResponseHead) -> Persistence,
+    /// Its trailers came, with this status of gRPC.
+    pub trailers: &'a dyn Fn(Option<&[u8]>),
 }
 
 /// Both directions of one attempt.
@@ -190,6 +201,9 @@ impl<'a, 'd> Pump<'a, 'd> {
             if let Part::Data(bytes, _) = &part {
                 self.sides.exchange.bytes_out += bytes.len() as u64;
             }
+            if let Part::Trailers(fields) = &part {
+                (self.sides.events.trailers)(fields.get("grpc-status").map(HeaderValue::as_bytes));
+            }
             if part.is_last() {
                 self.response = Receiving::Flushing;
             }
@@ -202,6 +216,15 @@ impl<'a, 'd> Pump<'a, 'd> {
         }
     }
 
+    /// What was waited for, once [`Pump::poll`] failed.
+    pub fn waited(&self) -> Waited {
+        match (self.response, self.request) {
+            (Receiving::Head, Sending::Flushing | Sending::Sent | Sending::Stopped) => Waited::ForTheAnswer,
+            // Perhaps it is the client who was slow.
+            (Receiving::Head, Sending::Body) | (Receiving::Body | Receiving::Flushing, _) => Waited::ForSomethingElse,
+        }
+    }
+
     fn progress(&self) -> Progress {
         match self.request {
             Sending::Sent => Progress::Whole,
@@ -211,7 +234,7 @@ impl<'a, 'd> Pump<'a, 'd> {
 
     /// Passes a head on; the result says whether the connection became a tunnel.
     fn head(&mut self, head: &ResponseHead) -> Result<Option<Relayed>, Failed> {
-        let Sides { down, up, plan, exchange, limits, replay, to, mark, on_head } = &mut self.sides;
+        let Sides { down, up, plan, exchange, limits, replay, to, mark, events } = &mut self.sides;
         let mut edit = Edit::response(plan, *to);
         if head.is_interim() {
             self.interims += 1;
@@ -221,9 +244,10 @@ impl<'a, 'd> Pump<'a, 'd> {
             down.interim(head, &edit)?;
             return Ok(None);
         }
+        let persistence = (events.head)(head);
         let peer_closes = *to == Side::Mesh && closes_connection(head.fields());
         if let Downstream::Http1(side) = &mut **down
-            && (on_head() == Persistence::Close || peer_closes)
+            && (persistence == Persistence::Close || peer_closes)
         {
             side.close_after();
         }

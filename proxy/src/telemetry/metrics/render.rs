@@ -1,6 +1,8 @@
 //! Fills the table of metrics from the counters of workers and control thread, as OpenMetrics text. Counting is done
 //! elsewhere; a scrape only reads.
 
+mod health;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -75,6 +77,7 @@ impl Collector for Sources {
         let mut out = Output { encoder: &mut encoder };
         self.exchanges(&mut out)?;
         self.connections(&mut out)?;
+        self.health(&mut out)?;
         self.control(&mut out)?;
         process(&mut out, self.started)
     }

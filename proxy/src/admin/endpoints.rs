@@ -1,0 +1,41 @@
+//! `/endpoints`: every instance that this proxy knows, and whether its workers use it.
+
+use mesh_core::{health::Usability, model::endpoint::Endpoint};
+use serde_json::{Value, json};
+
+use crate::telemetry::{health::Unusable, metrics::render::Sources};
+
+/// The page: one entry per service and instance. `usability` is `usable`, `draining`, `out_of_traffic` (weight 0), or what
+/// the worker says that has most against it; `workers` is how many have something against it.
+pub(super) fn page(sources: &Sources) -> Value {
+    let snapshot = sources.shared.load();
+    let seen: Vec<_> = sources.workers.iter().map(|worker| worker.all_health().unusable()).collect();
+    let mut items = Vec::new();
+    for (key, service) in &snapshot.services {
+        for endpoint in service.endpoints() {
+            let is_it = |one: &&Unusable| one.service == *key && one.address == endpoint.address;
+            let found: Vec<Usability> =
+                seen.iter().filter_map(|worker| worker.iter().find(is_it)).map(|one| one.usability).collect();
+            items.push(json!({
+                "service": key,
+                "address": endpoint.address,
+                "lanes": endpoint.lanes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "zone": endpoint.zone,
+                "weight": endpoint.weight,
+                "usability": usability(endpoint, &found),
+                "workers": found.len(),
+            }));
+        }
+    }
+    json!({ "items": items })
+}
+
+fn usability(endpoint: &Endpoint, found: &[Usability]) -> &'static str {
+    let worst = [Usability::FailingHealth, Usability::Ejected, Usability::OnTrial, Usability::HalfOpen];
+    match (endpoint.weight, endpoint.draining, worst.iter().find(|state| found.contains(state))) {
+        (0, _, _) => "out_of_traffic",
+        (_, true, _) => "draining",
+        (_, false, Some(state)) => state.label(),
+        (_, false, None) => Usability::Usable.label(),
+    }
+}

@@ -1,0 +1,169 @@
+//! One probe of one instance: HTTP, gRPC, or a connection alone.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Version};
+use mesh_core::{
+    model::{
+        endpoint::Endpoint,
+        policy::{HealthCheck, Probe, TrafficPolicy},
+        service::ServiceKey,
+    },
+    names,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use crate::{
+    datapath::reach::{self, Lease, Transport},
+    net::socket::Socket,
+    worker::Worker,
+};
+
+/// A sidecar dials its application after 50 ms of silence and closes where nobody listens: so long it is listened.
+const SILENCE: Duration = Duration::from_millis(250);
+/// Longest status line.
+const STATUS_LINE_MAX: usize = 1_024;
+/// `SERVING` as the only field of a `grpc.health.v1.HealthCheckResponse`.
+const SERVING: &[u8] = &[0x08, 1];
+/// Compression flag and length before a gRPC message.
+const GRPC_PREFIX: usize = 5;
+
+/// Asks what the policy says; an error says why the instance is not well. The caller sets the limit.
+pub(super) async fn ask(
+    worker: &Worker,
+    service: &ServiceKey,
+    endpoint: &Endpoint,
+    traffic: &TrafficPolicy,
+) -> Result<(), String> {
+    let Some(HealthCheck { probe, .. }) = &traffic.health_check else { return Ok(()) };
+    match probe {
+        Probe::Http { path, host, statuses } => {
+            let host = host.as_deref().unwrap_or(service.label());
+            let status = http(worker, endpoint, traffic, (host, path)).await?;
+            let is_expected = statuses.iter().any(|(low, high)| (*low..=*high).contains(&status));
+            is_expected.then_some(()).ok_or_else(|| format!("status {status}"))
+        }
+        Probe::Tcp => tcp(worker, endpoint, traffic).await,
+        Probe::Grpc { service: name } => grpc(worker, endpoint, traffic, (service.label(), name)).await,
+    }
+}
+
+async fn connect(worker: &Worker, endpoint: &Endpoint, traffic: &TrafficPolicy) -> Result<(Socket, Lease), String> {
+    let upstream = worker.upstreams.endpoint(worker, endpoint);
+    let reached = reach::raw(worker, &upstream, traffic.timeouts.connect, traffic.limits.connections).await;
+    reached.map_err(|unreachable| unreachable.detail)
+}
+
+async fn tcp(worker: &Worker, endpoint: &Endpoint, traffic: &TrafficPolicy) -> Result<(), String> {
+    let (mut socket, _lease) = connect(worker, endpoint, traffic).await?;
+    if worker.upstreams.endpoint(worker, endpoint).transport == Transport::Plain {
+        return Ok(());
+    }
+    let mut byte = [0];
+    match timeout(SILENCE, socket.read(&mut byte)).await {
+        // It waits for us to speak, or has spoken.
+        Err(_) | Ok(Ok(1..)) => Ok(()),
+        Ok(Ok(0)) => Err("closed at once".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+    }
+}
+
+async fn http(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    traffic: &TrafficPolicy,
+    (host, path): (&str, &str),
+) -> Result<u16, String> {
+    let (mut socket, _lease) = connect(worker, endpoint, traffic).await?;
+    let mut request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {AGENT}\r\n");
+    if let Some(lane) = label(endpoint) {
+        request.push_str(&format!("{}: {lane}\r\n", names::LANE_HEADER));
+    }
+    request.push_str("connection: close\r\n\r\n");
+    let text = |error: std::io::Error| error.to_string();
+    socket.write_all(request.as_bytes()).await.map_err(text)?;
+    socket.flush().await.map_err(text)?;
+    let mut answer = Vec::with_capacity(STATUS_LINE_MAX);
+    while !answer.contains(&b'\n') && answer.len() < STATUS_LINE_MAX {
+        if socket.read_buf(&mut answer).await.map_err(text)? == 0 {
+            return Err("closed without an answer".to_owned());
+        }
+    }
+    status(&answer).ok_or_else(|| "an answer that is no HTTP".to_owned())
+}
+
+/// `HTTP/1.1 200 …`
+fn status(answer: &[u8]) -> Option<u16> {
+    let rest = answer.strip_prefix(b"HTTP/1.")?;
+    let digits = rest.get(2..5)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+async fn grpc(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    traffic: &TrafficPolicy,
+    (host, name): (&str, &str),
+) -> Result<(), String> {
+    let upstream = worker.upstreams.endpoint(worker, endpoint);
+    let reached = reach::http2(worker, &upstream, traffic.timeouts.connect, traffic.limits.connections).await;
+    let mut ready = reached.map_err(|unreachable| unreachable.detail)?;
+    let text = |error: h2::Error| error.to_string();
+    let (response, mut body) = ready.send.send_request(grpc_request(endpoint, host)?, false).map_err(text)?;
+    body.send_data(message(name), true).map_err(text)?;
+    let mut answer = response.await.map_err(text)?.into_body();
+    let mut message = Vec::new();
+    while let Some(bytes) = answer.data().await {
+        let bytes = bytes.map_err(text)?;
+        // Errors only say that the stream has ended.
+        let _ = answer.flow_control().release_capacity(bytes.len());
+        message.extend_from_slice(&bytes);
+        if message.len() > STATUS_LINE_MAX {
+            break;
+        }
+    }
+    let is_serving = message.get(GRPC_PREFIX..) == Some(SERVING);
+    is_serving.then_some(()).ok_or_else(|| "not SERVING".to_owned())
+}
+
+/// `HealthCheckRequest { service }` (grpc.health.v1).
+fn message(service: &str) -> Bytes {
+    let mut message = Vec::new();
+    if let Ok(length) = u8::try_from(service.len())
+        && (1..128).contains(&length)
+    {
+        message.extend_from_slice(&[0x0a, length]);
+        message.extend_from_slice(service.as_bytes());
+    }
+    let mut framed = vec![0];
+    framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
+    framed.extend_from_slice(&message);
+    framed.into()
+}
+
+fn grpc_request(endpoint: &Endpoint, host: &str) -> Result<Request<()>, String> {
+    let uri = format!("http://{host}/grpc.health.v1.Health/Check");
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = uri.parse().map_err(|error| format!("{uri}: {error}"))?;
+    let headers = request.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(http::header::USER_AGENT, HeaderValue::from_static(AGENT));
+    if let Some(lane) = label(endpoint).and_then(|lane| lane.parse().ok()) {
+        headers.insert(names::LANE_HEADER, lane);
+    }
+    Ok(request)
+}
+
+const AGENT: &str = "lanemesh-health-check";
+
+/// A probe of a lane's instance is of that lane, or it would be a leak.
+fn label(endpoint: &Endpoint) -> Option<String> {
+    endpoint.lanes.first().map(ToString::to_string)
+}

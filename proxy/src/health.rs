@@ -1,0 +1,255 @@
+//! What one worker found out about instances: which of them a pick may use. Core decides; this keeps the state, by
+//! service and instance, and tells metrics and admin page of changes.
+//!
+//! Only what is not as it should be is kept: while nothing is wrong, a pick costs one comparison.
+
+mod watch;
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use ahash::AHashMap;
+use mesh_core::{
+    health::{Change, Exchange, Instance, Permission, ProbeResult, Seen, Usability, permission},
+    model::{
+        lane::LaneGroup,
+        policy::{HealthCheck, OutlierDetection, TrafficPolicy},
+        service::{Service, ServiceKey},
+    },
+};
+use tokio::sync::Notify;
+
+pub use self::watch::Watch;
+use crate::{telemetry::health::Unusable, worker::Worker};
+
+/// A service that nobody called for so long is not probed any more.
+const PROBED_WITHOUT_USE: Duration = Duration::from_secs(600);
+/// How often what is known is looked through for what is over.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What a worker knows of instances that are not as they should be, and which services it probes.
+#[derive(Debug, Default)]
+pub struct Health {
+    services: RefCell<AHashMap<ServiceKey, Instances>>,
+    /// Services with a health check that are in use, and when they were used last.
+    used: RefCell<AHashMap<ServiceKey, Duration>>,
+    /// Told when a service with a health check comes into use.
+    pub came_into_use: Notify,
+    swept: Cell<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Instances {
+    known: AHashMap<SocketAddr, Instance>,
+    /// How many of them are not plainly usable.
+    out: usize,
+}
+
+impl Instances {
+    fn usability(&self, address: SocketAddr, now: Duration) -> Usability {
+        self.known.get(&address).map_or(Usability::Usable, |instance| instance.usability(now))
+    }
+
+    fn count(&mut self, now: Duration) {
+        self.out = self.known.values().filter(|instance| instance.usability(now) != Usability::Usable).count();
+    }
+}
+
+/// What an exchange is judged by.
+#[derive(Clone, Copy)]
+pub struct Judged<'a> {
+    /// Service of the instance.
+    pub service: &'a Service,
+    /// Lane groups of the snapshot.
+    pub groups: &'a [LaneGroup],
+    /// The service's policy.
+    pub traffic: &'a TrafficPolicy,
+}
+
+impl Health {
+    /// Whether every instance of the service is plainly usable.
+    pub fn is_whole(&self, service: &ServiceKey) -> bool {
+        let services = self.services.borrow();
+        services.is_empty() || services.get(service).is_none_or(|instances| instances.out == 0)
+    }
+
+    /// Whether an instance may be picked.
+    pub fn usability(&self, service: &ServiceKey, address: SocketAddr, now: Duration) -> Usability {
+        let services = self.services.borrow();
+        services.get(service).map_or(Usability::Usable, |instances| instances.usability(address, now))
+    }
+
+    /// A request for a service whose instances are probed.
+    pub fn note_use(&self, service: &ServiceKey, now: Duration) {
+        let mut used = self.used.borrow_mut();
+        match used.get_mut(service) {
+            Some(last) => *last = now,
+            None => {
+                used.insert(service.clone(), now);
+                self.came_into_use.notify_one();
+            }
+        }
+    }
+
+    /// Services to probe.
+    pub fn probed(&self, now: Duration) -> Vec<ServiceKey> {
+        let mut used = self.used.borrow_mut();
+        used.retain(|_, last| now.saturating_sub(*last) < PROBED_WITHOUT_USE);
+        used.keys().cloned().collect()
+    }
+
+    /// An instance whose time out is over gets its one exchange.
+    pub fn begin_trial(&self, service: &ServiceKey, address: SocketAddr) {
+        if let Some(instances) = self.services.borrow_mut().get_mut(service)
+            && let Some(instance) = instances.known.get_mut(&address)
+        {
+            instance.begin_trial();
+        }
+    }
+
+    fn abandon_trial(&self, service: &ServiceKey, address: SocketAddr, now: Duration) {
+        if let Some(instances) = self.services.borrow_mut().get_mut(service)
+            && let Some(instance) = instances.known.get_mut(&address)
+        {
+            instance.abandon_trial(now);
+        }
+    }
+
+    /// Takes in what an exchange showed of an instance.
+    fn observe(&self, worker: &Worker, judged: Judged<'_>, address: SocketAddr, seen: Seen, exchange: Exchange) {
+        let (key, policy) = (judged.service.key(), &judged.traffic.outlier_detection);
+        let is_known =
+            || self.services.borrow().get(key).is_some_and(|instances| instances.known.contains_key(&address));
+        if seen == Seen::Success && (self.services.borrow().is_empty() || !is_known()) {
+            return;
+        }
+        let now = worker.now();
+        let change = self.change(key, address, (now, policy), |instance, instances| {
+            let permission = || permitted(judged, address, now, instances);
+            instance.observe(seen, exchange, (now, worker.random()), policy, permission)
+        });
+        self.tell(worker, key, address, change);
+    }
+
+    /// Takes in the result of a probe.
+    pub fn take_probe(
+        &self,
+        worker: &Worker,
+        (key, address): (&ServiceKey, SocketAddr),
+        (result, begun): (ProbeResult, Duration),
+        check: &HealthCheck,
+    ) {
+        let series = worker.sink.metrics.health(&worker.series.service(key));
+        series.probes[usize::from(result == ProbeResult::Failed)].add(1);
+        let (now, policy) = (worker.now(), OutlierDetection::default());
+        let change =
+            self.change(key, address, (now, &policy), |instance, _| instance.probed(result, begun, now, check));
+        self.tell(worker, key, address, change);
+    }
+
+    /// Changes what is known of one instance, and forgets it where nothing is left to know.
+    fn change(
+        &self,
+        key: &ServiceKey,
+        address: SocketAddr,
+        (now, policy): (Duration, &OutlierDetection),
+        change: impl FnOnce(&mut Instance, &Instances) -> Change,
+    ) -> Change {
+        let mut services = self.services.borrow_mut();
+        let instances = services.entry(key.clone()).or_default();
+        let mut instance = instances.known.get(&address).copied().unwrap_or_default();
+        let changed = change(&mut instance, instances);
+        if instance.is_blank(now, policy) {
+            instances.known.remove(&address);
+        } else {
+            instances.known.insert(address, instance);
+        }
+        instances.count(now);
+        if instances.known.is_empty() {
+            services.remove(key);
+        }
+        changed
+    }
+
+    fn tell(&self, worker: &Worker, key: &ServiceKey, address: SocketAddr, change: Change) {
+        let series = || worker.sink.metrics.health(&worker.series.service(key));
+        match change {
+            Change::None => return,
+            Change::Ejected(cause, length) => {
+                series().ejections[cause as usize].add(1);
+                worker.upstreams.let_go(address);
+                tracing::info!(service = %key, endpoint = %address, cause = cause.label(), ?length, "ejected");
+            }
+            Change::Kept(cause) => {
+                series().kept.add(1);
+                tracing::debug!(service = %key, endpoint = %address, cause = cause.label(), "kept: its level needs it");
+                return;
+            }
+            Change::Failing => {
+                worker.upstreams.let_go(address);
+                tracing::info!(service = %key, endpoint = %address, "fails its health check");
+            }
+            Change::Returned => tracing::info!(service = %key, endpoint = %address, "back in traffic"),
+            Change::Healthy => tracing::info!(service = %key, endpoint = %address, "passes its health check"),
+        }
+        self.publish(worker);
+    }
+
+    /// Forgets what is over: instances that are gone, services that are not probed any more. Cheap, called often.
+    pub fn tick(&self, worker: &Worker) {
+        let now = worker.now();
+        if now.saturating_sub(self.swept.get()) < SWEEP {
+            return;
+        }
+        self.swept.set(now);
+        if self.services.borrow().is_empty() {
+            return;
+        }
+        let snapshot = worker.shared.load();
+        self.services.borrow_mut().retain(|key, instances| {
+            let Some(service) = snapshot.services.get(key) else { return false };
+            let traffic = snapshot.traffic.get(key.label()).map(Arc::as_ref);
+            let is_probed =
+                traffic.is_some_and(|traffic| traffic.health_check.is_some()) && self.used.borrow().contains_key(key);
+            let outlier = traffic.map_or_else(OutlierDetection::default, |traffic| traffic.outlier_detection);
+            instances.known.retain(|address, instance| {
+                if !is_probed {
+                    instance.forget_probes();
+                }
+                position(service, *address).is_some() && !instance.is_blank(now, &outlier)
+            });
+            instances.count(now);
+            !instances.known.is_empty()
+        });
+        self.publish(worker);
+    }
+
+    /// Shows the admin page and the metrics what is not usable now.
+    fn publish(&self, worker: &Worker) {
+        let now = worker.now();
+        let mut shown = Vec::new();
+        for (key, instances) in self.services.borrow().iter() {
+            let states = instances.known.iter().map(|(address, instance)| (*address, instance.usability(now)));
+            let out = states.filter(|(_, usability)| *usability != Usability::Usable);
+            shown.extend(out.map(|(address, usability)| Unusable { service: key.clone(), address, usability }));
+        }
+        worker.sink.metrics.show_unusable(shown);
+    }
+}
+
+/// Position of an instance in its service.
+fn position(service: &Service, address: SocketAddr) -> Option<usize> {
+    service.endpoints().binary_search_by_key(&address, |endpoint| endpoint.address).ok()
+}
+
+fn permitted(judged: Judged<'_>, address: SocketAddr, now: Duration, instances: &Instances) -> Permission {
+    let Judged { service, groups, traffic } = judged;
+    // An instance that the service no longer has takes nothing from it.
+    let Some(position) = position(service, address) else { return Permission::Granted };
+    let usable = |other: usize| instances.usability(service.endpoints()[other].address, now) == Usability::Usable;
+    permission(service, groups, position, &usable, &traffic.outlier_detection)
+}
