@@ -150,7 +150,12 @@ async fn metrics_count_exchanges_once_on_each_side() {
             mesh.pod(pod).metrics().await.sum("mesh_requests_total", &labels)
         }
     };
-    let before = (count("a", "outbound").await, count("b", "inbound").await);
+    // The call that showed that b is reachable may be counted after its answer was read.
+    let before = until("that call is counted", PATIENCE, || async {
+        let counts = (count("a", "outbound").await, count("b", "inbound").await);
+        (counts.0 >= 1.0 && counts.1 >= 1.0).then_some(counts)
+    })
+    .await;
     for _ in 0..50 {
         assert_eq!(mesh.get("a", "b", "/", &[]).await.unwrap().status, 200);
     }
