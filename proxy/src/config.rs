@@ -45,6 +45,30 @@ pub enum OutsideLanes {
     Trust,
 }
 
+/// How a gateway takes calls from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gateway {
+    /// Lane labels from outside.
+    pub outside_lanes: OutsideLanes,
+    /// Proxies in front of it that are trusted to say where calls come from.
+    pub forwarded_hops: usize,
+    /// TLS from outside.
+    pub tls: Option<OutsideTls>,
+}
+
+/// Where a gateway takes TLS from outside, and with which certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutsideTls {
+    /// Listener.
+    pub listen: SocketAddr,
+    /// PEM file with the chain, leaf first.
+    pub certificate_file: PathBuf,
+    /// PEM file with the private key.
+    pub key_file: PathBuf,
+}
+
 /// Every setting.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -88,8 +112,8 @@ pub struct Settings {
     pub otlp_endpoint: Option<String>,
     /// Share of exchanges without trace context that start a trace.
     pub trace_share: f64,
-    /// Lane labels from outside, at a gateway.
-    pub outside_lanes: OutsideLanes,
+    /// What only a gateway needs.
+    pub gateway: Gateway,
     /// Ports whose inbound policy is asked for at once.
     pub inbound_ports: Vec<u16>,
 }

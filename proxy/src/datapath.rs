@@ -9,6 +9,7 @@ pub mod detect;
 pub mod enforce;
 pub mod entry;
 pub mod exchange;
+pub mod forwarded;
 pub mod lane;
 pub mod message;
 pub mod opaque;
@@ -42,7 +43,7 @@ use self::{
 use crate::{
     net::transport_header::SessionProtocol,
     telemetry::worker::{Direction, Protocol},
-    worker::Worker,
+    worker::{Door, Worker},
 };
 
 /// How long the first bytes of a connection are awaited whose policy says nothing about it.
@@ -53,10 +54,12 @@ const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
 const SILENT_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// One connection, from accept to its end.
-pub async fn connection(worker: &Rc<Worker>, io: TcpStream, peer: SocketAddr, direction: Direction) {
-    let accepted = match direction {
-        Direction::Inbound => accept::inbound(worker, io, peer).await,
-        Direction::Outbound => accept::outbound(worker, io, peer),
+pub async fn connection(worker: &Rc<Worker>, io: TcpStream, peer: SocketAddr, door: Door) {
+    let direction = door.direction();
+    let accepted = match door {
+        Door::Inbound => accept::inbound(worker, io, peer).await,
+        Door::Outbound => accept::outbound(worker, io, peer),
+        Door::OutsideTls => accept::outside_tls(worker, io, peer).await,
     };
     match accepted {
         Ok(accepted) => session(worker, accepted).await,

@@ -11,6 +11,7 @@ pub mod drain;
 pub mod health;
 pub mod identity;
 pub mod net;
+pub mod outside;
 pub mod redirect;
 pub mod runtime;
 pub mod shared;

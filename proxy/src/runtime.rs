@@ -35,6 +35,7 @@ use crate::{
         rotate::{self, Rotation},
     },
     net::{sys, tls::TlsMaterial},
+    outside,
     shared::Shared,
     telemetry::{
         access_log,
@@ -91,7 +92,7 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {} (admin)", settings.admin_listen))?;
     let (order, draining) = Order::new();
-    let Start { parts, kept, asks, revision } = start::prepare(settings, order, draining)?;
+    let Start { parts, kept, asks, revision, outside: toward_outside } = start::prepare(settings, order, draining)?;
     let (log_lines, writer) = access_log::open(parts.settings.access_log, Arc::clone(&parts.counters));
     let writer = helper("access-log", move || writer.run(std::io::stdout()))?;
     let (sender, recorded) = mpsc::channel(RECORD_QUEUE);
@@ -103,6 +104,9 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     tasks.spawn(parts.streams(revision).run(kept, asks));
     tasks.spawn(rotate::run(parts.rotation(), Arc::clone(&parts.credentials)));
     tasks.spawn(publish_tls(parts.credentials.subscribe(), Arc::clone(&parts.shared), Arc::clone(&parts.missing)));
+    if let Some((tls, pair)) = toward_outside {
+        tasks.spawn(outside::watch(tls, pair, Arc::clone(&parts.shared)));
+    }
     tasks.spawn(admin::serve(parts.admin(log), admin_listener));
     tasks.spawn(settle(parts.missing.subscribe()));
     parts.order_from(&mut signals, &workers).await;
@@ -202,7 +206,8 @@ impl Parts {
         self.missing.send_if_modified(|missing| missing.remove(MISSING_LISTENERS));
         if let Some(worker) = workers.first() {
             let inbound = worker.inbound.map(tracing::field::display);
-            tracing::info!(outbound = %worker.outbound, inbound, workers = workers.len(), "listening");
+            let outside_tls = worker.outside_tls.map(tracing::field::display);
+            tracing::info!(outbound = %worker.outbound, inbound, outside_tls, workers = workers.len(), "listening");
         }
         Ok(workers)
     }

@@ -9,6 +9,7 @@ use mesh_core::{
     model::{route::Target, service::ServiceKey},
     snapshot::Snapshot,
 };
+use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
 use crate::net::tls::TlsMaterial;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// Current certificate and trust; `None` until the first certificate is held.
     pub tls: ArcSwapOption<TlsMaterial>,
+    /// TLS of a gateway toward outside; `None` where it takes none.
+    pub outside_tls: ArcSwapOption<ServerConfig>,
     /// Worker → control thread.
     pub ask: mpsc::Sender<Ask>,
     /// Revision of the snapshot; changes after the pointer did. Await it to wait for an answer.

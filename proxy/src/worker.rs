@@ -46,6 +46,27 @@ pub enum OutsideLanes {
     Trust,
 }
 
+/// A listener of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Calls of the application; in the clear from outside, at a gateway.
+    Outbound,
+    /// Calls to the application.
+    Inbound,
+    /// Calls from outside under TLS, at a gateway.
+    OutsideTls,
+}
+
+impl Door {
+    /// Which way its exchanges go.
+    pub fn direction(self) -> Direction {
+        match self {
+            Door::Outbound | Door::OutsideTls => Direction::Outbound,
+            Door::Inbound => Direction::Inbound,
+        }
+    }
+}
+
 /// Settings of a worker; the same for all of a process.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
@@ -69,6 +90,10 @@ pub struct WorkerConfig {
     pub drain_limit: Duration,
     /// Lane labels from outside, at a gateway.
     pub outside_lanes: OutsideLanes,
+    /// Where a gateway takes TLS from outside.
+    pub outside_tls_listen: Option<SocketAddr>,
+    /// Proxies in front of a gateway that are trusted to say where calls come from.
+    pub forwarded_hops: usize,
 }
 
 /// A running worker.
@@ -79,6 +104,8 @@ pub struct WorkerHandle {
     pub outbound: SocketAddr,
     /// Address of the inbound listener.
     pub inbound: Option<SocketAddr>,
+    /// Address of the listener for TLS from outside.
+    pub outside_tls: Option<SocketAddr>,
 }
 
 impl WorkerHandle {
@@ -169,12 +196,16 @@ impl Worker {
 pub fn spawn(number: usize, config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink) -> io::Result<WorkerHandle> {
     let outbound = Listener::bind(config.outbound_listen)?;
     let inbound = config.inbound_listen.map(Listener::bind).transpose()?;
-    let (outbound_address, inbound_address) =
-        (outbound.local_addr()?, inbound.as_ref().map(std::net::TcpListener::local_addr).transpose()?);
+    let outside_tls = config.outside_tls_listen.map(Listener::bind).transpose()?;
+    let address =
+        |listener: &Option<std::net::TcpListener>| listener.as_ref().map(std::net::TcpListener::local_addr).transpose();
+    let (outbound_address, inbound_address) = (outbound.local_addr()?, address(&inbound)?);
+    let outside_tls_address = address(&outside_tls)?;
     // Ports that the kernel chose are known from here on, for the guard against loops.
     let config = Arc::new(WorkerConfig {
         outbound_listen: outbound_address,
         inbound_listen: inbound_address,
+        outside_tls_listen: outside_tls_address,
         ..WorkerConfig::clone(&config)
     });
     let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -182,12 +213,15 @@ pub fn spawn(number: usize, config: Arc<WorkerConfig>, shared: Arc<Shared>, sink
             runtime::Builder::new_current_thread().enable_io().enable_time().build_local(Default::default())?;
         runtime.block_on(async move {
             let worker = Worker::new(config, shared, sink);
-            let inbound = inbound.map(Listener::new).transpose()?;
-            run(&worker, Listener::new(outbound)?, inbound).await;
+            let doors = [(Some(outbound), Door::Outbound), (inbound, Door::Inbound), (outside_tls, Door::OutsideTls)];
+            let open =
+                |(socket, door): (Option<_>, Door)| Some(Listener::new(socket?).map(|listener| (listener, door)));
+            let doors = doors.into_iter().filter_map(open).collect::<io::Result<Vec<_>>>()?;
+            run(&worker, doors).await;
             Ok(())
         })
     })?;
-    Ok(WorkerHandle { thread, outbound: outbound_address, inbound: inbound_address })
+    Ok(WorkerHandle { thread, outbound: outbound_address, inbound: inbound_address, outside_tls: outside_tls_address })
 }
 
 /// How often a draining worker looks whether its exchanges have ended, and an idle one at its pools.
@@ -195,10 +229,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Without an exchange for so long, a draining worker takes it that nobody sends new ones, and stops accepting.
 const QUIET: Duration = Duration::from_secs(1);
 
-async fn run(worker: &Rc<Worker>, outbound: Listener, inbound: Option<Listener>) {
-    worker.tasks.spawn_local(accept(Rc::clone(worker), outbound, Direction::Outbound));
-    if let Some(inbound) = inbound {
-        worker.tasks.spawn_local(accept(Rc::clone(worker), inbound, Direction::Inbound));
+async fn run(worker: &Rc<Worker>, doors: Vec<(Listener, Door)>) {
+    for (listener, door) in doors {
+        worker.tasks.spawn_local(accept(Rc::clone(worker), listener, door));
     }
     worker.tasks.spawn_local(probe::run(Rc::clone(worker)));
     let mut draining = worker.shared.draining.clone();
@@ -240,7 +273,7 @@ async fn quiet(worker: &Worker, limit: Instant) {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: Listener, direction: Direction) {
+async fn accept(worker: Rc<Worker>, listener: Listener, door: Door) {
     let exhausted = || worker.sink.metrics.accept_pauses.add(1);
     let seat = worker.drain.seat();
     loop {
@@ -255,15 +288,15 @@ async fn accept(worker: Rc<Worker>, listener: Listener, direction: Direction) {
             () = last => return,
         };
         let (io, peer) = accepted;
-        worker.sink.metrics.accepted[direction as usize].add(1);
-        let connection = serve(Rc::clone(&worker), io, peer, direction);
+        worker.sink.metrics.accepted[door.direction() as usize].add(1);
+        let connection = serve(Rc::clone(&worker), io, peer, door);
         worker.tasks.spawn_local(connection);
     }
 }
 
-async fn serve(worker: Rc<Worker>, io: TcpStream, peer: SocketAddr, direction: Direction) {
-    let open = &worker.sink.metrics.open[direction as usize];
+async fn serve(worker: Rc<Worker>, io: TcpStream, peer: SocketAddr, door: Door) {
+    let open = &worker.sink.metrics.open[door.direction() as usize];
     open.add(1);
-    datapath::connection(&worker, io, peer, direction).await;
+    datapath::connection(&worker, io, peer, door).await;
     open.subtract(1);
 }

@@ -49,6 +49,7 @@ async fn port() -> Port {
     let shared = Shared {
         snapshot: ArcSwap::default(),
         tls: ArcSwapOption::empty(),
+        outside_tls: ArcSwapOption::empty(),
         ask,
         revision: watch::channel(0).1,
         draining,

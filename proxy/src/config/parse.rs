@@ -1,5 +1,7 @@
 //! Reads the settings from an environment. Every bad setting is reported in one go, with its value and what is allowed.
 
+mod gateway;
+
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -14,7 +16,7 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    ControlAddress, ControlPeer, ControlPlane, ControlTransport, OutsideLanes, Role, Settings,
+    ControlAddress, ControlPeer, ControlPlane, ControlTransport, Role, Settings,
     variables::{self as v, Variable},
 };
 use crate::telemetry::worker::AccessLog;
@@ -127,11 +129,7 @@ impl Reader {
         let trace_share = self.read(v::TRACE_SHARE, "a share from 0 to 1", |text| {
             text.parse().ok().filter(|share| (0.0..=1.0).contains(share))
         });
-        let outside_lanes = self.read(v::OUTSIDE_LANES, "strip or trust", |text| match text {
-            "strip" => Some(OutsideLanes::Strip),
-            "trust" => Some(OutsideLanes::Trust),
-            _ => None,
-        });
+        let gateway = self.gateway(role);
         let inbound_ports = self.read(v::INBOUND_PORTS, "ports from 1 to 65535, separated by commas", ports);
         Some(Settings {
             role,
@@ -153,7 +151,7 @@ impl Reader {
             access_log: access_log?,
             otlp_endpoint,
             trace_share: trace_share?,
-            outside_lanes: outside_lanes?,
+            gateway: gateway?,
             inbound_ports: inbound_ports.unwrap_or_default(),
         })
     }

@@ -74,6 +74,14 @@ variables! {
     LINKERD_IDENTITY_NAME = "LINKERD2_PROXY_IDENTITY_SVC_NAME", "identity", "", "Identity it must prove.";
     OUTSIDE_LANES = "LANEMESH_OUTSIDE_LANES", "strip | trust", "strip",
         "What a gateway does with lane labels that come from outside the mesh.";
+    TLS_LISTEN = "LANEMESH_TLS_LISTEN", "address:port", "",
+        "Where a gateway takes TLS from outside (1.2 and 1.3; HTTP/2 and HTTP/1.1), besides plaintext at LANEMESH_OUTBOUND_LISTEN; no TLS where nothing is set.";
+    TLS_CERTIFICATE_FILE = "LANEMESH_TLS_CERTIFICATE_FILE", "path", "",
+        "PEM file with the certificate chain of a gateway toward outside, leaf first; taken over when it changes, the last good one stays.";
+    TLS_KEY_FILE = "LANEMESH_TLS_KEY_FILE", "path", "",
+        "PEM file with the private key of that certificate (PKCS#8, PKCS#1 or SEC1); taken over when it changes.";
+    FORWARDED_HOPS = "LANEMESH_FORWARDED_HOPS", "count, 0 to 16", "0",
+        "Proxies in front of a gateway that are trusted to append the caller's address to X-Forwarded-For; it is what sourceIP means to lanes.";
     INBOUND_PORTS = "LANEMESH_INBOUND_PORTS", "port, …", "",
         "Application ports whose policy is asked for before the first connection; the controller's list is added.";
 }

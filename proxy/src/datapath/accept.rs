@@ -12,7 +12,7 @@ use mesh_core::{
 use tokio::{
     io::AsyncReadExt,
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::enforce::{self, Refused};
@@ -45,6 +45,27 @@ pub struct Connection {
     pub client_id: Option<String>,
     /// What it is for.
     pub to: Destination,
+    /// Under which scheme the caller speaks HTTP here.
+    pub scheme: Scheme,
+}
+
+/// Scheme of a caller's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Nothing between, or mesh TLS, which callers do not see.
+    Http,
+    /// TLS that the caller itself speaks.
+    Https,
+}
+
+impl Scheme {
+    /// As in `X-Forwarded-Proto`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
 }
 
 /// What a connection is for.
@@ -102,6 +123,10 @@ impl From<Refused> for NotAccepted {
 }
 
 impl Connection {
+    fn anonymous(direction: Direction, peer: SocketAddr, to: Destination, scheme: Scheme) -> Self {
+        Connection { direction, peer, identity: None, client_id: None, to, scheme }
+    }
+
     /// Address of the application; inbound only.
     pub fn application(&self) -> SocketAddr {
         match &self.to {
@@ -123,9 +148,27 @@ pub fn outbound(worker: &Worker, io: TcpStream, peer: SocketAddr) -> Result<Acce
         Role::Gateway => None,
     };
     let to = original.map_or(Destination::ByRequest, |address| Destination::Target(Target::Address(address)));
-    let connection = Connection { direction: Direction::Outbound, peer, identity: None, client_id: None, to };
+    let connection = Connection::anonymous(Direction::Outbound, peer, to, Scheme::Http);
     let (socket, buffer) = (Socket::plain(io), BytesMut::new());
     Ok(Accepted { connection, socket, buffer, announced: Announced::Nothing })
+}
+
+/// Accepts a connection from outside under TLS, at a gateway.
+///
+/// # Errors
+/// When there is no certificate, or the handshake does not succeed: the caller's affair, counted and not warned of.
+pub async fn outside_tls(worker: &Worker, io: TcpStream, peer: SocketAddr) -> Result<Accepted, NotAccepted> {
+    let Some(config) = worker.shared.outside_tls.load_full() else { return Err(NotAccepted::Gone) };
+    let refused = |refusal: Refusal| {
+        worker.sink.metrics.refuse_tls(Direction::Outbound, refusal);
+        tracing::debug!(%peer, reason = %refusal, "TLS from outside refused");
+        NotAccepted::Gone
+    };
+    let handshake = timeout(HANDSHAKE_LIMIT, Socket::accept_tls(io, &[], config));
+    let socket = handshake.await.map_err(|_| refused(Refusal::HandshakeTimeout))?;
+    let socket = socket.map_err(|error| refused(tls::refusal(&error)))?;
+    let connection = Connection::anonymous(Direction::Outbound, peer, Destination::ByRequest, Scheme::Https);
+    Ok(Accepted { connection, socket, buffer: BytesMut::new(), announced: Announced::Nothing })
 }
 
 /// Accepts a connection at the inbound listener.
@@ -155,7 +198,7 @@ pub async fn inbound(worker: &Worker, mut io: TcpStream, peer: SocketAddr) -> Re
             let foreign = matches!(verdict, Verdict::Tls { .. });
             let announced = if foreign { Announced::ForeignTls } else { Announced::Nothing };
             let to = application(worker, original)?;
-            let connection = Connection { direction: Direction::Inbound, peer, identity: None, client_id: None, to };
+            let connection = Connection::anonymous(Direction::Inbound, peer, to, Scheme::Http);
             Ok(Accepted { connection, socket: Socket::plain(io), buffer, announced })
         }
     }
@@ -225,7 +268,7 @@ async fn mesh_tls(worker: &Worker, arrived: Arrived, first: BytesMut, limit: Ins
     let to = application(worker, address)?;
     let client_id = Some(identity.dns_name(&worker.config.control_namespace));
     let (direction, peer, identity) = (Direction::Inbound, arrived.peer, Some(identity));
-    let connection = Connection { direction, peer, identity, client_id, to };
+    let connection = Connection { direction, peer, identity, client_id, to, scheme: Scheme::Http };
     Ok(Accepted { connection, socket, buffer, announced })
 }
 

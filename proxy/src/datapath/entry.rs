@@ -13,20 +13,22 @@ use mesh_core::{
 
 use super::{
     enforce::{Plan, To},
+    forwarded,
     message::RequestHead,
     report::Exchange,
 };
-use crate::{telemetry::worker::Direction, wall_clock};
+use crate::{telemetry::worker::Direction, wall_clock, worker::Worker};
 
 /// The label that a request without one gets, if this is an entry and a lane wants it.
-pub fn stain<'p>(plan: &'p Plan, exchange: &Exchange, head: &RequestHead) -> Option<Stained<'p>> {
+pub fn stain<'p>(worker: &Worker, plan: &'p Plan, exchange: &Exchange, head: &RequestHead) -> Option<Stained<'p>> {
     let groups = &plan.snapshot.lanes;
     let place = place(plan, exchange.direction(), head.fields())?;
     if !groups.iter().any(|group| place.decides(group)) {
         return None;
     }
     let trace = trace_id(head.fields(), groups);
-    let asked = Asked::new(head.parts(), Some(exchange.client().ip()), exchange.peer.as_ref(), trace);
+    let source = forwarded::source(head.fields(), exchange.client().ip(), worker.config.forwarded_hops);
+    let asked = Asked::new(head.parts(), Some(source), exchange.peer.as_ref(), trace);
     entry::decide(groups, &plan.snapshot.entries, place, &asked, wall_clock::now())
 }
 

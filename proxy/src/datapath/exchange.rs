@@ -21,6 +21,7 @@ use super::{
     answer::Answer,
     enforce::{self, Plan, Refused, Verdict},
     entry,
+    forwarded::Forwarded,
     lane::{self, Edit},
     pick::{Before, pick},
     reach::{self, InFlight},
@@ -89,7 +90,7 @@ pub async fn exchange(
     }
     exchange.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
     if exchange.carried.is_none()
-        && let Some(stained) = entry::stain(&plan, &exchange, head)
+        && let Some(stained) = entry::stain(worker, &plan, &exchange, head)
     {
         exchange.stain(stained);
     }
@@ -260,7 +261,11 @@ impl<'a> Attempts<'a> {
         };
         let (picked, to) = (&hop.picked, hop.to);
         let mut mark = self.drain_mark();
+        let forwarded = Forwarded::of(self.worker, self.connection, head);
         let mut edit = Edit::request(self.plan, exchange, to, self.connection.client_id.as_deref());
+        if let Some(forwarded) = &forwarded {
+            forwarded.write(&mut edit);
+        }
         if hop.spoken == Spoken::Http1OverHttp2 {
             mark = Some((names::ORIG_PROTO_HEADER, b"HTTP/1.1"));
         }

@@ -122,6 +122,12 @@ impl<'a> Edit<'a> {
         }
     }
 
+    /// Puts a field in the place of those of its name.
+    pub fn replace(&mut self, name: &'a str, value: &'a [u8]) {
+        self.removed.push(name);
+        self.extra.push((name, value.into()));
+    }
+
     /// Appends a field.
     pub fn add(&mut self, name: &'a str, value: &'a [u8]) {
         self.extra.push((name, value.into()));

@@ -234,6 +234,7 @@ mod tests {
         let shared = Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             tls: ArcSwapOption::new(None),
+            outside_tls: ArcSwapOption::empty(),
             ask: mpsc::channel(1).0,
             revision: watch::channel(0).1,
             draining: watch::channel(false).1,
@@ -252,6 +253,8 @@ mod tests {
             head_limits: HeadLimits::default(),
             drain_limit: Duration::ZERO,
             outside_lanes: OutsideLanes::Strip,
+            outside_tls_listen: None,
+            forwarded_hops: 0,
         };
         (Worker::new(Arc::new(config), Arc::new(shared), sink), recorded)
     }

@@ -3,6 +3,7 @@
 //! TLS 1.3 only. A chain is judged by webpki, the names in the leaf by `mesh_core::identity::peer_identity`.
 //! `verify` holds the verifiers, `refused` the reasons.
 
+pub mod outside;
 mod refused;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Parts;
 use crate::{
-    config::{OutsideLanes, Role, Settings, variables},
+    config::{OutsideLanes, OutsideTls, Role, Settings, variables},
     control::{
         disk::{self, Kept},
         stream::{MISSING_POLICY, missing_port},
@@ -18,6 +18,7 @@ use crate::{
     drain::Order,
     identity::{Credentials, Held, read_bundle},
     net::{http1::HeadLimits, tls::Trust},
+    outside::{self, Pair},
     shared::{ASK_QUEUE, Ask, Shared},
     telemetry::{control::ControlCounters, worker::WorkerMetrics},
     wall_clock,
@@ -35,6 +36,8 @@ pub(super) struct Start {
     pub(super) kept: Snapshot,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) revision: watch::Sender<u64>,
+    /// Certificate toward outside, to be watched.
+    pub(super) outside: Option<(OutsideTls, Pair)>,
 }
 
 pub(super) fn prepare(settings: Settings, order: Order, draining: watch::Receiver<bool>) -> anyhow::Result<Start> {
@@ -62,10 +65,17 @@ pub(super) fn prepare(settings: Settings, order: Order, draining: watch::Receive
     let shared = Shared {
         snapshot: ArcSwap::from_pointee(kept.clone()),
         tls: ArcSwapOption::empty(),
+        outside_tls: ArcSwapOption::empty(),
         ask,
         revision: watched,
         draining,
     };
+    let mut outside = None;
+    if let Some(tls) = &settings.gateway.tls {
+        let pair = outside::read(tls)?;
+        shared.outside_tls.store(Some(outside::configuration(tls, &pair)?));
+        outside = Some((tls.clone(), pair));
+    }
     let workers = (0..settings.workers).map(|number| Arc::new(WorkerMetrics::new(number))).collect();
     let parts = Parts {
         settings: Arc::new(settings),
@@ -76,7 +86,7 @@ pub(super) fn prepare(settings: Settings, order: Order, draining: watch::Receive
         order,
         workers,
     };
-    Ok(Start { parts, kept, asks, revision })
+    Ok(Start { parts, kept, asks, revision, outside })
 }
 
 fn create_private(directory: &Path) -> anyhow::Result<()> {
@@ -143,7 +153,9 @@ pub(super) fn worker_config(settings: &Settings) -> WorkerConfig {
         head_limits: HeadLimits::new(settings.header_limit, HeadLimits::FIELDS_DEFAULT),
         drain_limit: settings.drain_deadline,
         admin_listen: Some(settings.admin_listen),
-        outside_lanes: match settings.outside_lanes {
+        outside_tls_listen: settings.gateway.tls.as_ref().map(|tls| tls.listen),
+        forwarded_hops: settings.gateway.forwarded_hops,
+        outside_lanes: match settings.gateway.outside_lanes {
             OutsideLanes::Strip => worker::OutsideLanes::Strip,
             OutsideLanes::Trust => worker::OutsideLanes::Trust,
         },

@@ -95,6 +95,7 @@ impl Follower {
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::default(),
             tls: ArcSwapOption::empty(),
+            outside_tls: ArcSwapOption::empty(),
             ask: asks.clone(),
             revision: revision.clone(),
             draining,

@@ -100,6 +100,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             tls: ArcSwapOption::new(tls),
+            outside_tls: ArcSwapOption::empty(),
             ask,
             revision: watched,
             draining: drain,
@@ -119,6 +120,8 @@ impl Proxy {
             head_limits: HeadLimits::default(),
             drain_limit: Duration::from_secs(5),
             outside_lanes: OutsideLanes::Strip,
+            outside_tls_listen: None,
+            forwarded_hops: 0,
         };
         change(&mut config);
         let handle = worker::spawn(0, Arc::new(config), Arc::clone(&shared), sink).unwrap();

@@ -139,6 +139,7 @@ mod tests {
         Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             tls: ArcSwapOption::empty(),
+            outside_tls: ArcSwapOption::empty(),
             ask: mpsc::channel(1).0,
             revision: watch::channel(0).1,
             draining: watch::channel(false).1,

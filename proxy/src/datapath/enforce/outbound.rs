@@ -30,6 +30,8 @@ use crate::{
 
 /// Port of a target whose authority names none.
 const DEFAULT_PORT: u16 = 80;
+/// Port that `https` means where none is written.
+const HTTPS_PORT: u16 = 443;
 
 /// Policy of a target; `None` = the controller does not know it.
 ///
@@ -57,7 +59,7 @@ pub async fn request(
     head: &RequestHead,
     protocol: Protocol,
 ) -> Result<Verdict, Refused> {
-    let target = target_of(connection, head)?;
+    let target = target_of(worker, connection, head)?;
     let (snapshot, policy) = self::connection(worker, &target).await?;
     let Some(policy) = policy else {
         return outside(worker, &target, snapshot).map(|plan| Verdict::Go(Box::new(plan)));
@@ -76,7 +78,7 @@ pub async fn request(
     by_route(worker, snapshot, routes, head, &target).await
 }
 
-fn target_of(connection: &Connection, head: &RequestHead) -> Result<Target, Refused> {
+fn target_of(worker: &Worker, connection: &Connection, head: &RequestHead) -> Result<Target, Refused> {
     match &connection.to {
         Destination::Target(target) => Ok(target.clone()),
         Destination::ByRequest => {
@@ -84,10 +86,23 @@ fn target_of(connection: &Connection, head: &RequestHead) -> Result<Target, Refu
             if host.is_empty() {
                 return Err(Refused::new(Outcome::BadRequest, "the request names no host to go to"));
             }
-            Ok(Target::Authority(host.to_ascii_lowercase().into(), port.unwrap_or(DEFAULT_PORT)))
+            Ok(Target::Authority(host.to_ascii_lowercase().into(), service_port(worker, port)))
         }
         Destination::Application(_) => Err(Refused::new(Outcome::Internal, "an inbound connection has no target")),
     }
+}
+
+/// Port of the service that is called. Outside, a gateway's own port says where the gateway is and nothing of the service.
+fn service_port(worker: &Worker, port: Option<u16>) -> u16 {
+    let config = &worker.config;
+    let is_gateways = |port: &u16| match config.role {
+        Role::Sidecar => false,
+        Role::Gateway => {
+            let tls = config.outside_tls_listen.map(|listen| listen.port());
+            *port == config.outbound_listen.port() || Some(*port) == tls || *port == HTTPS_PORT
+        }
+    };
+    port.filter(|port| !is_gateways(port)).unwrap_or(DEFAULT_PORT)
 }
 
 async fn by_route(
