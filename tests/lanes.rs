@@ -5,8 +5,12 @@
 mod carriers;
 #[path = "lanes/chain.rs"]
 mod chain;
+#[path = "lanes/entry.rs"]
+mod entry;
 #[path = "lanes/frameworks.rs"]
 mod frameworks;
+#[path = "lanes/gateway.rs"]
+mod gateway;
 #[path = "lanes/hops.rs"]
 mod hops;
 #[path = "lanes/interleavings.rs"]
@@ -17,6 +21,8 @@ mod late;
 mod link;
 #[path = "lanes/silent.rs"]
 mod silent;
+#[path = "lanes/spoofing.rs"]
+mod spoofing;
 #[path = "lanes/stacks.rs"]
 mod stacks;
 #[path = "lanes/words.rs"]

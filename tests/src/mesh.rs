@@ -383,8 +383,9 @@ impl Mesh {
             }
         }
         for (name, value) in &pod.spec.environment {
-            spec = spec.env(name.clone(), value.clone());
+            spec = spec.env(name.clone(), value.replace("{address}", &pod.address.to_string()));
         }
+        spec = spec.args(pod.spec.gateway.then_some("--role=gateway"));
         spec
     }
 

@@ -38,6 +38,7 @@ pub struct PodSpec {
     pub(crate) protocol: Option<String>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) environment: Vec<(String, String)>,
+    pub(crate) gateway: bool,
     pub(crate) meshed: Meshed,
     pub(crate) elsewhere: bool,
 }
@@ -62,6 +63,7 @@ impl PodSpec {
             protocol: None,
             labels: Vec::new(),
             environment: Vec::new(),
+            gateway: false,
             meshed: Meshed::Sidecar,
             elsewhere: false,
         }
@@ -98,7 +100,13 @@ impl PodSpec {
         self
     }
 
-    /// A setting of its sidecar.
+    /// Its proxy is a gateway: what comes to its outbound address is from outside.
+    pub fn gateway(mut self) -> PodSpec {
+        self.gateway = true;
+        self
+    }
+
+    /// A setting of its sidecar; `{address}` in it is the pod's.
     pub fn setting(mut self, name: &str, value: impl Into<String>) -> PodSpec {
         self.environment.push((name.to_owned(), value.into()));
         self
