@@ -6,7 +6,7 @@ use mesh_core::model::{
     lane::{Carrier, Condition, Lane, LaneGroup, Match, Operator, Subject},
     policy::Clients,
 };
-use mesh_proxy::worker::{OutsideLanes, Role};
+use mesh_proxy::worker::{OutsideLanes, Role, WorkerConfig};
 use tokio::net::TcpListener;
 
 use crate::harness::{Authority, DETECT, Peer, Proxy, allow, authority, endpoint, has, identity, route};
@@ -32,12 +32,14 @@ struct Entry {
 
 impl Entry {
     async fn start(role: Role, outside_lanes: OutsideLanes, group: &LaneGroup) -> Entry {
+        Entry::start_with(group, |config| (config.role, config.outside_lanes) = (role, outside_lanes)).await
+    }
+
+    async fn start_with(group: &LaneGroup, change: impl FnOnce(&mut WorkerConfig)) -> Entry {
         let issuer = Authority::new();
         let application = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = application.local_addr().unwrap();
-        let caller = Proxy::start_with(Some(issuer.material("a")), |config| {
-            (config.role, config.outside_lanes) = (role, outside_lanes);
-        });
+        let caller = Proxy::start_with(Some(issuer.material("a")), change);
         let callee = Proxy::start(Some(issuer.material("b")));
         caller.publish(|snapshot| {
             route(snapshot, authority("b.demo"), "b", vec![endpoint(address, Some(("b", callee.inbound)))]);
@@ -134,5 +136,38 @@ async fn label_of_an_identity_that_is_not_trusted_neither_counts_nor_arrives() {
             assert_eq!(head.contains("vip"), expected, "{head}");
             assert!(head.contains("a=1"), "{head}");
         }
+    }
+}
+
+#[tokio::test]
+async fn upgrade_is_stained_like_any_request_and_its_tunnel_opens() {
+    let entry = Entry::start(Role::Gateway, OutsideLanes::Strip, &group()).await;
+    let mut call = Peer::connect(entry.caller.outbound).await;
+    call.send(
+        "GET /chat HTTP/1.1\r\nhost: b.demo\r\nx-user: alice\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    )
+    .await;
+    let mut application = Peer(entry.application.accept().await.unwrap().0);
+    let head = application.head().await;
+    assert!(has(&head, "x-mesh-lane: vip") && has(&head, "upgrade: websocket"), "{head}");
+    application.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
+    call.head().await;
+    call.send("ping").await;
+    assert_eq!(application.exactly(4).await, b"ping");
+}
+
+#[tokio::test]
+async fn address_that_a_trusted_proxy_saw_is_the_source_of_a_rule() {
+    let condition =
+        Condition { subject: Subject::SourceIp, name: String::new(), operator: Operator::Equal("10.9.8.7".to_owned()) };
+    let lane = Lane { rule: Some(Match::Any(vec![condition])), ..Lane::new("office".parse().unwrap()) };
+    let group = LaneGroup { lanes: vec![lane], ..group() };
+    for (hops, expected) in [(0, false), (1, true)] {
+        let entry =
+            Entry::start_with(&group, |config| (config.role, config.forwarded_hops) = (Role::Gateway, hops)).await;
+        let head = entry.received("x-forwarded-for: 6.6.6.6\r\nx-forwarded-for: 10.9.8.7\r\n").await;
+        assert_eq!(has(&head, "x-mesh-lane: office"), expected, "{head}");
+        assert!(has(&head, "x-forwarded-for: 6.6.6.6, 10.9.8.7, 127.0.0.1"), "{head}");
+        assert!(has(&head, "x-forwarded-proto: http"), "{head}");
     }
 }
