@@ -3,7 +3,7 @@
 
 use crate::{
     fields::Fields,
-    lane::{CarrierRole, alike, carrier_role},
+    lane::{CarrierRole, ForwardedRole, alike, carrier_role},
     model::lane::LaneGroup,
     names,
 };
@@ -65,6 +65,7 @@ pub fn passage(name: &[u8], way: Way, groups: &[LaneGroup]) -> Passage {
             CarrierRole::Alias if way.from == Side::Outside || way.to == Side::Outside => return Passage::Lane,
             CarrierRole::Alias => return Passage::Keep,
             CarrierRole::None if is(name, names::BAGGAGE_HEADER) => return Passage::Lane,
+            CarrierRole::None if ForwardedRole::of(name, groups) == ForwardedRole::Carrier => return Passage::Lane,
             CarrierRole::None => (),
         },
         Part::Trailer if carrier_role(name, groups) != CarrierRole::None => return Passage::Reserved,

@@ -1,7 +1,9 @@
-//! The admin port: `/ready`, `/live` and `/metrics` for everyone; `/config_dump`, `/endpoints`, `/drain` and `/log-level`
-//! for loopback clients only. Small and slow clients cannot hold it up: connections, heads and times are bounded.
+//! The admin port: `/ready`, `/live` and `/metrics` for everyone; `/config_dump`, `/endpoints`, `/drain`, `/log-level` and
+//! the lane oracle (`/lane/…`) for loopback clients only. Small and slow clients cannot hold it up: connections, heads
+//! and times are bounded.
 
 mod endpoints;
+mod lanes;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ use tracing_subscriber::{EnvFilter, Registry as LogRegistry, reload};
 
 use crate::{
     config::Settings,
+    datapath::lane::oracle::Oracle,
     drain::{Cause, Order},
     telemetry::{
         access_log::rfc3339,
@@ -61,6 +64,8 @@ pub struct Admin {
     pub order: Order,
     /// Filter of the log.
     pub log: LogFilter,
+    /// Workers that know which lane a message belongs to.
+    pub oracle: Oracle,
 }
 
 /// Serves until it is dropped; its connections end with it.
@@ -119,6 +124,9 @@ const ROUTES: &[(&str, Audience, &[Method])] = &[
     ("/config_dump", Audience::Loopback, &[Method::GET]),
     ("/endpoints", Audience::Loopback, &[Method::GET]),
     ("/drain", Audience::Loopback, &[Method::POST]),
+    ("/lane/self", Audience::Loopback, &[Method::GET]),
+    ("/lane/active", Audience::Loopback, &[Method::GET]),
+    ("/lane/resolve", Audience::Loopback, &[Method::GET]),
     ("/log-level", Audience::Loopback, &[Method::GET, Method::PUT]),
 ];
 
@@ -151,6 +159,9 @@ impl Service {
                 self.admin.order.give(Cause::Admin);
                 text(StatusCode::ACCEPTED, "draining\n")
             }
+            ("/lane/self", _) => told(lanes::own(&self.admin.sources.shared)),
+            ("/lane/active", _) => told(lanes::active(&self.admin.sources.shared, request.uri().query()).await),
+            ("/lane/resolve", _) => told(lanes::resolve(&self.admin.oracle, request.uri().query()).await),
             (_, true) => self.set_log_level(request).await,
             (_, false) => self.log_level(),
         }
@@ -223,6 +234,10 @@ fn is_local_host<B>(request: &Request<B>) -> bool {
     let Ok(authority) = host.to_str().unwrap_or("/").parse::<http::uri::Authority>() else { return false };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     host.parse::<IpAddr>().is_ok() || !host.contains('.')
+}
+
+fn told((status, told): lanes::Told) -> Answer {
+    typed(status, "application/json", format!("{told}\n"))
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {

@@ -101,6 +101,8 @@ pub struct Settings {
     pub application_address: Option<IpAddr>,
     /// Largest message head, bytes.
     pub header_limit: usize,
+    /// Trace ids that a worker remembers at most.
+    pub lane_table: usize,
     /// How long exchanges may go on after the order to stop.
     pub drain_deadline: Duration,
     /// Filter of the log.

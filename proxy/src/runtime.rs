@@ -29,6 +29,7 @@ use crate::{
         disk::Keeper,
         stream::{Asker, Channels, Streams},
     },
+    datapath::lane::{links::Links, oracle::Oracle},
     drain::{Cause, Order},
     identity::{
         Credentials,
@@ -97,7 +98,7 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let writer = helper("access-log", move || writer.run(std::io::stdout()))?;
     let (sender, recorded) = mpsc::channel(RECORD_QUEUE);
     let records = tokio::spawn(records::run(recorded, log_lines, parts.spans()?));
-    let workers = parts.start_workers(sender)?;
+    let (workers, oracle) = parts.start_workers(sender)?;
     let (stop, stopped) = mpsc::channel(1);
     let keeper = parts.keep(stopped);
     let mut tasks = JoinSet::new();
@@ -107,7 +108,7 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     if let Some((tls, pair)) = toward_outside {
         tasks.spawn(outside::watch(tls, pair, Arc::clone(&parts.shared)));
     }
-    tasks.spawn(admin::serve(parts.admin(log), admin_listener));
+    tasks.spawn(admin::serve(parts.admin(log, oracle), admin_listener));
     tasks.spawn(settle(parts.missing.subscribe()));
     parts.order_from(&mut signals, &workers).await;
     let lost = parts.drained(&mut signals, workers).await;
@@ -185,31 +186,32 @@ impl Parts {
     fn start_workers(
         &self,
         records: mpsc::Sender<Box<crate::telemetry::worker::Record>>,
-    ) -> anyhow::Result<Vec<WorkerHandle>> {
+    ) -> anyhow::Result<(Vec<WorkerHandle>, Oracle)> {
         let config = Arc::new(start::worker_config(&self.settings));
         let tracing = match self.settings.otlp_endpoint {
             Some(_) => Tracing::On { share: self.settings.trace_share },
             None => Tracing::Off,
         };
-        let start = |metrics: &Arc<WorkerMetrics>| {
+        let (links, oracle) = Links::all(self.workers.len());
+        let start = |(metrics, links): (&Arc<WorkerMetrics>, Links)| {
             let sink = Sink {
                 metrics: Arc::clone(metrics),
                 records: records.clone(),
                 access_log: self.settings.access_log,
                 tracing,
             };
-            worker::spawn(metrics.worker, Arc::clone(&config), Arc::clone(&self.shared), sink).with_context(|| {
+            worker::spawn(Arc::clone(&config), Arc::clone(&self.shared), sink, links).with_context(|| {
                 format!("cannot listen on {} and {}", self.settings.outbound_listen, self.settings.inbound_listen)
             })
         };
-        let workers: Vec<WorkerHandle> = self.workers.iter().map(start).collect::<Result<_, _>>()?;
+        let workers: Vec<WorkerHandle> = self.workers.iter().zip(links).map(start).collect::<Result<_, _>>()?;
         self.missing.send_if_modified(|missing| missing.remove(MISSING_LISTENERS));
         if let Some(worker) = workers.first() {
             let inbound = worker.inbound.map(tracing::field::display);
             let outside_tls = worker.outside_tls.map(tracing::field::display);
             tracing::info!(outbound = %worker.outbound, inbound, outside_tls, workers = workers.len(), "listening");
         }
-        Ok(workers)
+        Ok((workers, oracle))
     }
 
     fn keep(&self, stopped: mpsc::Receiver<()>) -> Option<JoinHandle<()>> {
@@ -259,7 +261,7 @@ impl Parts {
         }
     }
 
-    fn admin(&self, log: LogFilter) -> Admin {
+    fn admin(&self, log: LogFilter, oracle: Oracle) -> Admin {
         let sources = Sources {
             workers: self.workers.clone(),
             control: Arc::clone(&self.counters),
@@ -268,7 +270,7 @@ impl Parts {
             missing: self.missing.subscribe(),
             started: SystemTime::now(),
         };
-        Admin { settings: Arc::clone(&self.settings), sources, order: self.order.clone(), log }
+        Admin { settings: Arc::clone(&self.settings), sources, order: self.order.clone(), log, oracle }
     }
 
     /// Returns when the order to drain was given, by whomever.

@@ -19,7 +19,14 @@ use tokio_util::task::TaskTracker;
 
 pub use self::drain::{Drain, Seat, Stage};
 use crate::{
-    datapath::{self, detect::ServerFirst, probe, reach::Upstreams, report::SeriesCache},
+    datapath::{
+        self,
+        detect::ServerFirst,
+        lane::{links::Links, memory::Memory},
+        probe,
+        reach::Upstreams,
+        report::SeriesCache,
+    },
     health::Health,
     net::{http1::HeadLimits, listener::Listener},
     shared::Shared,
@@ -94,6 +101,8 @@ pub struct WorkerConfig {
     pub outside_tls_listen: Option<SocketAddr>,
     /// Proxies in front of a gateway that are trusted to say where calls come from.
     pub forwarded_hops: usize,
+    /// Trace ids that a worker remembers at most.
+    pub lane_table: usize,
 }
 
 /// A running worker.
@@ -139,6 +148,8 @@ pub struct Worker {
     pub server_first: ServerFirst,
     /// Series of exchanges by their labels.
     pub series: SeriesCache,
+    /// Requests that are, or were, with the application.
+    pub memory: Rc<Memory>,
     /// Whether this proxy drains, and who must be told.
     pub drain: Drain,
     /// Owner of every task of this worker.
@@ -151,8 +162,10 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that serves nobody yet.
-    pub(crate) fn new(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink) -> Rc<Self> {
+    pub(crate) fn new(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink, links: Links) -> Rc<Self> {
+        let memory = Memory::new(config.lane_table, links, Arc::clone(&sink.metrics));
         Rc::new(Worker {
+            memory: Rc::new(memory),
             upstreams: Upstreams::default(),
             health: Health::default(),
             server_first: ServerFirst::default(),
@@ -189,11 +202,12 @@ impl Worker {
     }
 }
 
-/// Starts a worker: binds its listeners in the calling thread, so that a failure is told at once, and runs it in its own.
+/// Starts the worker to which the links belong: binds its listeners in the calling thread, so that a failure is told at
+/// once, and runs it in its own.
 ///
 /// # Errors
 /// When an address cannot be listened on.
-pub fn spawn(number: usize, config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink) -> io::Result<WorkerHandle> {
+pub fn spawn(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink, links: Links) -> io::Result<WorkerHandle> {
     let outbound = Listener::bind(config.outbound_listen)?;
     let inbound = config.inbound_listen.map(Listener::bind).transpose()?;
     let outside_tls = config.outside_tls_listen.map(Listener::bind).transpose()?;
@@ -208,11 +222,11 @@ pub fn spawn(number: usize, config: Arc<WorkerConfig>, shared: Arc<Shared>, sink
         outside_tls_listen: outside_tls_address,
         ..WorkerConfig::clone(&config)
     });
-    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+    let thread = std::thread::Builder::new().name(format!("worker-{}", links.number())).spawn(move || {
         let runtime =
             runtime::Builder::new_current_thread().enable_io().enable_time().build_local(Default::default())?;
         runtime.block_on(async move {
-            let worker = Worker::new(config, shared, sink);
+            let worker = Worker::new(config, shared, sink, links);
             let doors = [(Some(outbound), Door::Outbound), (inbound, Door::Inbound), (outside_tls, Door::OutsideTls)];
             let open =
                 |(socket, door): (Option<_>, Door)| Some(Listener::new(socket?).map(|listener| (listener, door)));
@@ -234,6 +248,7 @@ async fn run(worker: &Rc<Worker>, doors: Vec<(Listener, Door)>) {
         worker.tasks.spawn_local(accept(Rc::clone(worker), listener, door));
     }
     worker.tasks.spawn_local(probe::run(Rc::clone(worker)));
+    worker.tasks.spawn_local(answer(Rc::clone(worker)));
     let mut draining = worker.shared.draining.clone();
     loop {
         tokio::select! {
@@ -245,6 +260,7 @@ async fn run(worker: &Rc<Worker>, doors: Vec<(Listener, Door)>) {
             () = tokio::time::sleep(TICK) => {
                 worker.upstreams.tick(worker.now());
                 worker.health.tick(worker);
+                worker.memory.tick();
                 datapath::wire::shed_memory();
             }
         }
@@ -259,6 +275,25 @@ async fn run(worker: &Rc<Worker>, doors: Vec<(Listener, Door)>) {
         worker.upstreams.close();
         if tokio::time::timeout(TICK, worker.tasks.wait()).await.is_ok() {
             break;
+        }
+    }
+}
+
+/// Answers questions from the admin port until the worker has drained.
+async fn answer(worker: Rc<Worker>) {
+    let Some(mut questions) = worker.memory.questions() else { return };
+    let seat = worker.drain.seat();
+    loop {
+        let last = std::future::poll_fn(|cx| match seat.poll_stage(cx) {
+            Stage::Finishing => Poll::Ready(()),
+            Stage::Serving | Stage::Draining => Poll::Pending,
+        });
+        tokio::select! {
+            question = questions.recv() => match question {
+                Some(question) => question.answer(&worker.memory, &worker.shared),
+                None => return,
+            },
+            () = last => return,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What follows the baggage key in the name of the member that names the group: `mesh-lane-group`.
-const GROUP_SUFFIX: &str = "-group";
+pub(super) const GROUP_SUFFIX: &str = "-group";
 /// Most bytes of baggage that are looked at, over all lines: senders may exceed what we write, but not without end.
 const BAGGAGE_READ_MAX: usize = 8 * BAGGAGE_MAX_BYTES;
 
@@ -22,7 +22,7 @@ pub fn carried(fields: &dyn Fields, groups: &[LaneGroup], workload: Option<&Work
     in_headers(fields, groups).or_else(|| in_baggage(fields, groups)).or_else(|| own_lane(groups, workload?))
 }
 
-fn in_headers(fields: &dyn Fields, groups: &[LaneGroup]) -> Option<Carried> {
+pub(super) fn in_headers(fields: &dyn Fields, groups: &[LaneGroup]) -> Option<Carried> {
     let read = |name: &str| header_label(fields, name);
     if groups.is_empty() {
         return read(LANE_HEADER).or_else(|| read(LANE_BAGGAGE_KEY));
@@ -44,7 +44,7 @@ fn header_label(fields: &dyn Fields, name: &str) -> Option<Carried> {
 }
 
 /// `<lane>` or `<group>/<lane>`, percent-encoded or not.
-fn label(value: &[u8]) -> Option<(Option<LaneName>, LaneName)> {
+pub(super) fn label(value: &[u8]) -> Option<(Option<LaneName>, LaneName)> {
     let text = decode(value)?;
     match text.split_once('/') {
         Some((group, lane)) => Some((Some(group.parse().ok()?), lane.parse().ok()?)),
@@ -80,7 +80,7 @@ fn hex(digit: u8) -> Option<u8> {
     (digit as char).to_digit(16).map(|digit| digit as u8)
 }
 
-fn in_baggage(fields: &dyn Fields, groups: &[LaneGroup]) -> Option<Carried> {
+pub(super) fn in_baggage(fields: &dyn Fields, groups: &[LaneGroup]) -> Option<Carried> {
     fields.first(BAGGAGE_HEADER)?;
     let mut keys: Vec<&str> = groups.iter().map(|group| group.carrier.baggage_key.as_str()).collect();
     if keys.is_empty() {
@@ -103,7 +103,7 @@ fn baggage_label(fields: &dyn Fields, key: &str) -> Option<Carried> {
 }
 
 /// The pod's own lane while its label means something: draft, active or draining.
-fn own_lane(groups: &[LaneGroup], workload: &Workload) -> Option<Carried> {
+pub(super) fn own_lane(groups: &[LaneGroup], workload: &Workload) -> Option<Carried> {
     let honoured = |state| match state {
         LaneState::Draft | LaneState::Active | LaneState::Draining => true,
         LaneState::Closed | LaneState::Promoted => false,

@@ -6,8 +6,6 @@
 //! be stale; beyond that the least recently used goes, stale ones first. An id costs 56 bytes and at most 16 more to
 //! find it and its place again, so that 100,000 take 7 MB; labels are shared.
 
-mod links;
-
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +19,11 @@ use std::{
 
 use hashbrown::HashTable;
 
-use self::links::{List, Pair};
-use super::{Carried, Source, trace::TraceId};
+use super::{
+    Carried, Source,
+    links::{List, Pair},
+    trace::TraceId,
+};
 use crate::model::lane::LaneName;
 
 /// Ids that a table holds unless it is told otherwise.

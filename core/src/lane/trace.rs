@@ -138,10 +138,25 @@ impl Formats {
         Formats(self.0 | 1 << format as u8)
     }
 
-    /// All of both.
+    /// These without `format`.
     #[must_use]
-    pub fn and(self, more: Formats) -> Formats {
-        Formats(self.0 | more.0)
+    pub fn without(self, format: Format) -> Formats {
+        Formats(self.0 & !(1 << format as u8))
+    }
+
+    /// As one byte; see [`Formats::from_bits`].
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The formats of which [`Formats::bits`] made this.
+    pub fn from_bits(bits: u8) -> Formats {
+        Formats(bits)
+    }
+
+    /// Whether one of them is among `others`, too.
+    pub fn meets(self, others: Formats) -> bool {
+        self.0 & others.0 != 0
     }
 
     /// Whether `format` is among them.
@@ -213,6 +228,12 @@ impl TraceIds {
         }
     }
 
+    /// As [`TraceIds::add`], of an id that is written in this format.
+    pub fn add_as(&mut self, id: TraceId, format: Format) {
+        self.add(id);
+        self.formats = self.formats.with(format);
+    }
+
     /// Each id, most trusted format first.
     pub fn iter(&self) -> impl Iterator<Item = TraceId> + '_ {
         self.ids.iter().copied().flatten()
@@ -221,6 +242,11 @@ impl TraceIds {
     /// The id of the first format that has one.
     pub fn first(&self) -> Option<TraceId> {
         self.ids[0]
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ids[0].is_none()
     }
 
     /// The formats that had one.

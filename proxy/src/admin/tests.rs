@@ -1,5 +1,7 @@
 //! The admin port over real connections.
 
+mod lanes;
+
 use std::{collections::BTreeSet, net::SocketAddr, time::SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -12,6 +14,7 @@ use tokio::{
 use super::*;
 use crate::{
     config::{Role, parse, variables},
+    datapath::lane::links::Links,
     identity::Credentials,
     net::tls::Trust,
     shared::Shared,
@@ -27,6 +30,8 @@ struct Port {
     order: Order,
     missing: watch::Sender<BTreeSet<String>>,
     worker: Arc<WorkerMetrics>,
+    shared: Arc<Shared>,
+    links: Option<Links>,
     /// Ends with the port.
     _server: JoinSet<()>,
 }
@@ -54,12 +59,13 @@ async fn port() -> Port {
         revision: watch::channel(0).1,
         draining,
     };
+    let shared = Arc::new(shared);
     let missing = watch::Sender::new(BTreeSet::from(["certificate".to_owned()]));
     let worker = Arc::new(WorkerMetrics::new(0));
     let sources = Sources {
         workers: vec![Arc::clone(&worker)],
         control: Arc::new(ControlCounters::default()),
-        shared: Arc::new(shared),
+        shared: Arc::clone(&shared),
         credentials: watch::channel(credentials()).1,
         missing: missing.subscribe(),
         started: SystemTime::now(),
@@ -67,14 +73,16 @@ async fn port() -> Port {
     let (layer, log) = reload::Layer::new(EnvFilter::new("warn"));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let admin = Admin { settings, sources, order: order.clone(), log };
+    let (mut links, oracle) = Links::all(1);
+    let links = links.pop();
+    let admin = Admin { settings, sources, order: order.clone(), log, oracle };
     let mut server = JoinSet::new();
     server.spawn(async move {
         // The handle reaches its filter as long as the layer lives.
         let _layer = layer;
         serve(admin, listener).await;
     });
-    Port { address, order, missing, worker, _server: server }
+    Port { address, order, missing, worker, shared, links, _server: server }
 }
 
 impl Port {

@@ -118,6 +118,9 @@ impl Reader {
         let header_limit = self.read(v::HEADER_LIMIT, "bytes from 1024 to 1048576", |text| {
             text.parse().ok().filter(|limit| (1_024..=1_048_576).contains(limit))
         });
+        let lane_table = self.read(v::LANE_TABLE, "a count from 1000 to 10000000", |text| {
+            text.parse().ok().filter(|count| (1_000..=10_000_000).contains(count))
+        });
         let drain_deadline = self.read(v::DRAIN_DEADLINE, "a duration up to 1h, such as 30s or 500ms", |text| {
             duration(text).filter(|deadline| *deadline <= DRAIN_MAX)
         });
@@ -146,6 +149,7 @@ impl Reader {
             workers: workers.unwrap_or_else(workers_of_this_group),
             application_address,
             header_limit: header_limit?,
+            lane_table: lane_table?,
             drain_deadline: drain_deadline?,
             log: log?,
             access_log: access_log?,

@@ -55,6 +55,8 @@ variables! {
         "Where the application is reached; the original destination, or the local address of a connection that was not captured, where nothing is set.";
     HEADER_LIMIT = "LANEMESH_HEADER_LIMIT", "bytes, 1024 to 1048576", "65536",
         "Largest request or response head; more is answered 431 or 502.";
+    LANE_TABLE = "LANEMESH_LANE_TABLE", "count, 1000 to 10000000", "100000",
+        "Trace ids of lanes that a worker remembers at most, 72 bytes each; beyond it the least recently used is forgotten.";
     DRAIN_DEADLINE = "LANEMESH_DRAIN_DEADLINE", "duration, up to 1h", "30s",
         "How long exchanges under way may take after the order to stop.";
     LOG = "LANEMESH_LOG", "filter", "warn,mesh_proxy=info",

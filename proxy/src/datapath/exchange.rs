@@ -84,7 +84,7 @@ pub async fn exchange(
     let Some(head) = &exchange.head else {
         return refuse(exchange, down, Refused::new(Outcome::Internal, "an exchange without head"));
     };
-    exchange.carried = lane::label(&plan, connection.direction, head.fields());
+    exchange.carried = lane::label(worker, &plan, connection.direction, head.fields());
     if connection.direction == Direction::Inbound && plan.from == Side::Mesh {
         report::arrived(worker, &plan.snapshot, exchange.carried.as_ref());
     }
@@ -94,6 +94,7 @@ pub async fn exchange(
     {
         exchange.stain(stained);
     }
+    lane::arrive(worker, &plan, &mut exchange);
     let mut attempts = Attempts::new(worker, connection, &plan);
     match attempts.run(&mut exchange, down, timer).await {
         Ok(Whole::Response) => {

@@ -1,10 +1,21 @@
 //! Step 4: which lane a request belongs to, and how its fields are written for the next hop.
 
+pub mod links;
+pub mod memory;
+pub mod oracle;
+
 use std::borrow::Cow;
 
 use mesh_core::{
     fields::Fields,
-    lane::{Carried, MayLabel, baggage, carried, foreign_baggage},
+    lane::{
+        Carried, MayLabel, SW8_CORRELATION, TRACESTATE, baggage, carried, foreign_baggage,
+        mint::{self, Sampled},
+        sw8_correlation,
+        trace::{Format, SW8, TraceId, TraceIds},
+        tracestate,
+        unanimity::Kind,
+    },
     model::{
         lane::{Carrier, LaneGroup},
         route::{Filter, HeaderChange},
@@ -13,21 +24,86 @@ use mesh_core::{
     relay::{Part, Passage, Side, Way, passage},
 };
 
-use super::{enforce::Plan, entry, report::Exchange, trace::TRACEPARENT};
-use crate::telemetry::worker::Direction;
+use super::{
+    enforce::{Plan, To},
+    entry,
+    message::RequestHead,
+    report::Exchange,
+    trace::TRACEPARENT,
+};
+use crate::{telemetry::worker::Direction, worker::Worker};
 
-/// The label of a request, if its sender may set one. Outbound, the pod's own lane fills an absent label.
-pub fn label(plan: &Plan, direction: Direction, fields: &dyn Fields) -> Option<Carried> {
-    let workload = match direction {
-        Direction::Outbound => Some(&plan.snapshot.workload),
-        Direction::Inbound => None,
+/// The label of a request, if its sender may set one. Outbound, it is looked for wherever it can be found, and the pod's
+/// own lane fills an absent one.
+pub fn label(worker: &Worker, plan: &Plan, direction: Direction, fields: &dyn Fields) -> Option<Carried> {
+    let snapshot = &plan.snapshot;
+    match direction {
+        Direction::Outbound if !snapshot.lanes.is_empty() => worker.memory.find(fields, snapshot, &plan.may_label),
+        Direction::Outbound | Direction::Inbound => {
+            let said = match plan.may_label {
+                MayLabel::None => no_fields(),
+                MayLabel::All | MayLabel::Of(_) => fields,
+            };
+            plan.may_label.admit(carried(said, &snapshot.lanes, None)?, &snapshot.lanes)
+        }
+    }
+}
+
+/// The request, whose label is settled, is about to reach the application: noted, so that the calls made for it find
+/// their lane. Where the application could not tell by any trace id, it is given one.
+pub fn arrive(worker: &Worker, plan: &Plan, exchange: &mut Exchange) {
+    if plan.snapshot.lanes.is_empty() || !matches!(plan.to, To::Application(_)) {
+        return;
+    }
+    let groups = &plan.snapshot.lanes;
+    let (mut ids, mut kind) = (TraceIds::default(), Kind::Lasting);
+    if let Some(head) = &exchange.head {
+        kind = kind_of(head);
+        if exchange.carried.is_some() {
+            ids = TraceIds::read(head.fields(), groups);
+            mint_for(worker, groups, exchange, &mut ids);
+        }
+    }
+    exchange.noted = worker.memory.note(groups, exchange.carried.as_ref(), (ids, kind), worker.exchanges.get());
+}
+
+/// Gives the request of a lane what ids it lacks; its span is the parent where it has one.
+fn mint_for(worker: &Worker, groups: &[LaneGroup], exchange: &mut Exchange, ids: &mut TraceIds) {
+    let span = exchange.span.as_ref().map(|span| span.trace());
+    let mut formats = mint::lacking(ids, worker.memory.learned());
+    // What our own span writes is there, too.
+    if let Some(id) = span.and_then(|span| TraceId::new(u128::from_be_bytes(span.trace_id))) {
+        ids.add_as(id, Format::Traceparent);
+        formats = formats.without(Format::Traceparent);
+    }
+    if formats.is_empty() {
+        return;
+    }
+    let random = || u128::from(worker.random()) << 64 | u128::from(worker.random() | 1);
+    let Some(id) = ids.first().or_else(|| TraceId::new(random())) else { return };
+    let (parent, sampled) = match span {
+        Some(span) => (u64::from_be_bytes(span.span), Sampled::Yes),
+        None => (worker.random() | 1, Sampled::No),
     };
-    let said = match plan.may_label {
-        MayLabel::None => no_fields(),
-        MayLabel::All | MayLabel::Of(_) => fields,
+    exchange.minted = mint::mint(id, parent, formats, sampled, groups);
+    ids.add(id);
+    worker.sink.metrics.lane_minted.add(1);
+}
+
+/// Whether the end of a request is in sight.
+fn kind_of(head: &RequestHead) -> Kind {
+    let switches = match head {
+        RequestHead::Http1(head) => head.upgrade().is_some(),
+        RequestHead::Http2(head) => head.protocol.is_some(),
     };
-    let carried = carried(said, &plan.snapshot.lanes, workload)?;
-    plan.may_label.admit(carried, &plan.snapshot.lanes)
+    let accepts = head.fields().first("accept").unwrap_or_default();
+    if switches || is_event_stream(accepts) { Kind::Lasting } else { Kind::Request }
+}
+
+/// Whether a media type is that of server-sent events.
+pub fn is_event_stream(media: &[u8]) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    media.trim_ascii().get(..EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENTS))
 }
 
 /// Fields of what has none: raw connections, and callers that may not set a label.
@@ -59,6 +135,7 @@ impl<'a> Edit<'a> {
         let mut edit = Edit::new(plan, Way { part: Part::Request, from, to });
         if let Some(head) = &exchange.head {
             edit.carry(head.fields(), exchange.carried.as_ref(), to);
+            edit.forward(head.fields(), exchange, to);
         }
         if to == Side::Mesh
             && exchange.carried.is_none()
@@ -72,6 +149,10 @@ impl<'a> Edit<'a> {
         if let Some(span) = &exchange.span {
             edit.removed.push(TRACEPARENT);
             edit.extra.push((TRACEPARENT, span.header().into_bytes().into()));
+        }
+        for (name, value) in &exchange.minted {
+            edit.removed.push(name);
+            edit.extra.push((name, value.as_bytes().into()));
         }
         edit.filter(plan, |filter| match filter {
             Filter::RequestHeaders(change) => Some(change),
@@ -109,6 +190,29 @@ impl<'a> Edit<'a> {
         };
         if let Some(line) = line {
             self.extra.push((names::BAGGAGE_HEADER, line.into()));
+        }
+    }
+
+    /// Writes what tracing libraries hand on, where the message shows that one does.
+    fn forward(&mut self, fields: &'a dyn Fields, exchange: &Exchange, to: Side) {
+        if self.groups.is_empty() {
+            return;
+        }
+        let carried = exchange.carried.as_ref().filter(|_| to != Side::Outside);
+        let label = carried.map(|carried| {
+            let key = carrier(carried, self.groups).map(|carrier| carrier.baggage_key.as_str());
+            (key.unwrap_or(names::LANE_BAGGAGE_KEY), carried)
+        });
+        let mints = |name: &str| exchange.minted.iter().any(|(minted, _)| minted == name);
+        let has = |name: &str| fields.first(name).is_some() || mints(name);
+        let in_sw8 = label.filter(|_| has(SW8) || has(SW8_CORRELATION));
+        if let Some(line) = sw8_correlation(fields, self.groups, in_sw8) {
+            self.extra.push((SW8_CORRELATION, line.into()));
+        }
+        // It means nothing without its other half.
+        let in_state = label.filter(|_| exchange.span.is_some() || has(TRACEPARENT));
+        if let Some(line) = tracestate(fields, self.groups, in_state) {
+            self.extra.push((TRACESTATE, line.into()));
         }
     }
 

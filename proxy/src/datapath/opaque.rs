@@ -139,7 +139,8 @@ async fn go(
         Err(refused) => return Err(end(exchange, refused.outcome, refused.detail)),
     };
     exchange.service = plan.service.clone();
-    exchange.carried = super::lane::label(&plan, exchange.direction(), super::lane::no_fields());
+    exchange.carried = super::lane::label(worker, &plan, exchange.direction(), super::lane::no_fields());
+    super::lane::arrive(worker, &plan, &mut exchange);
     let mut tried = Vec::new();
     loop {
         exchange.attempts += 1;
@@ -219,6 +220,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        datapath::lane::links::Links,
         net::http1::HeadLimits,
         shared::Shared,
         telemetry::worker::{AccessLog, Record, Sink, Tracing, WorkerMetrics},
@@ -255,8 +257,10 @@ mod tests {
             outside_lanes: OutsideLanes::Strip,
             outside_tls_listen: None,
             forwarded_hops: 0,
+            lane_table: 1,
         };
-        (Worker::new(Arc::new(config), Arc::new(shared), sink), recorded)
+        let links = Links::all(1).0.remove(0);
+        (Worker::new(Arc::new(config), Arc::new(shared), sink, links), recorded)
     }
 
     #[tokio::test]

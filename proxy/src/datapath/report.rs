@@ -3,6 +3,7 @@
 mod series;
 
 use std::{
+    borrow::Cow,
     fmt,
     net::SocketAddr,
     rc::Rc,
@@ -19,7 +20,7 @@ use mesh_core::{
 use tokio::time::Instant;
 
 pub use self::series::SeriesCache;
-use super::{message::RequestHead, trace::Span};
+use super::{lane::memory::Noted, message::RequestHead, trace::Span};
 use crate::{
     telemetry::worker::{AccessLog, Direction, PATH_MAX, Protocol, Record, Series},
     worker::Worker,
@@ -59,6 +60,10 @@ pub struct Exchange {
     pub detail: Option<String>,
     /// Trace context, where the exchange is sampled.
     pub span: Option<Span>,
+    /// Trace ids that the application is given, by header.
+    pub minted: Vec<(Cow<'static, str>, String)>,
+    /// Tells calls of the application that the request is with it, until the exchange ends.
+    pub noted: Option<Noted>,
     series: Option<Arc<Series>>,
     standing: Standing,
     done: bool,
@@ -95,6 +100,8 @@ impl Exchange {
             attempts: 0,
             detail: None,
             span: None,
+            minted: Vec::new(),
+            noted: None,
             series: None,
             standing: Standing::Certain,
             done: false,

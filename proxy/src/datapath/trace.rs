@@ -1,6 +1,6 @@
 //! W3C trace context: passed through untouched, or, where the exchange is sampled, with our span as parent.
 
-use mesh_core::fields::Fields;
+use mesh_core::{fields::Fields, lane::trace::trace_id};
 
 use crate::telemetry::worker::{Trace, Tracing};
 
@@ -22,8 +22,10 @@ impl Span {
             None => {
                 // 53 bits are what a float holds exactly.
                 let draw = (random() >> 11) as f64 / (1_u64 << 53) as f64;
-                let id = (u128::from(random()) << 64 | u128::from(random()) | 1).to_be_bytes();
-                (draw < share).then_some((id, [0; 8]))?
+                // A trace that stands in another format goes on.
+                let new = || u128::from(random()) << 64 | u128::from(random()) | 1;
+                let id = trace_id(fields, &[]).map_or_else(new, |id| id.get());
+                (draw < share).then_some((id.to_be_bytes(), [0; 8]))?
             }
         };
         Some(Span(Trace { trace_id, parent, span: (random() | 1).to_be_bytes() }))
@@ -86,6 +88,13 @@ mod tests {
     #[test]
     fn unsampled_context_stays_unsampled_whatever_the_share() {
         assert_eq!(span("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", 1.0), None);
+    }
+
+    #[test]
+    fn trace_of_another_format_goes_on() {
+        let b3: &[(&str, &str)] = &[("b3", "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1")];
+        let span = Span::of(&b3, Tracing::On { share: 1.0 }, || 7).unwrap();
+        assert_eq!(span.header(), "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-01");
     }
 
     #[test]

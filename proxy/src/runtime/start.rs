@@ -151,6 +151,7 @@ pub(super) fn worker_config(settings: &Settings) -> WorkerConfig {
         trust_domain: settings.identity.trust_domain().into(),
         control_namespace: settings.control_namespace.as_str().into(),
         head_limits: HeadLimits::new(settings.header_limit, HeadLimits::FIELDS_DEFAULT),
+        lane_table: settings.lane_table,
         drain_limit: settings.drain_deadline,
         admin_listen: Some(settings.admin_listen),
         outside_tls_listen: settings.gateway.tls.as_ref().map(|tls| tls.listen),

@@ -75,6 +75,18 @@ metrics! {
     UNUSABLE = "mesh_endpoints_unusable", Gauge, "service, reason",
         "Instances that are not picked like any other, as the worker with most of them sees it.";
     PROBES = "mesh_health_probes_total", Counter, "service, result", "Health checks made of instances.";
+    LANE_STALE = "mesh_lane_stale_total", Counter, "",
+        "Calls of the application in the context of a request of a lane that ended longer than the linger ago.";
+    LANE_AMBIGUOUS = "mesh_lane_ambiguous_total", Counter, "",
+        "Requests of a lane whose trace was with the application in another lane, too; the first lane stays.";
+    LANE_EVICTED = "mesh_lane_evictions_total", Counter, "",
+        "Trace ids that were forgotten before their time because the table was full.";
+    LANE_ENTRIES = "mesh_lane_table_entries", Gauge, "",
+        "Trace ids that mean a lane, over all workers; each worker knows of all.";
+    LANE_NOTES_DROPPED = "mesh_lane_notes_dropped_total", Counter, "",
+        "Requests of which another worker was not told because its queue was full.";
+    LANE_MINTED = "mesh_lane_minted_total", Counter, "",
+        "Requests of a lane that were given a trace id because the application would have forwarded none of theirs.";
     CONNECTS = "mesh_upstream_connects_total", Counter, "", "Connections opened to endpoints and to the application.";
     CONNECT_FAILURES = "mesh_upstream_connect_failures_total", Counter, "", "Attempts to open one that failed.";
     REUSED = "mesh_upstream_reused_total", Counter, "", "Exchanges that took a pooled connection.";

@@ -37,6 +37,11 @@ impl Count {
         self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
     }
 
+    /// Replaces the value (gauges). Only the owning worker may call it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
     /// Takes `less` away (gauges). Only the owning worker may call it.
     pub fn subtract(&self, less: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_sub(less), Relaxed);
@@ -180,6 +185,18 @@ pub struct WorkerMetrics {
     pub accept_pauses: Count,
     /// Labels by where they were found, in the order of [`Source::ALL`].
     pub lane_sources: [Count; Source::ALL.len()],
+    /// Calls whose context is that of a request which ended long ago.
+    pub lane_stale: Count,
+    /// Requests whose trace was with the application in another lane.
+    pub lane_ambiguous: Count,
+    /// Trace ids that were put out before their time.
+    pub lane_evicted: Count,
+    /// Trace ids that mean a lane.
+    pub lane_entries: Count,
+    /// Notes for other workers that found the queue full.
+    pub lane_notes_dropped: Count,
+    /// Requests of lanes that were given a trace id.
+    pub lane_minted: Count,
     /// Upstream connections opened.
     pub connects: Count,
     /// Attempts to open one that failed.
@@ -207,6 +224,12 @@ impl WorkerMetrics {
             tls_handshakes: Default::default(),
             accept_pauses: Count::default(),
             lane_sources: Default::default(),
+            lane_stale: Count::default(),
+            lane_ambiguous: Count::default(),
+            lane_evicted: Count::default(),
+            lane_entries: Count::default(),
+            lane_notes_dropped: Count::default(),
+            lane_minted: Count::default(),
             connects: Count::default(),
             connect_failures: Count::default(),
             reused: Count::default(),

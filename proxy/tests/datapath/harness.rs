@@ -9,6 +9,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::{
     identity::Identity,
+    lane::correlation::CAPACITY,
     model::{
         endpoint::{Endpoint, ProtocolHint, WEIGHT_ONE},
         policy::{Authorization, Clients, InboundProtocol, InboundServer, Network},
@@ -18,6 +19,7 @@ use mesh_core::{
     snapshot::Snapshot,
 };
 use mesh_proxy::{
+    datapath::lane::links::Links,
     net::{
         http1::HeadLimits,
         tls::{KeyAndChain, TlsMaterial, Trust},
@@ -94,6 +96,15 @@ impl Proxy {
     }
 
     pub(crate) fn start_with(tls: Option<Arc<TlsMaterial>>, change: impl FnOnce(&mut WorkerConfig)) -> Self {
+        Proxy::start_linked(tls, Links::all(1).0.remove(0), change)
+    }
+
+    /// One worker of several.
+    pub(crate) fn start_linked(
+        tls: Option<Arc<TlsMaterial>>,
+        links: Links,
+        change: impl FnOnce(&mut WorkerConfig),
+    ) -> Self {
         let (ask, asks) = mpsc::channel(ASK_QUEUE);
         let (revision, watched) = watch::channel(0);
         let (draining, drain) = watch::channel(false);
@@ -122,9 +133,10 @@ impl Proxy {
             outside_lanes: OutsideLanes::Strip,
             outside_tls_listen: None,
             forwarded_hops: 0,
+            lane_table: CAPACITY,
         };
         change(&mut config);
-        let handle = worker::spawn(0, Arc::new(config), Arc::clone(&shared), sink).unwrap();
+        let handle = worker::spawn(Arc::new(config), Arc::clone(&shared), sink, links).unwrap();
         Proxy {
             outbound: handle.outbound,
             inbound: handle.inbound.unwrap(),

@@ -12,6 +12,8 @@ mod http1;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod linkerd;

@@ -12,7 +12,11 @@ use mesh_core::{
 
 use super::{Downstream, Failed, Limits, Part, Progress, Replay, ResponseHead, Stopped, Upstream};
 use crate::{
-    datapath::{enforce::Plan, lane::Edit, report::Exchange},
+    datapath::{
+        enforce::Plan,
+        lane::{Edit, is_event_stream},
+        report::Exchange,
+    },
     net::http1::Persistence,
 };
 
@@ -258,6 +262,11 @@ impl<'a, 'd> Pump<'a, 'd> {
         }
         replay.forget();
         exchange.status = head.status();
+        if let Some(noted) = &exchange.noted
+            && is_event_stream(head.fields().first("content-type").unwrap_or_default())
+        {
+            noted.lasts();
+        }
         if let Some((name, value)) = *mark {
             edit.add(name, value);
         }

@@ -238,6 +238,12 @@ impl Sources {
             (vec![("source", source.label())], self.total(|worker| &worker.lane_sources[position]))
         });
         out.family(m::LANE_SOURCES, sources)?;
+        out.single(m::LANE_STALE, self.total(|worker| &worker.lane_stale))?;
+        out.single(m::LANE_AMBIGUOUS, self.total(|worker| &worker.lane_ambiguous))?;
+        out.single(m::LANE_EVICTED, self.total(|worker| &worker.lane_evicted))?;
+        out.single(m::LANE_ENTRIES, self.total(|worker| &worker.lane_entries))?;
+        out.single(m::LANE_NOTES_DROPPED, self.total(|worker| &worker.lane_notes_dropped))?;
+        out.single(m::LANE_MINTED, self.total(|worker| &worker.lane_minted))?;
         out.single(m::CONNECTS, self.total(|worker| &worker.connects))?;
         out.single(m::CONNECT_FAILURES, self.total(|worker| &worker.connect_failures))?;
         out.single(m::REUSED, self.total(|worker| &worker.reused))?;
