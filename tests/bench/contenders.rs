@@ -36,6 +36,8 @@ pub(crate) struct Contender {
     pub(crate) address: SocketAddr,
     /// Host header by which the contender knows the application.
     pub(crate) authority: String,
+    /// Labels of lanes that its requests carry in turn; the empty one is none.
+    pub(crate) labels: &'static [&'static str],
     proxies: Vec<Measured>,
     _alive: Alive,
 }
@@ -51,7 +53,7 @@ impl Contender {
     fn programs(name: &'static str, address: SocketAddr, running: Vec<Running>) -> Self {
         let proxies = running.iter().map(|running| Measured::new(&running.0)).collect();
         let authority = "application.bench".to_owned();
-        Contender { name, address, authority, proxies, _alive: Alive::Programs { _running: running } }
+        Contender { name, address, authority, labels: &[], proxies, _alive: Alive::Programs { _running: running } }
     }
 
     /// CPU time of all proxies on the way.

@@ -33,12 +33,26 @@ pub(crate) struct Target {
     pub(crate) authority: String,
     /// Body bytes to ask for.
     pub(crate) body: usize,
+    /// Labels of lanes that requests carry in turn; the empty one is none.
+    pub(crate) labels: &'static [&'static str],
 }
 
 impl Target {
+    /// A request without a label.
     fn request(&self) -> Vec<u8> {
+        self.labelled("")
+    }
+
+    /// One request for each label, to be sent in turn; without labels the one without.
+    fn requests(&self) -> Vec<Vec<u8>> {
+        let labels = if self.labels.is_empty() { &[""] } else { self.labels };
+        labels.iter().map(|label| self.labelled(label)).collect()
+    }
+
+    fn labelled(&self, label: &str) -> Vec<u8> {
         let Self { authority, body, .. } = self;
-        format!("GET /{body} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: mesh-bench\r\naccept: */*\r\n\r\n")
+        let lane = if label.is_empty() { String::new() } else { format!("x-mesh-lane: {label}\r\n") };
+        format!("GET /{body} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: mesh-bench\r\naccept: */*\r\n{lane}\r\n")
             .into_bytes()
     }
 }
@@ -97,10 +111,11 @@ impl Busy {
 async fn repeat(target: Target, answered: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     let mut socket = TcpStream::connect(target.address).await.context("cannot connect to the proxy")?;
     socket.set_nodelay(true)?;
-    let request = target.request();
+    let requests = target.requests();
+    let mut turns = requests.iter().cycle();
     let mut buffer = vec![0; ANSWER_LIMIT];
-    while !stop.load(Ordering::Relaxed) {
-        socket.write_all(&request).await?;
+    while let Some(request) = turns.next().filter(|_| !stop.load(Ordering::Relaxed)) {
+        socket.write_all(request).await?;
         let mut filled = 0;
         loop {
             let read = socket.read(&mut buffer[filled..]).await?;

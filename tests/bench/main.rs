@@ -61,6 +61,8 @@ const CONTENDERS: &[(&str, Start)] = &[
     ("envoy pair", envoy::pair),
     ("bare pair", bare::pair),
     ("lanemesh pair", |_| lanemesh::pair()),
+    ("lanemesh pair, 20 lanes", |_| lanemesh::pair_with_lanes()),
+    ("lanemesh pair, 20 lanes, entry", |_| lanemesh::pair_at_entry()),
 ];
 
 fn main() -> anyhow::Result<()> {

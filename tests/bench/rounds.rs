@@ -112,7 +112,8 @@ fn alone(place: &Place, name: &'static str, start: Start) -> anyhow::Result<Figu
 }
 
 fn target(contender: &Contender, body: usize) -> Target {
-    Target { address: contender.address, authority: contender.authority.clone(), body }
+    let (authority, labels) = (contender.authority.clone(), contender.labels);
+    Target { address: contender.address, authority, body, labels }
 }
 
 fn measure(contender: &Contender, plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {

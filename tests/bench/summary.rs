@@ -8,8 +8,15 @@ use crate::{
 };
 
 /// What Lanemesh must not exceed: (ours, measured against, times).
-const CPU_TARGETS: &[(&str, &str, f64)] =
-    &[("lanemesh pair", "nginx pair", 1.3), ("lanemesh pair", "envoy pair", 0.6), ("lanemesh hop", "nginx hop", 1.3)];
+const CPU_TARGETS: &[(&str, &str, f64)] = &[
+    ("lanemesh pair", "nginx pair", 1.3),
+    ("lanemesh pair", "envoy pair", 0.6),
+    ("lanemesh hop", "nginx hop", 1.3),
+    ("lanemesh pair, 20 lanes", PAIR, 1.03),
+    ("lanemesh pair, 20 lanes, entry", PAIR, 1.03),
+];
+/// What the pairs with lanes are measured against.
+const PAIR: &str = "lanemesh pair";
 /// Resident memory of an idle sidecar, in bytes.
 const IDLE_TARGET: u64 = 12 * 1024 * 1024;
 
@@ -21,11 +28,11 @@ pub(crate) fn print(figures: &[Figures], plan: &Plan) {
         plan.rounds
     );
     for (index, body) in plan.bodies.iter().enumerate() {
-        println!("\nanswers of {body} B        CPU µs/request  = nginx  = envoy  requests/s");
+        println!("\nanswers of {body} B              CPU µs/request  = nginx  = envoy  requests/s");
         for of in figures {
             let busy = &of.busy[index];
             println!(
-                "{:<24} {:>14.2}  {:>7}  {:>7}  {:>10.0}",
+                "{:<30} {:>14.2}  {:>7}  {:>7}  {:>10.0}",
                 of.name,
                 median(&busy.cpu),
                 times(cpu_ratio(figures, of, reference(of.name), index)),
@@ -34,18 +41,25 @@ pub(crate) fn print(figures: &[Figures], plan: &Plan) {
             );
         }
     }
+    for of in figures.iter().filter(|of| of.name.starts_with(PAIR) && of.name != PAIR) {
+        for (index, body) in plan.bodies.iter().enumerate() {
+            if let Some(ratio) = cpu_ratio(figures, of, PAIR, index) {
+                println!("\n{} = {ratio:.3} × {PAIR} (answers of {body} B)", of.name);
+            }
+        }
+    }
     println!(
         "\nlatency at {PACED_CONNECTIONS} connections and {PACED_RATE} requests/s; memory of the largest proxy on the way"
     );
     println!(
-        "{:<24} {:>7} {:>7}  {:>7}  {:>9} {:>9} {:>9} {:>9}  {:>14}",
+        "{:<30} {:>7} {:>7}  {:>7}  {:>9} {:>9} {:>9} {:>9}  {:>14}",
         "", "p50 µs", "p99 µs", "= nginx", "idle RSS", "idle PSS", "busy RSS", "busy PSS", "idle conn., B"
     );
     for of in figures {
         let p99 = median(&of.p99);
         let nginx = named(figures, reference(of.name)).map(|nginx| p99 / median(&nginx.p99));
         println!(
-            "{:<24} {:>7.0} {:>7.0}  {:>7}  {:>9} {:>9} {:>9} {:>9}  {:>14.0}",
+            "{:<30} {:>7.0} {:>7.0}  {:>7}  {:>9} {:>9} {:>9} {:>9}  {:>14.0}",
             of.name,
             median(&of.p50),
             p99,
@@ -72,6 +86,7 @@ pub(crate) fn json(figures: &[Figures], plan: &Plan) -> String {
                 "requests_per_second": busy.rate,
                 "cpu_to_nginx": cpu_ratio(figures, of, reference(of.name), index),
                 "cpu_to_envoy": cpu_ratio(figures, of, "envoy pair", index),
+                "cpu_to_lanemesh_pair": cpu_ratio(figures, of, PAIR, index),
             })
         });
         json!({
