@@ -29,8 +29,16 @@ spec: {group: shop}
 /// Requests between two looks at what Prometheus knows.
 const BETWEEN_LOOKS: usize = 10;
 /// Panels that show nothing while nothing is wrong.
-const EMPTY_WHEN_WELL: &[&str] =
-    &["Leaks (10 min)", "Escapes", "Refused", "Fallback for want of health", "Escapes and refusals", "Leaks"];
+const EMPTY_WHEN_WELL: &[&str] = &[
+    "Leaks (10 min)",
+    "Instances not used like others",
+    "Ejections",
+    "Escapes",
+    "Refused",
+    "Fallback for want of health",
+    "Escapes and refusals",
+    "Leaks",
+];
 
 #[tokio::test]
 async fn promtool_takes_the_rules_and_their_unit_tests_pass() {
