@@ -37,6 +37,7 @@ pub struct Asked<'a> {
     /// Trace id of the request; as a key, its 32 hexadecimal digits in lower case, whatever header it stood in.
     pub trace: Option<TraceId>,
     claims: OnceCell<Option<Value>>,
+    path: OnceCell<Cow<'a, str>>,
 }
 
 impl<'a> Asked<'a> {
@@ -48,7 +49,12 @@ impl<'a> Asked<'a> {
         trace: Option<TraceId>,
     ) -> Self {
         let source = source.map(|source| source.to_canonical());
-        Asked { parts, source, identity, trace, claims: OnceCell::new() }
+        Asked { parts, source, identity, trace, claims: OnceCell::new(), path: OnceCell::new() }
+    }
+
+    /// Path as a server resolves it, worked out once however many conditions look at it.
+    fn path(&self) -> &str {
+        self.path.get_or_init(|| without_dot_segments(self.parts.path))
     }
 
     fn claims(&self) -> Option<&Value> {
@@ -63,7 +69,7 @@ pub(super) fn values(condition: &Condition, asked: &Asked<'_>, visit: &mut dyn F
         Subject::Header => asked.parts.fields.each(name, &mut |value| visit(value.trim_ascii())),
         Subject::Cookie => cookies(asked.parts.fields, name, visit),
         Subject::Query => parameters(asked.parts.query, name, visit),
-        Subject::Path => visit(without_dot_segments(asked.parts.path).as_bytes()),
+        Subject::Path => visit(asked.path().as_bytes()),
         Subject::Method => visit(asked.parts.method.as_bytes()),
         Subject::SourceIp => asked.source.iter().for_each(|source| visit(source.to_string().as_bytes())),
         Subject::Identity => asked.identity.iter().for_each(|identity| visit(identity.to_string().as_bytes())),
