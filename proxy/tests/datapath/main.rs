@@ -8,6 +8,8 @@ mod entry;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod http1;
 #[cfg(test)]
 mod http2;

@@ -73,7 +73,8 @@ pub enum Probe {
         /// Inclusive ranges; default 200 to 299.
         statuses: Vec<(u16, u16)>,
     },
-    /// A connection can be made, through the sidecar where there is one.
+    /// A connection can be made, through the sidecar where there is one. A sidecar that has to find out what is spoken
+    /// takes connections although its application does not: there this shows that the sidecar lives, no more.
     Tcp,
     /// gRPC health checking, version 1: SERVING is a success.
     Grpc {
