@@ -7,6 +7,8 @@ mod carriers;
 mod chain;
 #[path = "lanes/entry.rs"]
 mod entry;
+#[path = "lanes/facts.rs"]
+mod facts;
 #[path = "lanes/frameworks.rs"]
 mod frameworks;
 #[path = "lanes/gateway.rs"]
@@ -25,5 +27,7 @@ mod silent;
 mod spoofing;
 #[path = "lanes/stacks.rs"]
 mod stacks;
+#[path = "lanes/unanimity.rs"]
+mod unanimity;
 #[path = "lanes/words.rs"]
 mod words;

@@ -12,7 +12,7 @@ use mesh_tests::{
 use tokio::net::TcpStream;
 
 use crate::{
-    link::{Behaviour, Choice, Forward, Idle, Link, Record, service_of},
+    link::{Behaviour, Choice, Forward, Idle, Link, Record, Timing, service_of},
     stacks::{Stack, word},
     words::{Protocol, call_once},
 };
@@ -53,22 +53,29 @@ pub(crate) fn lane(name: &str, rest: &str) -> String {
 impl Chain {
     /// The mesh of the chain, its applications still to be started.
     pub(crate) async fn mesh(group_rest: &str) -> Chain {
-        Chain::with_lanes(&PODS, group_rest, &["canary"]).await
+        Chain::with_lanes(&PODS, group_rest, &[("canary", "")], &[]).await
     }
 
-    /// As [`Chain::mesh`], with other pods; those of a lane are called `<service>-<lane>`.
-    pub(crate) async fn with_lanes(pods: &[&str], group_rest: &str, lanes: &[&str]) -> Chain {
+    /// As [`Chain::mesh`], with other pods; those of a lane are called `<service>-<lane>`. A lane is its
+    /// name and what it says besides; the settings are those of every sidecar.
+    pub(crate) async fn with_lanes(
+        pods: &[&str],
+        group_rest: &str,
+        lanes: &[(&str, &str)],
+        settings: &[(&str, &str)],
+    ) -> Chain {
         let mut builder = Mesh::builder().pod(PodSpec::new("client")).resource(&group(group_rest));
         for pod in pods {
             let service = service_of(pod);
             let spec = PodSpec::new(pod).of(service).account(service);
+            let spec = settings.iter().fold(spec, |spec, (name, value)| spec.setting(name, *value));
             builder = builder.pod(match pod.split_once('-') {
                 Some((_, lane)) => spec.label("lane", lane),
                 None => spec,
             });
         }
-        for name in lanes {
-            builder = builder.resource(&lane(name, ""));
+        for (name, rest) in lanes {
+            builder = builder.resource(&lane(name, rest));
         }
         let mesh = builder.start().await;
         Chain { mesh, record: Record::default(), servers: Vec::new(), processes: Vec::new() }
@@ -92,12 +99,17 @@ impl Chain {
 
     /// Starts links in these pods.
     pub(crate) async fn links(&mut self, pods: &[&str], behaviour: Behaviour, forward: Choice) {
+        self.timed_links(pods, Arc::new(move |_| behaviour), forward).await;
+    }
+
+    /// As [`Chain::links`], where it depends on the request when the next link is called.
+    pub(crate) async fn timed_links(&mut self, pods: &[&str], timing: Timing, forward: Choice) {
         for pod in pods {
             let link = Arc::new(Link {
                 name: (*pod).to_owned(),
                 outbound: self.mesh.pod(pod).outbound(),
                 next: next_of(pod).map(str::to_owned),
-                behaviour,
+                timing: Arc::clone(&timing),
                 forward: Arc::clone(&forward),
                 record: self.record.clone(),
                 idle: Idle::default(),
@@ -131,6 +143,18 @@ impl Chain {
     /// Waits until the client reaches the first link and the label is known.
     pub(crate) async fn ready(&self) {
         self.mesh.reachable("client", "a").await;
+    }
+
+    /// Waits until no sidecar has a request under way: only then is everything counted whose answer was seen.
+    pub(crate) async fn settled(&self, pods: &[&str]) {
+        until("no request is under way", PATIENCE, || async {
+            let mut under_way = 0.0;
+            for pod in pods.iter().chain(&["client"]) {
+                under_way += self.mesh.pod(pod).metrics().await.sum("mesh_requests_in_flight", &[]);
+            }
+            (under_way == 0.0).then_some(())
+        })
+        .await;
     }
 
     /// A call of the client's on a connection of its own.

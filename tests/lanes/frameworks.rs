@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use crate::{
     chain::{BASELINE, CANARY, Chain, LABEL},
     link::Behaviour,
-    stacks::{Stack, W3C},
+    stacks::{NONE, Stack, W3C},
     words::{Protocol, call_once},
 };
 
@@ -64,6 +64,37 @@ async fn chain_of_four_stacks_carries_the_lane_in_baggage() {
     chain.stack(&["b", "b-canary"], Stack::Express, W3C, Behaviour::Now).await;
     chain.stack(&["c"], Stack::Go, W3C, Behaviour::Now).await;
     chain.stack(&["d", "d-canary"], Stack::Flask, W3C, Behaviour::Now).await;
+    chain.ready().await;
+    keeps_the_lane(&chain).await;
+}
+
+#[tokio::test]
+async fn stacks_that_propagate_only_the_trace_context_keep_the_lane() {
+    for stack in [Stack::FastApi, Stack::Flask, Stack::Express, Stack::Go] {
+        keeps_the_lane(&Chain::of_stack("", stack, "tracecontext").await).await;
+    }
+}
+
+#[tokio::test]
+async fn stacks_that_propagate_only_b3_keep_the_lane() {
+    for (stack, propagators) in
+        [(Stack::Go, "b3"), (Stack::Go, "b3multi"), (Stack::FastApi, "b3"), (Stack::Express, "b3")]
+    {
+        keeps_the_lane(&Chain::of_stack("", stack, propagators).await).await;
+    }
+}
+
+#[tokio::test]
+async fn skywalking_that_propagates_only_sw8_keeps_the_lane() {
+    keeps_the_lane(&Chain::of_stack("", Stack::SkyWalking, NONE).await).await;
+}
+
+#[tokio::test]
+async fn chain_of_stacks_that_share_no_format_keeps_the_lane() {
+    let mut chain = Chain::mesh("").await;
+    chain.stack(&["a"], Stack::SkyWalking, NONE, Behaviour::Now).await;
+    chain.stack(&["b", "b-canary"], Stack::Express, "tracecontext", Behaviour::Now).await;
+    chain.stack(&["c", "d", "d-canary"], Stack::Go, "b3", Behaviour::Now).await;
     chain.ready().await;
     keeps_the_lane(&chain).await;
 }

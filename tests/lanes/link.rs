@@ -23,7 +23,6 @@ pub(crate) enum Forward {
     Baggage,
     TraceParent,
     B3,
-    #[expect(dead_code, reason = "trace ids of SkyWalking are not read yet")]
     Sw8,
     Nothing,
 }
@@ -67,6 +66,8 @@ impl Forward {
 pub(crate) enum Behaviour {
     /// Before it answers.
     Now,
+    /// Before it answers, after thinking this long.
+    Slow(Duration),
     /// This long after it answered.
     Late(Duration),
     /// After it answered, through a worker that the first request started and that keeps what that request carried.
@@ -114,6 +115,9 @@ pub(crate) fn service_of(instance: &str) -> &str {
 /// What a link forwards of the request with this path.
 pub(crate) type Choice = Arc<dyn Fn(&str) -> Forward + Send + Sync>;
 
+/// When a link makes the call to which the request with this path leads.
+pub(crate) type Timing = Arc<dyn Fn(&str) -> Behaviour + Send + Sync>;
+
 /// A link.
 pub(crate) struct Link {
     pub(crate) name: String,
@@ -121,7 +125,7 @@ pub(crate) struct Link {
     pub(crate) outbound: SocketAddr,
     /// Service that it calls.
     pub(crate) next: Option<String>,
-    pub(crate) behaviour: Behaviour,
+    pub(crate) timing: Timing,
     pub(crate) forward: Choice,
     pub(crate) record: Record,
     pub(crate) idle: Idle,
@@ -191,8 +195,12 @@ impl Link {
             return Ok(None);
         }
         let fields = (self.forward)(&path).fields(incoming);
-        match self.behaviour {
+        match (self.timing)(&path) {
             Behaviour::Now => return self.call(protocol, &path, &fields).await.map(Some),
+            Behaviour::Slow(thought) => {
+                pace(thought).await;
+                return self.call(protocol, &path, &fields).await.map(Some);
+            }
             Behaviour::Late(after) => {
                 let link = Arc::clone(self);
                 tokio::spawn(async move {

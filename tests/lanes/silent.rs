@@ -1,10 +1,12 @@
 //! Applications that forward nothing at all.
 
+use std::time::Duration;
+
 use mesh_tests::wait::{PATIENCE, until};
 use tokio::task::JoinSet;
 
 use crate::{
-    chain::{BASELINE, Chain, LABEL},
+    chain::{BASELINE, CANARY, Chain, LABEL, PODS},
     link::Forward,
     words::{Protocol, call_once},
 };
@@ -18,6 +20,7 @@ async fn lost_label_is_baseline_under_mixed_load_and_is_counted() {
     const AT_ONCE: usize = 16;
     let chain = Chain::of_links("", Forward::Nothing).await;
     let to = chain.mesh.pod("client").outbound();
+    chain.settled(&PODS).await;
     let before = chain.sources(&["a"], "none").await;
     let mut running = JoinSet::new();
     for position in 0..REQUESTS {
@@ -40,4 +43,27 @@ async fn lost_label_is_baseline_under_mixed_load_and_is_counted() {
         (chain.sources(&["a"], "none").await - before == expected).then_some(())
     })
     .await;
+}
+
+/// A group that allows the guess.
+const UNANIMITY: &str = "propagation: {unanimity: true}";
+/// A sidecar that just started does not know what was in flight before it, and is silent for half a minute.
+const BLIND: Duration = Duration::from_secs(90);
+
+#[tokio::test]
+async fn one_request_after_the_other_keeps_its_lane_by_unanimity() {
+    let chain = Chain::of_links(UNANIMITY, Forward::Nothing).await;
+    for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Grpc] {
+        until("unanimity answers", BLIND, || async {
+            (chain.call(protocol, "/", &[LABEL]).await == CANARY).then_some(())
+        })
+        .await;
+        for position in 0..200 {
+            assert_eq!(chain.call(protocol, "/", &[LABEL]).await, CANARY, "{protocol:?} {position}");
+        }
+        // Baseline right behind the lane, with nothing in between.
+        for position in 0..200 {
+            assert_eq!(chain.call(protocol, "/", &[]).await, BASELINE, "{protocol:?} {position}");
+        }
+    }
 }

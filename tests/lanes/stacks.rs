@@ -16,24 +16,22 @@ pub(crate) enum Stack {
     /// net/http with otelhttp.
     Go,
     /// Flask and requests under SkyWalking's agent.
-    #[expect(dead_code, reason = "trace ids of SkyWalking are not read yet")]
     SkyWalking,
 }
 
 /// W3C trace context and baggage: what OpenTelemetry propagates unless it is told otherwise.
 pub(crate) const W3C: &str = "tracecontext,baggage";
+/// Without OpenTelemetry: frameworks alone, or under another agent.
+pub(crate) const NONE: &str = "none";
 
 impl Stack {
     /// The program, without its links.
     pub(crate) fn program(self, propagators: &str) -> Spec {
         let name = format!("{self:?}");
         let spec = match self {
-            Stack::FastApi => opentelemetry_python(name, "fastapi_link.py"),
-            Stack::Flask => opentelemetry_python(name, "flask_link.py"),
-            Stack::Express => Spec::new(name, programs::system("node"))
-                .args(["--require", "@opentelemetry/auto-instrumentations-node/register"])
-                .arg(programs::node_link())
-                .in_directory(programs::node_link().parent().expect("a file lies in a folder")),
+            Stack::FastApi => python(name, "fastapi_link.py", propagators),
+            Stack::Flask => python(name, "flask_link.py", propagators),
+            Stack::Express => node(name, propagators),
             Stack::Go => Spec::new(name, programs::go("lane-link")),
             Stack::SkyWalking => skywalking(name),
         };
@@ -45,11 +43,24 @@ impl Stack {
     }
 }
 
-fn opentelemetry_python(name: String, file: &str) -> Spec {
+fn python(name: String, file: &str, propagators: &str) -> Spec {
     let python = programs::opentelemetry_python();
-    Spec::new(name, python.with_file_name("opentelemetry-instrument"))
-        .arg(python)
-        .arg(programs::app("lanes/python").join(file))
+    let spec = match propagators {
+        NONE => Spec::new(name, python),
+        _ => Spec::new(name, python.with_file_name("opentelemetry-instrument")).arg(python),
+    };
+    spec.arg(programs::app("lanes/python").join(file))
+}
+
+fn node(name: String, propagators: &str) -> Spec {
+    let link = programs::node_link();
+    let spec = Spec::new(name, programs::system("node"));
+    let spec = match propagators {
+        NONE => spec,
+        _ => spec.args(["--require", "@opentelemetry/auto-instrumentations-node/register"]),
+    };
+    // Where its modules are.
+    spec.in_directory(link.parent().expect("a file lies in a folder")).arg(link)
 }
 
 /// The agent keeps trying to report to a port where nothing listens.
@@ -68,6 +79,7 @@ fn skywalking(name: String) -> Spec {
 pub(crate) fn word(behaviour: Behaviour) -> String {
     match behaviour {
         Behaviour::Now => "now".to_owned(),
+        Behaviour::Slow(_) => panic!("no program of a stack thinks"),
         Behaviour::Late(after) => format!("late:{}", after.as_secs_f64()),
         Behaviour::Worker => "worker".to_owned(),
     }
