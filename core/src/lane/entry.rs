@@ -4,6 +4,7 @@
 //! drawn at random: every proxy, in every version and after every restart, decides the same request in the same way.
 //! Only lanes that are active at the moment stain. [`Prepared`] is what is worked out once per change of the groups.
 
+mod again;
 mod bucket;
 mod condition;
 mod ramp;
@@ -14,6 +15,7 @@ use std::{borrow::Cow, cmp::Reverse, fmt};
 
 pub(crate) use self::shares::greatest;
 pub use self::{
+    again::again,
     bucket::{BUCKETS, bucket, hash},
     ramp::share_at,
     request::Asked,
@@ -121,6 +123,7 @@ pub struct Prepared {
     groups: Vec<Table>,
 }
 
+/// What is worked out for one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Table {
     group: LaneName,
@@ -134,6 +137,12 @@ impl Prepared {
     /// Works out the tables.
     pub fn new(groups: &[LaneGroup]) -> Self {
         Prepared { groups: groups.iter().map(Table::new).collect() }
+    }
+
+    /// The table of a group, wherever it stands.
+    fn of(&self, group: &LaneGroup) -> Cow<'_, Table> {
+        let position = self.groups.iter().position(|table| table.group == group.name);
+        self.table(position.unwrap_or(usize::MAX), group)
     }
 
     /// The table of the group at `position`, worked out now where it was made for another revision.
@@ -204,24 +213,40 @@ fn by_rule<'g>(group: &'g LaneGroup, table: &Table, asked: &Asked<'_>, now: u64)
 }
 
 fn by_share<'g>(group: &'g LaneGroup, table: &Table, asked: &Asked<'_>, now: u64) -> Option<Why<'g>> {
-    let share_of = |lane: &Lane| lane.share.as_ref().map_or(0, |share| share_at(share, now));
+    let (lane, key, bucket) = by_share_of(group, table, now, &|lane| user(lane, asked))?;
+    Some(Why::Share { lane: &lane.name, key, bucket, share: share_of(lane, now) })
+}
+
+fn share_of(lane: &Lane, now: u64) -> u32 {
+    lane.share.as_ref().map_or(0, |share| share_at(share, now))
+}
+
+/// Where a user's key stood, and the key.
+type User<'g, 'r> = (Option<&'g KeySource>, Cow<'r, [u8]>);
+
+/// The lane in whose share the user is, whose key `user` finds as a lane looks for it, with place and bucket of the key.
+fn by_share_of<'g, 'r>(
+    group: &'g LaneGroup,
+    table: &Table,
+    now: u64,
+    user: &dyn Fn(&'g Lane) -> Option<User<'g, 'r>>,
+) -> Option<(&'g Lane, Option<&'g KeySource>, u16)> {
     let user = |position: usize| {
-        let (key, value) = user(group.lanes.get(position)?, asked)?;
+        let (key, value) = user(group.lanes.get(position)?)?;
         Some((key, bucket(&group.salt, &value)))
     };
     let takes = |position: usize, before: u32| {
-        group.lanes.get(position).is_some_and(|lane| before < share_of(lane) && stains(group, lane, now))
+        group.lanes.get(position).is_some_and(|lane| before < share_of(lane, now) && stains(group, lane, now))
     };
     // Lanes that look for the key in different places may both want the request: the order of rules decides.
     let rank = |position: usize| table.order.iter().position(|one| *one as usize == position);
     let found = table.shares.find(user, takes);
     let (position, (key, bucket)) = found.into_iter().min_by_key(|(position, _)| rank(*position))?;
-    let lane = group.lanes.get(position)?;
-    Some(Why::Share { lane: &lane.name, key, bucket, share: share_of(lane) })
+    Some((group.lanes.get(position)?, key, bucket))
 }
 
 /// Key of the user, as the lane's share looks for it.
-fn user<'g, 'r>(lane: &'g Lane, asked: &'r Asked<'_>) -> Option<(Option<&'g KeySource>, Cow<'r, [u8]>)> {
+fn user<'g, 'r>(lane: &'g Lane, asked: &'r Asked<'_>) -> Option<User<'g, 'r>> {
     let keys = lane.share.as_ref().map_or(&[][..], |share| &share.keys);
     let found = keys.iter().find_map(|key| key_value(key, asked).map(|value| (Some(key), value)));
     found.or_else(|| key_value(&KeySource::TraceId, asked).map(|value| (None, value)))

@@ -15,6 +15,7 @@ use mesh_core::{
     lane::{
         Carried, Found, Freshness, Known, MayLabel,
         correlation::{Correlation, Label},
+        entry::again,
         find,
         trace::{Formats, TraceIds},
         unanimity::{Kind, Ticket, Unanimity},
@@ -28,7 +29,7 @@ use super::{
     links::{Event, Links, Note, Told, What},
     oracle::Question,
 };
-use crate::telemetry::worker::WorkerMetrics;
+use crate::{telemetry::worker::WorkerMetrics, wall_clock};
 
 /// The memory of one worker.
 pub struct Memory {
@@ -83,7 +84,7 @@ impl Memory {
             may_label,
             correlation,
             unanimity: unanimity.as_ref(),
-            rederive: &|_| None,
+            rederive: &|group| again(group, &snapshot.entries, fields, wall_clock::now()),
             now,
         };
         find(fields, &snapshot.lanes, known)
