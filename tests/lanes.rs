@@ -1,10 +1,14 @@
 //! Tests of lanes through whole chains: which instance a request reaches at every hop, whatever its applications forward.
 #![cfg(test)]
 
+#[path = "lanes/bounds.rs"]
+mod bounds;
 #[path = "lanes/carriers.rs"]
 mod carriers;
 #[path = "lanes/chain.rs"]
 mod chain;
+#[path = "lanes/ctl.rs"]
+mod ctl;
 #[path = "lanes/entry.rs"]
 mod entry;
 #[path = "lanes/facts.rs"]

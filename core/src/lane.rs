@@ -12,6 +12,7 @@ mod level;
 mod links;
 pub mod mint;
 mod moment;
+pub mod probe;
 pub mod routes;
 pub mod subset;
 pub mod trace;

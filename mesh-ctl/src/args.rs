@@ -1,11 +1,14 @@
 //! The command line as types. Defaults, names and sentences stand here; the reference page is made from them.
 
+mod lane;
+
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use http::Uri;
 use mesh_core::names;
 
+pub(crate) use self::lane::{Change, Explain, Group, Lane, Probe, Set, Watch};
 use crate::{commands::Instance, exit, output::Format};
 
 /// See and steer a Lanemesh: services, lanes, proxies, policies.
@@ -45,7 +48,7 @@ pub(crate) enum Command {
     /// Tokens by which workloads prove who they are
     #[command(subcommand)]
     Token(Token),
-    /// Look at lanes
+    /// See, change and explain lanes
     #[command(subcommand)]
     Lane(Lane),
     /// Versions of mesh-ctl and of the controller
@@ -197,31 +200,6 @@ pub(crate) struct TokenCreate {
     pub(crate) out: Option<PathBuf>,
 }
 
-/// Commands about lanes.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Lane {
-    /// For a request given by method, URL and headers: which instances serve it at each service, and why
-    Explain(Explain),
-}
-
-/// Arguments of `lane explain`.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Explain {
-    /// Method of the request
-    pub(crate) method: String,
-    /// URL of the request; its host names the first service
-    pub(crate) url: Uri,
-    /// Header of the request, `Name: value`; may be given several times
-    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header)]
-    pub(crate) headers: Vec<(String, String)>,
-    /// Service at which the request enters, NAME or NAME.NAMESPACE (default: the URL's host)
-    #[arg(long, value_name = "SERVICE")]
-    pub(crate) entry: Option<String>,
-    /// Format of the result
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: Format,
-}
-
 /// Arguments of `version`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Version {
@@ -330,6 +308,16 @@ mod tests {
             "proxy dump demo/b",
             "token create -n demo -s b --state-directory /tmp/x --ttl 1h",
             "lane explain GET http://gateway.demo/ -H x-mesh-lane:canary --entry gateway.demo",
+            "lane explain GET http://a/ --chain b,c --source-ip 10.0.0.1 --outside -o json",
+            "lane list",
+            "lane probe shop/canary http://a.demo/x --via 127.0.0.1:4140 --expect b,c -o json",
+            "lane list shop -o yaml",
+            "lane show shop/canary",
+            "lane set shop/canary --percentage 12.5 --key header:x-user --ttl 8h --priority 3",
+            "lane set shop/canary --ramp 5:50:2h --state active --clear guard",
+            "lane drain shop/canary --reason slow",
+            "lane rollback shop/canary",
+            "lane watch shop --duration 5s",
             "version --client",
             "completion bash",
             "--controller 127.0.0.1:9 get lanes",

@@ -1,7 +1,7 @@
 //! One file per command. Each takes its arguments and ends with an exit code or a failure that says what to do.
 
 use crate::{
-    args::{Args, Command, Lane, Proxy, Token},
+    args::{Args, Command, Proxy, Token},
     cluster::Controller,
     exit::{Exit, Failure},
 };
@@ -35,7 +35,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Proxy(Proxy::Status { name, output }) => proxy::status(&controller, name.as_deref(), output).await,
         Command::Proxy(Proxy::Dump { proxy, output }) => proxy::dump(&controller, &proxy, output).await,
         Command::Token(Token::Create(create)) => token::create(&create),
-        Command::Lane(Lane::Explain(explain)) => lane::explain(&controller, &explain).await,
+        Command::Lane(command) => lane::run(&controller, command).await,
         Command::Version(version) => version::run(&controller, &version).await,
         Command::Completion { shell } => completion::run(shell),
         Command::Reference => Ok(reference::run()),

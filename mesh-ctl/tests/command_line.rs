@@ -54,6 +54,9 @@ fn what_cannot_be_reached_is_exit_code_three_with_advice() {
         &["--controller", "127.0.0.1:1", "get", "services"][..],
         &["--controller", "127.0.0.1:1", "proxy", "status"][..],
         &["--controller", "127.0.0.1:1", "lane", "explain", "GET", "http://a.demo/"][..],
+        &["--controller", "127.0.0.1:1", "lane", "list"][..],
+        &["--controller", "127.0.0.1:1", "lane", "drain", "shop/canary"][..],
+        &["--controller", "127.0.0.1:1", "lane", "watch"][..],
         &["proxy", "dump", "127.0.0.1:1"][..],
         &["validate", "/nonexistent.yaml"][..],
         &["--controller", "127.0.0.1:1", "apply", "-f", "/nonexistent.yaml"][..],
@@ -66,7 +69,9 @@ fn what_cannot_be_reached_is_exit_code_three_with_advice() {
 
 #[test]
 fn wrong_usage_is_exit_code_two() {
-    for arguments in [&["get"][..], &["get", "nonsense"][..], &["frobnicate"][..], &[][..]] {
+    for arguments in
+        [&["get"][..], &["get", "nonsense"][..], &["frobnicate"][..], &["lane", "drain", "canary"][..], &[][..]]
+    {
         assert_eq!(said(&mesh_ctl(arguments)).0, 2, "{arguments:?}");
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use mesh_proto::mesh::v1::ProbeNote;
 use tokio::{
     net::TcpListener,
     runtime::Builder,
@@ -97,12 +98,13 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let (log_lines, writer) = access_log::open(parts.settings.access_log, Arc::clone(&parts.counters));
     let writer = helper("access-log", move || writer.run(std::io::stdout()))?;
     let (sender, recorded) = mpsc::channel(RECORD_QUEUE);
-    let records = tokio::spawn(records::run(recorded, log_lines, parts.spans()?));
+    let (probes, probed) = mpsc::channel(records::PROBE_QUEUE);
+    let records = tokio::spawn(records::run(recorded, log_lines, parts.spans()?, probes));
     let (workers, oracle) = parts.start_workers(sender)?;
     let (stop, stopped) = mpsc::channel(1);
     let keeper = parts.keep(stopped);
     let mut tasks = JoinSet::new();
-    tasks.spawn(parts.streams(revision).run(kept, asks));
+    tasks.spawn(parts.streams(revision, probed).run(kept, asks));
     tasks.spawn(rotate::run(parts.rotation(), Arc::clone(&parts.credentials)));
     tasks.spawn(publish_tls(parts.credentials.subscribe(), Arc::clone(&parts.shared), Arc::clone(&parts.missing)));
     if let Some((tls, pair)) = toward_outside {
@@ -224,7 +226,7 @@ impl Parts {
         Some(tokio::spawn(keeper.run(stopped)))
     }
 
-    fn streams(&self, revision: watch::Sender<u64>) -> Streams {
+    fn streams(&self, revision: watch::Sender<u64>, probed: mpsc::Receiver<ProbeNote>) -> Streams {
         let control = &self.settings.control;
         let channel = |peer: &ControlPeer| client::channel(peer, self.credentials.subscribe(), Proof::Required);
         let destination = channel(&control.destination);
@@ -248,6 +250,7 @@ impl Parts {
             missing: Arc::clone(&self.missing),
             counters: Arc::clone(&self.counters),
             workers: self.workers.clone(),
+            probed,
         }
     }
 

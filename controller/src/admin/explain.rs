@@ -1,12 +1,22 @@
-//! `POST explain`: which instances serve a request at each service of a chain, and why, by the code of the data path.
+//! `POST explain`: what an entry decides about a request, which instances serve it at each service of a chain, and why, by
+//! the code of the data path. Instances count as healthy: what a proxy has ejected only that proxy knows.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use mesh_core::{
     fields::Fields,
-    lane::{self, Choice},
-    model::{route::Target, service::Service},
+    identity::Identity,
+    lane::{
+        self, Carried, Choice, MayLabel,
+        entry::{self, Asked, Place, Prepared},
+        trace::trace_id,
+    },
+    model::{lane::LaneGroup, route::Target, service::Service},
     names::DEFAULT_NAMESPACE,
+    route::RequestParts,
 };
 use mesh_proto::convert::target::authority;
 use serde::Deserialize;
@@ -21,8 +31,7 @@ const CHAIN_MAX: usize = 64;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Question {
-    /// Shown again; lanes do not depend on it yet.
-    #[serde(default)]
+    #[serde(default = "get")]
     method: String,
     /// `http://host[:port]/…`; the host is the first service unless `entry` is given.
     url: String,
@@ -30,9 +39,31 @@ struct Question {
     headers: BTreeMap<String, String>,
     /// First service, `<name>[.<namespace>][:port]`.
     entry: Option<String>,
-    /// Services after it, in order of calls.
+    /// Services after it, in order of calls; none = every service that shares a lane group with the first.
     #[serde(default)]
     chain: Vec<String>,
+    /// Address of the caller.
+    source_ip: Option<IpAddr>,
+    /// Identity of the caller; none = some workload of the mesh.
+    identity: Option<Identity>,
+    /// Where the caller is.
+    #[serde(default)]
+    from: From,
+}
+
+/// Where a caller is.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum From {
+    /// In the mesh: its label counts where the group trusts it.
+    #[default]
+    Mesh,
+    /// Outside of it: what it says of lanes is taken off.
+    Outside,
+}
+
+fn get() -> String {
+    "GET".to_owned()
 }
 
 /// Answers a question.
@@ -45,24 +76,98 @@ pub(super) fn explain(view: &View, text: &str) -> Result<Value, String> {
     let uri: http::Uri = question.url.parse().map_err(|error| format!("url: {error}"))?;
     let host = uri.authority().map(|authority| authority.as_str().to_owned());
     let first = question.entry.clone().or(host).ok_or("url names no host, and there is no entry")?;
-    let mut services = Vec::new();
-    for name in std::iter::once(&first).chain(&question.chain) {
+    let mut services = vec![service(view, &first)?];
+    for name in &question.chain {
         services.push(service(view, name)?);
+    }
+    let label = services[0].key().label().to_owned();
+    if question.chain.is_empty() {
+        services.extend(neighbours(view, &label));
     }
     let fields: Vec<(&str, &str)> =
         question.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let groups = &view.world().groups;
-    let carried = lane::carried(&Headers(&fields), groups, None);
+    let entry = Entry { view, question: &question, uri: &uri, fields: &Headers(&fields), service: &label };
+    let (carried, decided) = entry.decide();
     let chain: Vec<&Service> = services.iter().collect();
-    let hops: Vec<_> = lane::explain(carried.as_ref(), groups, &chain).iter().map(hop).collect();
+    let hops: Vec<_> = lane::explain(carried.as_ref(), view.lanes(), &chain).iter().map(hop).collect();
     Ok(json!({
-        "request": { "method": question.method, "url": question.url, "entry": first },
+        "request": { "method": question.method, "url": question.url, "entry": label },
+        "entry": decided,
         "label": carried.as_ref().map(|carried| json!({
             "value": carried.to_string(),
             "source": carried.source.label(),
         })),
         "services": hops,
     }))
+}
+
+/// Services that share a lane group with this one, at each of their ports. Which of them a request visits, and in what
+/// order, only the applications know.
+fn neighbours(view: &View, label: &str) -> Vec<Service> {
+    let takes_part = |group: &&LaneGroup| group.entries.contains(label) || group.members.contains(label);
+    let groups: Vec<&LaneGroup> = view.lanes().iter().filter(takes_part).collect();
+    let shares = |other: &&String| other.as_str() != label && groups.iter().any(|one| one.members.contains(other));
+    let labels: BTreeSet<&String> = view.world().services.keys().filter(shares).collect();
+    let ports = labels.into_iter().filter_map(|label| view.service(label)).flat_map(|service| service.ports.values());
+    ports
+        .take(CHAIN_MAX)
+        .map(|port| Service::new(port.key.clone(), true, in_traffic(port).cloned().collect()))
+        .collect()
+}
+
+/// What is decided where the request enters.
+struct Entry<'q> {
+    view: &'q View,
+    question: &'q Question,
+    uri: &'q http::Uri,
+    fields: &'q dyn Fields,
+    service: &'q str,
+}
+
+impl Entry<'_> {
+    /// The label that the request goes on with, and why.
+    fn decide(&self) -> (Option<Carried>, Value) {
+        let groups = self.view.lanes();
+        let said = lane::carried(self.fields, groups, None);
+        let may = match self.question.from {
+            From::Outside => MayLabel::None,
+            From::Mesh => MayLabel::of(self.question.identity.as_ref(), groups),
+        };
+        let was_said = said.is_some();
+        if let Some(carried) = said.and_then(|said| may.admit(said, groups)) {
+            let why = json!({ "decision": "label", "reason": "the request carries a label that counts" });
+            return (Some(carried), why);
+        }
+        let stripped = if was_said { "the label of this caller does not count; " } else { "" };
+        let own = [self.service.to_owned()];
+        let place = match self.question.from {
+            From::Outside => Place::Gateway { own: &[], called: self.service },
+            From::Mesh => Place::Service { own: &own, decided: "" },
+        };
+        if !groups.iter().any(|group| place.decides(group)) {
+            let reason = format!("{stripped}{} is no entry of any lane group", self.service);
+            return (None, json!({ "decision": "none", "reason": reason }));
+        }
+        let parts = RequestParts {
+            method: &self.question.method,
+            host: self.uri.host().unwrap_or_default(),
+            path: self.uri.path(),
+            query: self.uri.query(),
+            fields: self.fields,
+        };
+        let trace = trace_id(self.fields, groups);
+        let asked = Asked::new(parts, self.question.source_ip, self.question.identity.as_ref(), trace);
+        match entry::decide(groups, &Prepared::new(groups), place, &asked, super::lanes::now()) {
+            Some(stained) => {
+                let reason = format!("{stripped}{}", stained.why);
+                (Some(stained.carried), json!({ "decision": "stained", "reason": reason }))
+            }
+            None => {
+                let reason = format!("{stripped}no rule holds, and the user is in no share");
+                (None, json!({ "decision": "baseline", "reason": reason }))
+            }
+        }
+    }
 }
 
 struct Headers<'h>(&'h [(&'h str, &'h str)]);

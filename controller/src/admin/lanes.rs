@@ -7,7 +7,7 @@ use std::{
 
 use http::StatusCode;
 use mesh_core::{
-    lane::guard::Tally,
+    lane::{entry::share_at, guard::Tally},
     model::{
         endpoint::Endpoint,
         lane::{Lane, LaneGroup, LaneRef, LaneState},
@@ -85,6 +85,7 @@ fn shown(group: &LaneGroup, lane: &Lane, now: u64) -> Value {
         "priority": lane.priority,
         "rule": lane.rule,
         "share": lane.share,
+        "shareNow": lane.share.as_ref().map(|share| f64::from(share_at(share, now)) / 100.0),
     })
 }
 

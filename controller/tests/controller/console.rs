@@ -85,6 +85,26 @@ async fn services_that_were_applied_are_replaced_by_the_next_apply() {
 }
 
 #[tokio::test]
+async fn what_an_entry_decides_is_explained_with_its_reason() {
+    let rule = "  match: {any: [{on: header, name: x-beta, operator: equal, value: '1'}]}\n";
+    let lanes = format!("{LANES}{rule}").replace("  services: ['*']", "  services: ['*']\n  entries: [c]");
+    let controller = ready(&[("services.yaml", SERVICES), ("lanes.yaml", &lanes)]).await;
+    let ask = async |question: serde_json::Value| controller.post("/api/v1/explain", &question.to_string()).await.1;
+    let url = "http://c.demo/";
+    let stained = ask(json!({"url": url, "headers": {"x-beta": "1"}, "from": "outside"})).await;
+    assert_eq!((&stained["entry"]["decision"], &stained["label"]["value"]), (&json!("stained"), &json!("canary")));
+    assert!(stained["entry"]["reason"].as_str().unwrap().starts_with("rule of canary"), "{stained}");
+    let served =
+        stained["services"].as_array().unwrap().iter().find(|hop| hop["service"].as_str().unwrap().starts_with("b."));
+    assert_eq!(served.unwrap()["servedBy"], "shop/canary");
+    let spoofed = ask(json!({"url": url, "headers": {"x-mesh-lane": "canary"}, "from": "outside"})).await;
+    assert_eq!((&spoofed["entry"]["decision"], &spoofed["label"]), (&json!("baseline"), &json!(null)), "{spoofed}");
+    let inside = ask(json!({"url": "http://b.demo:8080/", "headers": {"x-beta": "1"}})).await;
+    assert_eq!(inside["entry"]["decision"], "none", "{inside}");
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn a_request_is_explained_hop_by_hop() {
     let controller = ready(FILES).await;
     let question = json!({ "method": "GET", "url": "http://b.demo:8080/", "headers": { "X-Mesh-Lane": "canary" } });

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use mesh_core::model::lane::LaneState;
 use mesh_proto::mesh::v1::{Ack, proxy_report::Report};
+use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::{
@@ -168,4 +169,32 @@ impl Proxy {
         let revision = self.snapshot().await.revision;
         self.say(Report::Ack(Ack { revision })).await;
     }
+}
+
+/// Largest message that a proxy reads, bytes.
+const MESSAGE_MAX: usize = 64 << 20;
+/// Lanes in the group.
+const MANY: usize = 1_000;
+
+#[tokio::test]
+async fn snapshot_of_a_thousand_lanes_with_rules_is_a_small_message() {
+    let mut lanes = LANES.to_owned();
+    for number in 0..MANY {
+        let rule = format!("{{any: [{{on: header, name: x-user, operator: in, values: [u{number}, v{number}]}}]}}");
+        lanes.push_str(&format!(
+            "---\napiVersion: lanemesh.io/v1alpha1\nkind: Lane\nmetadata: {{name: lane-{number}, namespace: demo}}\n\
+             spec: {{group: shop, match: {rule}}}\n"
+        ));
+    }
+    let controller = ready(&[("services.yaml", SERVICES), ("lanes.yaml", &lanes)]).await;
+    let channel = controller.proxy("b").await;
+    let mut proxy = Proxy::connect(&channel, Report::Hello(hello("b", "b-1"))).await.unwrap();
+    proxy.acknowledged().await;
+    let begun = Instant::now();
+    let (called, policy) = tokio::join!(change(&controller, "drain"), proxy.snapshot());
+    assert_eq!((called.0, policy.lanes[0].lanes.len()), (200, MANY + 1));
+    let size = policy.to_wire().encoded_len();
+    eprintln!("{MANY} lanes: {size} bytes per snapshot, {} ms from the call to it", begun.elapsed().as_millis());
+    assert!(size < MESSAGE_MAX / 10);
+    controller.stop().await;
 }

@@ -80,6 +80,8 @@ pub struct Streams {
     pub counters: Arc<ControlCounters>,
     /// Counters of the workers, to see which subscriptions are used.
     pub workers: Vec<Arc<WorkerMetrics>>,
+    /// What was seen of probes.
+    pub probed: mpsc::Receiver<wire::ProbeNote>,
 }
 
 /// Name of the missing policy in [`Streams::missing`].
@@ -154,6 +156,7 @@ impl Streams {
             draining: self.shared.draining.clone(),
             counters: Arc::clone(&self.counters),
             statistics: statistics::Statistics::new(self.workers.clone(), Arc::clone(&self.shared)),
+            probed: self.probed,
         };
         let mut following = Following::new(Arc::new(context));
         following.policy(self.asker.hello, kept.policy_revision.clone(), status);

@@ -13,7 +13,7 @@ use std::{
 
 use mesh_core::{
     identity::{Identity, Refusal},
-    lane::{Carried, Level, Reason, Source, entry::Stained, leak},
+    lane::{Carried, Level, Reason, Source, entry::Stained, leak, probe},
     outcome::{self, Outcome},
     snapshot::Snapshot,
 };
@@ -200,7 +200,12 @@ impl Exchange {
             AccessLog::Failures => outcome.level() > outcome::Level::Debug,
             AccessLog::All => true,
         };
-        logged || self.span.is_some()
+        logged || self.span.is_some() || self.probe().is_some()
+    }
+
+    /// Trace id, where it is a probe.
+    fn probe(&self) -> Option<&str> {
+        probe::of(self.head.as_ref()?.fields())
     }
 
     fn take_record(&mut self, outcome: Outcome, duration: Duration) -> Record {
@@ -230,6 +235,7 @@ impl Exchange {
             bytes_out: self.bytes_out,
             attempts: self.attempts,
             trace: self.span.as_ref().map(Span::trace),
+            probe: self.probe().map(str::to_owned),
         }
     }
 }

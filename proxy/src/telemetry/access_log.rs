@@ -212,6 +212,7 @@ pub(crate) mod tests {
             bytes_out: 20,
             attempts: 1,
             trace: Some(Trace { trace_id: [0xab; 16], parent: [1; 8], span: [2; 8] }),
+            probe: None,
         }
     }
 

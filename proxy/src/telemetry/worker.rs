@@ -353,6 +353,8 @@ pub struct Record {
     pub attempts: u32,
     /// Trace context, if the exchange is sampled.
     pub trace: Option<Trace>,
+    /// Trace id of a probe.
+    pub probe: Option<String>,
 }
 
 /// Longest path that is kept in a record, bytes.

@@ -115,6 +115,7 @@ impl Follower {
             missing: Arc::clone(&missing),
             counters: Arc::new(ControlCounters::default()),
             workers: Vec::new(),
+            probed: mpsc::channel(1).1,
         };
         let missing = missing.subscribe();
         let token = TempDir::new().expect("a temporary folder");

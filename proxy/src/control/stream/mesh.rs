@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use mesh_proto::{
     convert::{policy::Policy, timestamp},
     mesh::v1::{
-        Ack, Hello, Nack, PolicySnapshot, ProxyReport, Status as StatusReport, mesh_policy_client::MeshPolicyClient,
-        proxy_report::Report,
+        Ack, Hello, Nack, PolicySnapshot, ProbeNote, ProxyReport, Status as StatusReport,
+        mesh_policy_client::MeshPolicyClient, proxy_report::Report,
     },
 };
 use tokio::{
@@ -38,6 +38,7 @@ pub(super) struct Status {
     pub(super) draining: watch::Receiver<bool>,
     pub(super) counters: Arc<ControlCounters>,
     pub(super) statistics: Statistics,
+    pub(super) probed: mpsc::Receiver<ProbeNote>,
 }
 
 impl Status {
@@ -111,6 +112,7 @@ async fn follow_once(
             }
             // A full queue means that the controller does not read: the next status says the same.
             _ = tick.tick() => drop(reports.try_send(report(status.report()))),
+            Some(note) = status.probed.recv() => drop(reports.try_send(report(Report::Probe(note)))),
             _ = counting.tick() => if let Some(statistics) = status.statistics.report() {
                 // What finds the queue full is lost: windows of guards know gaps.
                 drop(reports.try_send(report(Report::Lanes(statistics))));
