@@ -33,5 +33,7 @@ mod spoofing;
 mod stacks;
 #[path = "lanes/unanimity.rs"]
 mod unanimity;
+#[path = "lanes/transitions.rs"]
+mod transitions;
 #[path = "lanes/words.rs"]
 mod words;
