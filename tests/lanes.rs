@@ -31,9 +31,9 @@ mod silent;
 mod spoofing;
 #[path = "lanes/stacks.rs"]
 mod stacks;
-#[path = "lanes/unanimity.rs"]
-mod unanimity;
 #[path = "lanes/transitions.rs"]
 mod transitions;
+#[path = "lanes/unanimity.rs"]
+mod unanimity;
 #[path = "lanes/words.rs"]
 mod words;
