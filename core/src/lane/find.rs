@@ -105,7 +105,9 @@ fn meaning(correlation: &mut Correlation, ids: &TraceIds, now: Duration) -> Opti
 
 fn rederived(groups: &[LaneGroup], rederive: &dyn Fn(&LaneGroup) -> Option<Label>) -> Option<Carried> {
     let label = groups.iter().filter(|group| group.propagation.rederive).find_map(rederive)?;
-    Some(label.carried(Source::Rederived))
+    // Named only where another group could be meant.
+    let group = label.group.filter(|_| groups.len() > 1);
+    Some(Carried { group, lane: label.lane, source: Source::Rederived })
 }
 
 fn unanimous(groups: &[LaneGroup], unanimity: Option<&Unanimity>, now: Duration) -> Option<Carried> {

@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use mesh_core::{
     lane::Source,
     model::{
-        lane::{Lane, LaneGroup, Propagation, Stale},
+        lane::{Condition, Lane, LaneGroup, Match, Operator, Propagation, Stale, Subject},
         policy::Clients,
     },
 };
@@ -43,6 +43,9 @@ impl Chain {
         let outbound = (workers > 1).then(&mut b);
         let mut group = LaneGroup::new("g".parse().unwrap());
         group.lanes = ["canary", "blue"].map(|name| Lane::new(name.parse().unwrap())).into();
+        let alice = Operator::Equal("alice".to_owned());
+        let rule = Condition { subject: Subject::Header, name: "x-user".to_owned(), operator: alice };
+        group.lanes[0].rule = Some(Match::Any(vec![rule]));
         group.propagation = propagation;
         let groups = Arc::new(vec![group]);
         let address = application.local_addr().unwrap();
@@ -233,6 +236,19 @@ async fn unanimity_answers_only_where_it_is_asked_for_and_nothing_speaks_against
     let chain = Chain::start(1, Propagation { unanimity: true, ..Propagation::default() }).await;
     let _events = chain.request(&["x-mesh-lane: canary", "accept: text/event-stream"]).await;
     assert!(!is_canary(&chain.call(&[]).await), "a stream of events says nothing");
+}
+
+#[tokio::test]
+async fn rules_are_evaluated_again_only_where_it_is_asked_for_and_on_what_the_call_carries() {
+    let silent = Chain::start(1, Propagation::default()).await;
+    assert!(!silent.call(&["X-User: alice"]).await.contains("x-mesh-lane"));
+    let chain = Chain::start(1, Propagation { rederive: true, ..Propagation::default() }).await;
+    assert!(has(&chain.call(&["X-User: alice"]).await, "x-mesh-lane: canary"));
+    chain.counts(Source::Rederived, 1).await;
+    for fields in [&["X-User: bob"][..], &[]] {
+        assert!(!chain.call(fields).await.contains("x-mesh-lane"), "{fields:?}");
+    }
+    assert!(has(&chain.call(&["X-User: alice", "X-Mesh-Lane: blue"]).await, "x-mesh-lane: blue"));
 }
 
 #[tokio::test]
