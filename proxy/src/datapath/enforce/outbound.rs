@@ -59,8 +59,12 @@ pub async fn request(
     head: &RequestHead,
     protocol: Protocol,
 ) -> Result<Verdict, Refused> {
-    let target = target_of(worker, connection, head)?;
-    let (snapshot, policy) = self::connection(worker, &target).await?;
+    let mut target = target_of(connection, head)?;
+    let (mut snapshot, mut policy) = self::connection(worker, &target).await?;
+    if let Some(other) = behind_gateway(worker, connection, &target).filter(|_| policy.is_none()) {
+        (snapshot, policy) = self::connection(worker, &other).await?;
+        target = other;
+    }
     let Some(policy) = policy else {
         return outside(worker, &target, snapshot).map(|plan| Verdict::Go(Box::new(plan)));
     };
@@ -78,7 +82,7 @@ pub async fn request(
     by_route(worker, snapshot, routes, head, &target).await
 }
 
-fn target_of(worker: &Worker, connection: &Connection, head: &RequestHead) -> Result<Target, Refused> {
+fn target_of(connection: &Connection, head: &RequestHead) -> Result<Target, Refused> {
     match &connection.to {
         Destination::Target(target) => Ok(target.clone()),
         Destination::ByRequest => {
@@ -86,23 +90,20 @@ fn target_of(worker: &Worker, connection: &Connection, head: &RequestHead) -> Re
             if host.is_empty() {
                 return Err(Refused::new(Outcome::BadRequest, "the request names no host to go to"));
             }
-            Ok(Target::Authority(host.to_ascii_lowercase().into(), service_port(worker, port)))
+            Ok(Target::Authority(host.to_ascii_lowercase().into(), port.unwrap_or(DEFAULT_PORT)))
         }
         Destination::Application(_) => Err(Refused::new(Outcome::Internal, "an inbound connection has no target")),
     }
 }
 
-/// Port of the service that is called. Outside, a gateway's own port says where the gateway is and nothing of the service.
-fn service_port(worker: &Worker, port: Option<u16>) -> u16 {
-    let config = &worker.config;
-    let is_gateways = |port: &u16| match config.role {
-        Role::Sidecar => false,
-        Role::Gateway => {
-            let tls = config.outside_tls_listen.map(|listen| listen.port());
-            *port == config.outbound_listen.port() || Some(*port) == tls || *port == HTTPS_PORT
-        }
-    };
-    port.filter(|port| !is_gateways(port)).unwrap_or(DEFAULT_PORT)
+/// The target that a call from outside means as well: a gateway's own port in the host says where the gateway is, and of
+/// the service only where that has such a port.
+fn behind_gateway(worker: &Worker, connection: &Connection, target: &Target) -> Option<Target> {
+    let (Destination::ByRequest, Role::Gateway) = (&connection.to, worker.config.role) else { return None };
+    let Target::Authority(host, port) = target else { return None };
+    let tls = worker.config.outside_tls_listen.map(|listen| listen.port());
+    let is_gateways = *port == worker.config.outbound_listen.port() || Some(*port) == tls || *port == HTTPS_PORT;
+    is_gateways.then(|| Target::Authority(Arc::clone(host), DEFAULT_PORT))
 }
 
 async fn by_route(
