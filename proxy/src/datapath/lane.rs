@@ -56,6 +56,9 @@ pub fn arrive(worker: &Worker, plan: &Plan, exchange: &mut Exchange) {
         return;
     }
     let groups = &plan.snapshot.lanes;
+    if exchange.carried.is_none() && plan.from == Side::Mesh && !plan.snapshot.workload.lanes.is_empty() {
+        worker.memory.unlabelled();
+    }
     let (mut ids, mut kind) = (TraceIds::default(), Kind::Lasting);
     if let Some(head) = &exchange.head {
         kind = kind_of(head);

@@ -21,7 +21,7 @@ use mesh_core::{
         unanimity::{Kind, Ticket, Unanimity},
     },
     model::lane::LaneGroup,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, Workload},
 };
 use tokio::{sync::mpsc, time::Instant};
 
@@ -38,7 +38,13 @@ pub struct Memory {
     metrics: Arc<WorkerMetrics>,
     started: Instant,
     tokens: Cell<u64>,
+    /// When a request of a mesh peer without label last reached the application of a pod that is in a lane.
+    unlabelled: Cell<Option<Duration>>,
 }
+
+/// For so long after a request without label reached a pod of a lane, the pod's own lane fills no absent label: the call
+/// may belong to that request, which only a lane that is just being promoted or taken back gets at all.
+const OWN_LANE_QUIET: Duration = Duration::from_secs(10);
 
 struct State {
     correlation: Correlation,
@@ -58,7 +64,14 @@ impl Memory {
             generation: 0,
             of_siblings: HashMap::new(),
         };
-        Memory { state: RefCell::new(state), links, metrics, started: Instant::now(), tokens: Cell::new(0) }
+        Memory {
+            state: RefCell::new(state),
+            links,
+            metrics,
+            started: Instant::now(),
+            tokens: Cell::new(0),
+            unlabelled: Cell::new(None),
+        }
     }
 
     fn now(&self) -> Duration {
@@ -76,11 +89,18 @@ impl Memory {
         found.carried
     }
 
+    /// A request of a mesh peer without label reached the application.
+    pub fn unlabelled(&self) {
+        self.unlabelled.set(Some(self.now()));
+    }
+
     fn ask(&self, fields: &dyn Fields, snapshot: &Snapshot, may_label: &MayLabel) -> Found {
         let now = self.now();
         let State { correlation, unanimity, .. } = &mut *self.state.borrow_mut();
+        let nowhere = Workload::default();
+        let is_open = self.unlabelled.get().is_none_or(|last| now.saturating_sub(last) > OWN_LANE_QUIET);
         let known = Known {
-            workload: &snapshot.workload,
+            workload: if is_open { &snapshot.workload } else { &nowhere },
             may_label,
             correlation,
             unanimity: unanimity.as_ref(),
