@@ -1,0 +1,8 @@
+//! Nacos: names, instances as registered, and which of them are believed. Whatever comes from a server or from other
+//! registrants is taken as it is: nothing here panics, and what is wrong is said with the name of the thing.
+
+pub mod list;
+pub mod name;
+
+pub use list::{Host, Listing};
+pub use name::Name;

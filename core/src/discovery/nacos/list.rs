@@ -1,0 +1,112 @@
+//! What a Nacos server says about one service, as it says it: nothing is checked here, see `instance`. The names in JSON
+//! are the server's own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::Name;
+
+/// Weight of an instance that says nothing.
+pub const DEFAULT_WEIGHT: f64 = 1.0;
+/// Cluster of an instance that names none.
+pub const DEFAULT_CLUSTER: &str = "DEFAULT";
+
+/// A service and its instances, as a push or the answer to a query says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listing {
+    /// Which service.
+    pub name: Name,
+    /// Instances; a push holds those that are enabled, healthy or not.
+    pub hosts: Vec<Host>,
+    /// When the server made the list, milliseconds since 1970 by its clock; 0 = not said.
+    pub last_ref_time: i64,
+    /// So few instances were healthy that the server says `healthy` of all of them.
+    pub reach_protection: bool,
+}
+
+/// An instance as registered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Host {
+    /// Should be an IP address; anything else may stand here.
+    pub ip: String,
+    /// Should be 1 to 65,535.
+    pub port: i64,
+    /// Should be 0 to 10,000; may be any number, or none (NaN).
+    #[serde(deserialize_with = "number_or_none")]
+    pub weight: f64,
+    /// Whether the registry believes it healthy.
+    pub healthy: bool,
+    /// Whether it takes traffic.
+    pub enabled: bool,
+    /// Gone with its registrant's connection.
+    pub ephemeral: bool,
+    /// Cluster within the service.
+    #[serde(rename = "clusterName", deserialize_with = "text_or_none")]
+    pub cluster: String,
+    /// What the registrant says about it.
+    #[serde(deserialize_with = "texts_or_none")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Host {
+            ip: String::new(),
+            port: 0,
+            weight: DEFAULT_WEIGHT,
+            healthy: true,
+            enabled: true,
+            ephemeral: true,
+            cluster: DEFAULT_CLUSTER.to_owned(),
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
+fn number_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+fn text_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_else(|| DEFAULT_CLUSTER.to_owned()))
+}
+
+/// Metadata with `null` for all or for a value, as registrants in other languages may write.
+fn texts_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let read: Option<BTreeMap<String, Option<String>>> = Option::deserialize(from)?;
+    Ok(read.unwrap_or_default().into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_read_from_the_servers_own_json() {
+        let text = r#"{"instanceId":"10.0.0.1#80#DEFAULT#DEFAULT_GROUP@@a","ip":"10.0.0.1","port":80,"weight":0.5,
+            "healthy":false,"enabled":true,"ephemeral":false,"clusterName":"hz","serviceName":"DEFAULT_GROUP@@a",
+            "metadata":{"lane":"gray","empty":null},"instanceHeartBeatInterval":5000}"#;
+        let host: Host = serde_json::from_str(text).unwrap();
+        let metadata = [("lane", "gray"), ("empty", "")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let (ip, cluster) = ("10.0.0.1".to_owned(), "hz".to_owned());
+        let expected =
+            Host { ip, port: 80, weight: 0.5, healthy: false, ephemeral: false, cluster, metadata, ..Host::default() };
+        assert_eq!(host, expected);
+    }
+
+    #[test]
+    fn an_instance_that_says_nothing_has_the_registrys_defaults() {
+        let nothing = r#"{"clusterName":null,"metadata":null}"#;
+        assert_eq!(serde_json::from_str::<Host>(nothing).unwrap(), Host::default());
+        assert!(serde_json::from_str::<Host>(r#"{"weight":null}"#).unwrap().weight.is_nan());
+    }
+
+    #[test]
+    fn a_weight_that_is_no_number_survives_being_written() {
+        let host = Host { weight: f64::NAN, ..Host::default() };
+        let back: Host = serde_json::from_str(&serde_json::to_string(&host).unwrap()).unwrap();
+        assert!(back.weight.is_nan());
+    }
+}
