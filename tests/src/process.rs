@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs::File,
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{OnceLock, mpsc},
@@ -26,6 +26,7 @@ pub struct Spec {
     namespace: Option<String>,
     user: Option<u32>,
     directory: Option<PathBuf>,
+    input: bool,
 }
 
 impl Spec {
@@ -39,6 +40,7 @@ impl Spec {
             namespace: None,
             user: None,
             directory: None,
+            input: false,
         }
     }
 
@@ -78,6 +80,12 @@ impl Spec {
         self
     }
 
+    /// Its standard input stays open for [`Process::say`], until the process is dropped or [`Process::hang_up`].
+    pub fn with_input(mut self) -> Spec {
+        self.input = true;
+        self
+    }
+
     /// The command: `[ip netns exec NS] setpriv --pdeathsig KILL [user] program`; each execs the next, so that the
     /// child's pid is the program's.
     fn command(&self) -> Command {
@@ -95,7 +103,7 @@ impl Spec {
         words.push(self.program.clone().into());
         words.extend(self.arguments.iter().cloned());
         let mut command = Command::new(programs::system(&words[0].to_string_lossy()));
-        command.args(&words[1..]).stdin(Stdio::null());
+        command.args(&words[1..]).stdin(if self.input { Stdio::piped() } else { Stdio::null() });
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
@@ -177,6 +185,21 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let signalled = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status();
         assert!(signalled.is_ok_and(|status| status.success()), "{} took no SIG{name}", self.spec.name);
+    }
+
+    /// Writes a line to its standard input, which [`Spec::with_input`] asked for.
+    ///
+    /// # Panics
+    /// When nobody reads there any more.
+    pub fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().unwrap_or_else(|| panic!("{} has no open input", self.spec.name));
+        let said = writeln!(input, "{line}");
+        said.unwrap_or_else(|error| panic!("{} reads no more: {error}\n{}", self.spec.name, self.log()));
+    }
+
+    /// Closes its standard input.
+    pub fn hang_up(&mut self) {
+        self.child.stdin = None;
     }
 
     /// Waits for the end.

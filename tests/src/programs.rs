@@ -26,7 +26,7 @@ pub fn go(name: &str) -> PathBuf {
 /// # Panics
 /// When it is not installed.
 pub fn python() -> PathBuf {
-    installed("MESH_TEST_PYTHON", "python", "bin/python")
+    installed("MESH_TEST_PYTHON", "python", "bin/python", "mesh")
 }
 
 /// The Python that has web frameworks and OpenTelemetry's instrumentation.
@@ -34,7 +34,7 @@ pub fn python() -> PathBuf {
 /// # Panics
 /// When it is not installed.
 pub fn opentelemetry_python() -> PathBuf {
-    installed("MESH_TEST_OPENTELEMETRY_PYTHON", "opentelemetry-python", "bin/python")
+    installed("MESH_TEST_OPENTELEMETRY_PYTHON", "opentelemetry-python", "bin/python", "lanes")
 }
 
 /// The Python that has Flask and SkyWalking's agent.
@@ -42,7 +42,7 @@ pub fn opentelemetry_python() -> PathBuf {
 /// # Panics
 /// When it is not installed.
 pub fn skywalking_python() -> PathBuf {
-    installed("MESH_TEST_SKYWALKING_PYTHON", "skywalking-python", "bin/python")
+    installed("MESH_TEST_SKYWALKING_PYTHON", "skywalking-python", "bin/python", "lanes")
 }
 
 /// The link of a chain made with Express, beside the modules that it needs.
@@ -50,13 +50,37 @@ pub fn skywalking_python() -> PathBuf {
 /// # Panics
 /// When it is not installed.
 pub fn node_link() -> PathBuf {
-    installed("MESH_TEST_NODE_LINK", "node-link", "link.js")
+    installed("MESH_TEST_NODE_LINK", "node-link", "link.js", "lanes")
+}
+
+/// rnacos, a registry that speaks Nacos's protocol.
+///
+/// # Panics
+/// When it is not installed.
+pub fn rnacos() -> PathBuf {
+    installed("MESH_TEST_RNACOS", "rnacos", "bin/rnacos", "nacos")
+}
+
+/// The jar of the Java server of Nacos; its libraries lie in `lib` beside it.
+///
+/// # Panics
+/// When it is not installed.
+pub fn nacos_server() -> PathBuf {
+    installed("MESH_TEST_NACOS_SERVER", "nacos-server", "nacos-server.jar", "nacos")
+}
+
+/// The Python that has Nacos's SDK and requests.
+///
+/// # Panics
+/// When it is not installed.
+pub fn nacos_python() -> PathBuf {
+    installed("MESH_TEST_NACOS_PYTHON", "nacos-python", "bin/python", "nacos")
 }
 
 /// A file that the variable names, or of the newest folder `<name>-<hash>` that was filled in the cache.
-fn installed(variable: &str, name: &str, file: &str) -> PathBuf {
+fn installed(variable: &str, name: &str, file: &str, group: &str) -> PathBuf {
     let place = std::env::var_os(variable).map(PathBuf::from).or_else(|| newest(name).map(|place| place.join(file)));
-    must_exist(place.unwrap_or_else(|| cache().join(name).join(file)), "`tests/run mesh lanes` installs it")
+    must_exist(place.unwrap_or_else(|| cache().join(name).join(file)), &format!("`tests/run {group}` installs it"))
 }
 
 fn newest(name: &str) -> Option<PathBuf> {

@@ -1,0 +1,26 @@
+//! Tests of discovery from real registries, on rnacos and on Nacos's Java server: the same behaviours on both, and what
+//! differs asserted as it is. `cargo test --test nacos rnacos` (or `nacos31`) runs those of one server.
+#![cfg(test)]
+
+/// Makes each behaviour, a function of a [`mesh_tests::registry::Server`], a test on either server.
+macro_rules! on_both_servers {
+    ($($behaviour:ident),+ $(,)?) => {
+        mod rnacos {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(mesh_tests::registry::Server::Rnacos).await;
+            })+
+        }
+        mod nacos31 {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(mesh_tests::registry::Server::Nacos31).await;
+            })+
+        }
+    };
+}
+
+#[path = "nacos/clients.rs"]
+mod clients;
+#[path = "nacos/servers.rs"]
+mod servers;
