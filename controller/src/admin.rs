@@ -53,6 +53,8 @@ pub struct Console {
     pub published: Arc<Published>,
     /// What proxies report.
     pub reported: Reported,
+    /// States of all sources.
+    pub states: sources::States,
     /// State of the file source.
     pub state: Arc<sources::Shared>,
     /// To the file source.

@@ -46,7 +46,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// The guards of all lanes.
 pub struct Guards {
     /// Resources in force.
-    pub state: Arc<sources::Shared>,
+    pub states: sources::States,
     /// What proxies reported.
     pub statistics: Arc<Statistics>,
     /// To the file source.
@@ -74,7 +74,7 @@ impl Guards {
                 () = stopping.cancelled() => return,
                 _ = tick.tick() => (),
             }
-            let resources = self.state.get().resources;
+            let resources = self.states.resources();
             let guarded = guarded(&resources);
             let now = now();
             self.statistics.keep(guarded.iter().map(|one| one.guard.window), now);

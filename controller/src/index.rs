@@ -1,16 +1,15 @@
-//! What the sources say, merged: pure state, `apply(event) → what changed`, owned by one task.
+//! What the sources say together: pure state, `apply(event) → what changed`, owned by one task.
 //!
 //! Readers get immutable views. Knows no gRPC and no client.
 
 pub mod lanes;
-pub mod merge;
 pub mod policies;
 pub mod routes;
 pub mod services;
 pub mod workloads;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -21,19 +20,11 @@ use mesh_core::{
     resources::{Domains, World},
 };
 
-/// Name of a source, e.g. `file`.
-pub type SourceName = &'static str;
-
-/// What happened at a source.
+/// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The source now says this, and nothing else.
-    World {
-        /// Which source.
-        source: SourceName,
-        /// What it says.
-        world: Arc<World>,
-    },
+    /// This is what all sources say together, and nothing else.
+    World(Arc<World>),
     /// The authority's trust anchors, DER.
     TrustAnchors(Vec<Arc<[u8]>>),
     /// It is this moment, Unix milliseconds: lanes drain and end by time alone.
@@ -68,7 +59,7 @@ pub struct View {
 }
 
 impl View {
-    /// Everything known, merged over the sources.
+    /// Everything known.
     pub fn world(&self) -> &World {
         &self.world
     }
@@ -87,7 +78,6 @@ impl View {
 /// The index.
 #[derive(Debug)]
 pub struct Index {
-    sources: BTreeMap<SourceName, Arc<World>>,
     view: Arc<View>,
     now: u64,
 }
@@ -95,7 +85,7 @@ pub struct Index {
 impl Index {
     /// An index that knows nothing yet.
     pub fn new(domains: Domains) -> Self {
-        Index { sources: BTreeMap::new(), view: Arc::new(View { domains, ..View::default() }), now: 0 }
+        Index { view: Arc::new(View { domains, ..View::default() }), now: 0 }
     }
 
     /// The current state.
@@ -106,10 +96,7 @@ impl Index {
     /// Takes an event in and says what changed by it.
     pub fn apply(&mut self, event: Event) -> BTreeSet<Key> {
         match event {
-            Event::World { source, world } => {
-                self.sources.insert(source, world);
-                self.replace(merge::merge(self.sources.values()))
-            }
+            Event::World(world) => self.replace(world),
             Event::TrustAnchors(anchors) if anchors == self.view.anchors => BTreeSet::new(),
             Event::TrustAnchors(anchors) => {
                 self.view = Arc::new(View { anchors, ..View::clone(&self.view) });

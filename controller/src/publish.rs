@@ -20,12 +20,16 @@ use std::{
 };
 
 use futures_util::future::select_all;
+use mesh_core::resources::Problem;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use self::{probes::Probes, proxies::Proxies, statistics::Statistics};
-use crate::index::{Key, View};
+use crate::{
+    demand::{Demand, Guard, Want},
+    index::{Key, View},
+};
 
 /// What proxies say of themselves, in tables.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +49,8 @@ const IDLE_KEYS: usize = 1_024;
 pub struct Published {
     view: watch::Sender<Arc<View>>,
     watched: Mutex<Watched>,
+    demand: Arc<Demand>,
+    notes: Mutex<Arc<Vec<Problem>>>,
     stopping: CancellationToken,
 }
 
@@ -56,13 +62,34 @@ struct Watched {
 
 impl Published {
     /// Publishes `view` first.
-    pub fn new(view: Arc<View>, stopping: CancellationToken) -> Self {
-        Published { view: watch::Sender::new(view), watched: Mutex::default(), stopping }
+    pub fn new(view: Arc<View>, demand: Arc<Demand>, stopping: CancellationToken) -> Self {
+        Published {
+            view: watch::Sender::new(view),
+            watched: Mutex::default(),
+            demand,
+            notes: Mutex::default(),
+            stopping,
+        }
     }
 
     /// The newest view.
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.borrow())
+    }
+
+    /// What is wrong with the newest view without refusing anything.
+    pub fn notes(&self) -> Arc<Vec<Problem>> {
+        Arc::clone(&self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps what is wrong, for the console.
+    pub fn note(&self, notes: Vec<Problem>) {
+        *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(notes);
+    }
+
+    /// What proxies ask for.
+    pub fn demand(&self) -> &Arc<Demand> {
+        &self.demand
     }
 
     /// Publishes a view and wakes whoever watches one of `changed`. Returns how many streams that were.
@@ -77,15 +104,18 @@ impl Published {
         woken
     }
 
-    /// Watches keys. Take the view after this call, and again after each [`Watch::changed`].
+    /// Watches keys, and asks sources for what they name as long as the watch lives. Take the view after this call, and
+    /// again after each [`Watch::changed`].
     pub fn watch(&self, keys: impl IntoIterator<Item = Key>) -> Watch {
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let wants = keys.iter().filter_map(want).filter_map(|want| self.demand.want(want)).collect();
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if watched.keys.len() > watched.sweep_at + IDLE_KEYS {
             watched.keys.retain(|_, sender| sender.receiver_count() > 0);
             watched.sweep_at = watched.keys.len();
         }
         let receivers = keys.into_iter().map(|key| watched.keys.entry(key).or_default().subscribe()).collect();
-        Watch { receivers, stopping: self.stopping.clone() }
+        Watch { receivers, wants, demand: Arc::clone(&self.demand), stopping: self.stopping.clone() }
     }
 
     /// Keys that somebody watches.
@@ -95,13 +125,29 @@ impl Published {
     }
 }
 
+/// What sources are asked for, for a key.
+fn want(key: &Key) -> Option<Want> {
+    match key {
+        Key::Service(label) => Some(Want::Service(label.clone())),
+        Key::Address(address) => Some(Want::Address(*address)),
+        Key::Workload(_) | Key::Mesh => None,
+    }
+}
+
 /// A watch on some keys.
 pub struct Watch {
     receivers: Vec<watch::Receiver<()>>,
+    wants: Vec<Guard>,
+    demand: Arc<Demand>,
     stopping: CancellationToken,
 }
 
 impl Watch {
+    /// Waits, for a bounded time, until every source has looked up what the keys name.
+    pub async fn looked_up(&self) {
+        self.demand.looked_up(self.wants.iter().map(Guard::want)).await;
+    }
+
     /// Waits until one of the keys changed. Changes between two calls are one.
     ///
     /// # Errors
@@ -127,9 +173,13 @@ impl Watch {
 mod tests {
     use super::*;
 
+    fn demand() -> Arc<Demand> {
+        Arc::new(Demand::new(BTreeSet::new()))
+    }
+
     #[tokio::test]
     async fn only_watchers_of_a_changed_key_wake() {
-        let published = Published::new(Arc::default(), CancellationToken::new());
+        let published = Published::new(Arc::default(), demand(), CancellationToken::new());
         let key = |name: &str| Key::Service(name.to_owned());
         let mut one = published.watch([key("a"), key("b")]);
         let mut other = published.watch([key("c")]);
@@ -147,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn a_stop_ends_every_watch() {
         let stopping = CancellationToken::new();
-        let published = Published::new(Arc::default(), stopping.clone());
+        let published = Published::new(Arc::default(), demand(), stopping.clone());
         let mut watch = published.watch([Key::Mesh]);
         stopping.cancel();
         assert_eq!(watch.changed().await.unwrap_err().code(), tonic::Code::Unavailable);

@@ -1,10 +1,6 @@
 //! Joins the parts and owns every long-lived task.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use mesh_core::identity::Identity;
@@ -12,16 +8,19 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
     admin::{self, Console},
+    compose::{News, Said},
     config::Settings,
+    demand::Demand,
+    follow::Follower,
     guard::Guards,
-    index::{Event, Index},
+    index::Index,
     publish::{Published, Reported},
     serve::{
         self, Services,
@@ -34,15 +33,12 @@ use crate::{
         refresh::Refresher,
         tokens::Tokens,
     },
-    sources::{self, Change, EVENT_QUEUE, file::FileSource},
+    sources::{self, Change, EVENT_QUEUE, States, file::FileSource},
     telemetry::{Load, Metrics},
 };
 
 /// How long streams may take to end when the controller stops; proxies that are slower lose their connection.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How often lanes are looked at that drain or end by time alone.
-const TICK: Duration = Duration::from_secs(1);
 
 /// File of the state directory that tells `mesh-ctl token create` the trust domain.
 const TRUST_DOMAIN_FILE: &str = "trust-domain";
@@ -95,31 +91,32 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         tasks: JoinSet::new(),
     };
     let stopping = running.stopping.clone();
-    let state = Arc::new(sources::Shared::new(sources::file::NAME, place.display().to_string()));
+    let state = Arc::new(sources::Shared::new(sources::file::NAME.into(), place.display().to_string()));
+    let states = States(vec![Arc::clone(&state)]);
+    let said = Said::new(settings.domains(), false);
+    let (composed, is_said) = watch::channel(Arc::new(said));
+    let demand = Arc::new(Demand::new(BTreeSet::new()));
     let (changes, incoming) = mpsc::channel(EVENT_QUEUE);
     let (requests, requested) = mpsc::channel(sources::file::REQUEST_QUEUE);
     let (ready, is_ready) = watch::channel(false);
     let index = Index::new(settings.domains());
-    let published = Arc::new(Published::new(index.view(), stopping.clone()));
+    let published = Arc::new(Published::new(index.view(), demand, stopping.clone()));
     let reported = Reported::default();
     let console = Console {
         published: Arc::clone(&published),
         reported: reported.clone(),
+        states: states.clone(),
         state: Arc::clone(&state),
         requests: requests.clone(),
         tokens: Arc::clone(&signing.tokens),
         ready: is_ready.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let guards = Guards {
-        state: Arc::clone(&state),
-        statistics: Arc::clone(&reported.statistics),
-        requests,
-        metrics: Arc::clone(&metrics),
-    };
+    let guards =
+        Guards { states, statistics: Arc::clone(&reported.statistics), requests, metrics: Arc::clone(&metrics) };
     let source = FileSource {
         place: place.clone(),
-        domains: settings.domains(),
+        said: is_said,
         state,
         changes: changes.clone(),
         requests: requested,
@@ -130,7 +127,9 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     running.own("source", source.run(stopping.clone()));
     running.own("guards", guards.run(stopping.clone()));
     running.own("anchors", anchors(signing.authority.subscribe(), changes, stopping.clone()));
-    running.own("index", follow(index, incoming, published, Arc::clone(&metrics), ready, stopping.clone()));
+    let waiting = BTreeSet::from([sources::file::NAME.into()]);
+    let follower = Follower { index, said: composed, waiting, published, metrics: Arc::clone(&metrics), ready };
+    running.own("index", follower.run(incoming, stopping.clone()));
     running.own("console", admin::serve(ports.console, console, stopping.clone()));
     running.own("server", serve_when_ready(services, listeners, is_ready, stopping.clone()));
     running.own("authority", signing.refresher(&settings, metrics).run(stopping));
@@ -248,7 +247,7 @@ async fn anchors(
 ) {
     loop {
         let anchors = authority.borrow_and_update().anchors().to_vec();
-        if changes.send(Change { event: Event::TrustAnchors(anchors), done: None }).await.is_err() {
+        if changes.send(Change { news: News::TrustAnchors(anchors), done: None }).await.is_err() {
             return;
         }
         tokio::select! {
@@ -256,48 +255,6 @@ async fn anchors(
             changed = authority.changed() => if changed.is_err() { return },
         }
     }
-}
-
-/// Owns the index: takes events in, publishes.
-async fn follow(
-    mut index: Index,
-    mut incoming: mpsc::Receiver<Change>,
-    published: Arc<Published>,
-    metrics: Arc<Metrics>,
-    ready: watch::Sender<bool>,
-    stopping: CancellationToken,
-) {
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let Change { event, done } = tokio::select! {
-            () = stopping.cancelled() => return,
-            _ = tick.tick() => Change { event: Event::Tick(unix_milliseconds()), done: None },
-            change = incoming.recv() => match change {
-                Some(change) => change,
-                None => return,
-            },
-        };
-        let is_world = matches!(event, Event::World { .. });
-        let changed = index.apply(event);
-        let view = index.view();
-        if !changed.is_empty() {
-            let woken = published.publish(Arc::clone(&view), &changed);
-            metrics.published(view.world(), changed.len(), woken);
-        }
-        if is_world {
-            ready.send_replace(true);
-        }
-        if let Some(done) = done {
-            // Who asked may have gone.
-            let _ = done.send(());
-        }
-    }
-}
-
-fn unix_milliseconds() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Answers proxies only when there is something true to say: an empty world would tell them that nothing exists.

@@ -12,22 +12,22 @@ use std::{
 use mesh_core::resources::{Problem, Resource};
 use tokio::sync::oneshot;
 
-use crate::index::{Event, SourceName};
+use crate::compose::{News, SourceName};
 
 /// Events that wait for the index; a source that is faster waits.
 pub const EVENT_QUEUE: usize = 16;
 
-/// Something for the index, and who waits until it is published.
+/// Something that a source tells, and who waits until it is published.
 #[derive(Debug)]
 pub struct Change {
-    /// What happened.
-    pub event: Event,
-    /// Told when it is published.
-    pub done: Option<oneshot::Sender<()>>,
+    /// What it tells.
+    pub news: News,
+    /// Told when it is published, or why it is refused.
+    pub done: Option<oneshot::Sender<Result<(), Vec<Problem>>>>,
 }
 
 /// What a source last did, for the console.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SourceState {
     /// Which source.
     pub name: SourceName,
@@ -39,18 +39,28 @@ pub struct SourceState {
     pub refused: Option<SystemTime>,
     /// Why.
     pub problems: Vec<Problem>,
+    /// What else there is to say of it, e.g. of a connection; name and value.
+    pub facts: Vec<(&'static str, String)>,
     /// Resources in force.
     pub resources: Arc<Vec<Resource>>,
 }
 
 /// State of a source, shared with the console.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shared(Mutex<SourceState>);
 
 impl Shared {
     /// A source that has done nothing yet.
     pub fn new(name: SourceName, place: String) -> Self {
-        Shared(Mutex::new(SourceState { name, place, ..SourceState::default() }))
+        Shared(Mutex::new(SourceState {
+            name,
+            place,
+            loaded: None,
+            refused: None,
+            problems: Vec::new(),
+            facts: Vec::new(),
+            resources: Arc::default(),
+        }))
     }
 
     /// The state now.
@@ -58,7 +68,24 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn change(&self, change: impl FnOnce(&mut SourceState)) {
+    /// Changes the state.
+    pub fn change(&self, change: impl FnOnce(&mut SourceState)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// States of all sources.
+#[derive(Clone, Debug, Default)]
+pub struct States(pub Vec<Arc<Shared>>);
+
+impl States {
+    /// The state of each source.
+    pub fn all(&self) -> Vec<SourceState> {
+        self.0.iter().map(|shared| shared.get()).collect()
+    }
+
+    /// Resources in force of every source.
+    pub fn resources(&self) -> Vec<Resource> {
+        self.all().iter().flat_map(|state| state.resources.iter().cloned()).collect()
     }
 }

@@ -18,12 +18,13 @@ pub mod model_route;
 mod node;
 pub mod problem;
 mod reference;
+pub mod registered;
 pub mod services;
 pub mod traffic_policy;
 mod wording;
 pub mod world;
 
-pub use compile::{Domains, compile};
+pub use compile::{Compiled, Domains, Input, compile, compile_all};
 pub use document::parse;
 pub use problem::Problem;
 pub use world::World;

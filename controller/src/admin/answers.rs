@@ -5,7 +5,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use mesh_core::{identity::Identity, model::endpoint::WEIGHT_ONE, names::DEFAULT_NAMESPACE, resources::World};
+use mesh_core::{
+    identity::Identity,
+    model::endpoint::WEIGHT_ONE,
+    names::DEFAULT_NAMESPACE,
+    resources::{Resource, World},
+};
 use mesh_proto::convert::time;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,7 +25,7 @@ use crate::{
 
 /// Collections, for people who asked for another one.
 pub(super) const COLLECTIONS: &str =
-    "services, endpoints, lanes, policies, proxies, probes/<trace id>, resources, source, version";
+    "services, endpoints, lanes, policies, proxies, probes/<trace id>, resources, source, notes, version";
 
 /// Life of a token when none is asked for.
 const TOKEN_LIFE: &str = "24h";
@@ -35,10 +40,11 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
         "services" => services(view.world()),
         "endpoints" => endpoints(view.world()),
         "lanes" => lanes::groups(console),
-        "policies" => policies(&console.state.get()),
+        "policies" => policies(&console.states.resources()),
         "proxies" => console.reported.proxies.all().iter().map(proxy).collect(),
-        "resources" => resources(&console.state.get()),
-        "source" => vec![source(&console.state.get())],
+        "resources" => resources(&console.states.resources()),
+        "source" => console.states.all().iter().map(source).collect(),
+        "notes" => console.published.notes().iter().map(|note| json!(note)).collect(),
         "version" => return Some(json!({ "version": env!("CARGO_PKG_VERSION") })),
         _ => return None,
     };
@@ -101,23 +107,24 @@ fn endpoints(world: &World) -> Vec<Value> {
 /// Kinds of resources that are policies.
 const POLICIES: [&str; 4] = ["TrafficPolicy", "AccessPolicy", "HTTPRoute", "GRPCRoute"];
 
-fn policies(state: &SourceState) -> Vec<Value> {
-    let policies = state.resources.iter().filter(|resource| POLICIES.contains(&resource.metadata.kind));
+fn policies(resources: &[Resource]) -> Vec<Value> {
+    let policies = resources.iter().filter(|resource| POLICIES.contains(&resource.metadata.kind));
     policies.map(|resource| json!(resource.metadata)).collect()
 }
 
-fn resources(state: &SourceState) -> Vec<Value> {
-    let resource = |resource: &mesh_core::resources::Resource| {
+fn resources(resources: &[Resource]) -> Vec<Value> {
+    let resource = |resource: &Resource| {
         let mut value = json!(resource.metadata);
         value["text"] = json!(resource.text);
         value
     };
-    state.resources.iter().map(resource).collect()
+    resources.iter().map(resource).collect()
 }
 
 fn source(state: &SourceState) -> Value {
     json!({
-        "name": state.name,
+        "name": state.name.as_ref(),
+        "facts": state.facts.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>(),
         "place": state.place,
         "loaded": state.loaded.map(seconds),
         "refused": state.refused.map(seconds),

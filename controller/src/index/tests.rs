@@ -35,43 +35,30 @@ fn sketch() -> impl Strategy<Value = Sketch> {
     proptest::collection::btree_map(0..5_u8, proptest::collection::btree_set(0..5_u8, 0..4), 0..5)
 }
 
-fn event(source: SourceName, sketch: &Sketch) -> Event {
-    Event::World { source, world: world(sketch) }
+fn event(sketch: &Sketch) -> Event {
+    Event::World(world(sketch))
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn sources_may_speak_in_any_order(one in sketch(), other in sketch(), before in sketch()) {
-        let mut forth = Index::new(Domains::default());
-        forth.apply(event("file", &one));
-        forth.apply(event("nacos", &other));
-        let mut back = Index::new(Domains::default());
-        back.apply(event("nacos", &before));
-        back.apply(event("nacos", &other));
-        back.apply(event("file", &one));
-        let (forth, back) = (forth.view(), back.view());
-        prop_assert_eq!(forth.world(), back.world());
-    }
-
-    #[test]
     fn exactly_what_changed_is_named(before in sketch(), after in sketch()) {
         let mut index = Index::new(Domains::default());
-        index.apply(event("file", &before));
-        let changed = index.apply(event("file", &after));
+        index.apply(event(&before));
+        let changed = index.apply(event(&after));
         for number in 0..5_u8 {
             let differs = before.get(&number) != after.get(&number);
             prop_assert_eq!(changed.contains(&Key::Service(format!("s{number}.demo"))), differs);
         }
         prop_assert!(!changed.contains(&Key::Mesh));
-        prop_assert!(index.apply(event("file", &after)).is_empty(), "the same again changes nothing");
+        prop_assert!(index.apply(event(&after)).is_empty(), "the same again changes nothing");
     }
 
     #[test]
     fn every_instance_is_found_by_its_address(sketch in sketch()) {
         let mut index = Index::new(Domains::default());
-        index.apply(event("file", &sketch));
+        index.apply(event(&sketch));
         let view = index.view();
         for (service, endpoints) in &sketch {
             for endpoint in endpoints {

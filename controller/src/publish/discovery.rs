@@ -51,8 +51,12 @@ impl Destination for Discovery {
         let key = service_key(&self.published.view(), whole, &namespace)?;
         let (label, _) = path(&key).ok_or_else(|| Status::invalid_argument("the path has no port"))?;
         let of_lanes = subset.is_some().then_some(Key::Mesh);
+        let watch = self.published.watch(std::iter::once(Key::Service(label.to_owned())).chain(of_lanes));
+        if self.published.view().port(&key).is_none() {
+            watch.looked_up().await;
+        }
         let stream = Instances {
-            watch: self.published.watch(std::iter::once(Key::Service(label.to_owned())).chain(of_lanes)),
+            watch,
             subset,
             published: Arc::clone(&self.published),
             control_namespace: Arc::clone(&self.control_namespace),
@@ -70,13 +74,8 @@ impl Destination for Discovery {
         let namespace = caller(&peer, &message.context_token)?;
         let target = authority("path", &message.path).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let open = self.metrics.stream(Service::Profile);
-        Ok(Response::new(profile::stream(
-            Arc::clone(&self.published),
-            target,
-            namespace,
-            Arc::clone(&self.control_namespace),
-            open,
-        )))
+        let asked = profile::Asked { target, namespace, control_namespace: Arc::clone(&self.control_namespace) };
+        Ok(Response::new(profile::stream(Arc::clone(&self.published), asked, open).await))
     }
 }
 

@@ -12,7 +12,7 @@ use mesh_proto::convert::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    Published,
+    Published, Watch,
     follow::{Answers, follow},
     peer::Peer,
 };
@@ -36,18 +36,36 @@ impl OutboundPolicies for Outbound {
     type WatchStream = Answers<OutboundPolicy>;
 
     async fn get(&self, request: Request<TrafficSpec>) -> Result<Response<OutboundPolicy>, Status> {
-        question(request)?.answer(&self.published.view(), &self.control_namespace).map(Response::new)
+        let question = question(request)?;
+        let _asked = self.look_up(&question).await;
+        question.answer(&self.published.view(), &self.control_namespace).map(Response::new)
     }
 
     async fn watch(&self, request: Request<TrafficSpec>) -> Result<Response<Self::WatchStream>, Status> {
         let question = question(request)?;
-        let watch = self.published.watch(question.keys(&self.published.view()));
+        let mut watch = self.look_up(&question).await;
+        if let LaneChoice::Routes = question.lanes {
+            // Now that the service is known, its routes may lead to others.
+            watch = self.published.watch(question.keys(&self.published.view()));
+        }
         // An unknown target is refused before the stream begins: clients take that for the end of the question.
         question.answer(&self.published.view(), &self.control_namespace)?;
         let control_namespace = Arc::clone(&self.control_namespace);
         let open = self.metrics.stream(Service::Outbound);
         let published = Arc::clone(&self.published);
         Ok(Response::new(follow(published, watch, open, move |view| question.answer(view, &control_namespace))))
+    }
+}
+
+impl Outbound {
+    /// Watches what the answer depends on; sources have had the time to look it up where it is not known.
+    async fn look_up(&self, question: &Question) -> Watch {
+        let view = self.published.view();
+        let watch = self.published.watch(question.keys(&view));
+        if view.outbound(&question.target, &question.namespace).is_none() {
+            watch.looked_up().await;
+        }
+        watch
     }
 }
 

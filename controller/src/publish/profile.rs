@@ -18,17 +18,25 @@ use super::{
 };
 use crate::{index::View, telemetry::OpenStream};
 
+/// What a client asks about.
+pub struct Asked {
+    /// Target.
+    pub target: Target,
+    /// Where bare names are looked up.
+    pub namespace: String,
+    /// Control namespace, for names of identities.
+    pub control_namespace: Arc<str>,
+}
+
 /// A stream of the profile of a target. What nobody knows has the empty profile: the client goes where the application
 /// wanted to.
-pub fn stream(
-    published: Arc<Published>,
-    target: Target,
-    namespace: String,
-    control_namespace: Arc<str>,
-    open: OpenStream,
-) -> Answers<DestinationProfile> {
-    let keys = published.view().outbound_keys(&target, &namespace);
-    let watch = published.watch(keys);
+pub async fn stream(published: Arc<Published>, asked: Asked, open: OpenStream) -> Answers<DestinationProfile> {
+    let Asked { target, namespace, control_namespace } = asked;
+    let view = published.view();
+    let watch = published.watch(view.outbound_keys(&target, &namespace));
+    if view.outbound(&target, &namespace).is_none() {
+        watch.looked_up().await;
+    }
     follow(published, watch, open, move |view| Ok(profile(view, &target, &namespace, &control_namespace)))
 }
 

@@ -9,12 +9,12 @@ use std::{
 
 use mesh_core::{
     model::lane::LaneRef,
-    resources::{Domains, Problem, Resource, World, compile, parse},
+    resources::{Problem, Resource, parse},
 };
 use notify::{RecursiveMode, Watcher};
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,13 +26,13 @@ use super::{
     lanes::{self, Order, OrderError},
 };
 use crate::{
-    index::{Event, SourceName},
+    compose::{News, Said},
     sign::files,
     telemetry::{Load, Metrics},
 };
 
 /// Name of this source.
-pub const NAME: SourceName = "file";
+pub const NAME: &str = "file";
 /// Writers change several files at once, and editors write one file in several steps: wait until they are done.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// The folder is looked at this often even when nobody tells: network file systems send no events.
@@ -86,11 +86,11 @@ type Answer = Box<dyn FnOnce() + Send>;
 pub struct FileSource {
     /// File or folder.
     pub place: PathBuf,
-    /// Domains of identities and services.
-    pub domains: Domains,
+    /// What all sources say, for checks of what is not yet written.
+    pub said: watch::Receiver<Arc<Said>>,
     /// State for the console.
     pub state: Arc<Shared>,
-    /// To the index.
+    /// To where one world is made of all sources.
     pub changes: mpsc::Sender<Change>,
     /// From the console.
     pub requests: mpsc::Receiver<Request>,
@@ -133,34 +133,36 @@ impl FileSource {
             return;
         }
         *seen = Some(texts.clone());
-        let domains = self.domains.clone();
-        let outcome = blocking(move || {
-            let resources = folder::resources(&texts?)?;
-            let world = compile(&resources, &domains)?;
-            Ok((resources, world))
-        })
-        .await;
-        match outcome {
-            Ok((resources, world)) => self.loaded(resources, world).await,
+        match blocking(move || folder::resources(&texts?)).await {
+            Ok(resources) => self.read(Arc::new(resources)).await,
             Err(problems) => self.refused(problems),
         }
     }
 
-    async fn loaded(&self, resources: Vec<Resource>, world: World) {
-        info!(place = %self.place.display(), resources = resources.len(), services = world.services.len(), "files loaded");
+    /// Tells what was read; it is loaded when it fits together with what the other sources say.
+    async fn read(&self, resources: Arc<Vec<Resource>>) {
+        let (done, taken) = oneshot::channel();
+        let news = News::Resources { source: NAME.into(), resources: Arc::clone(&resources) };
+        // Both fail only when the index is gone because everything stops.
+        if self.changes.send(Change { news, done: Some(done) }).await.is_err() {
+            return;
+        }
+        match taken.await {
+            Ok(Ok(())) => self.loaded(resources),
+            Ok(Err(problems)) => self.refused(problems),
+            Err(_) => (),
+        }
+    }
+
+    fn loaded(&self, resources: Arc<Vec<Resource>>) {
+        info!(place = %self.place.display(), resources = resources.len(), "files loaded");
         self.metrics.source_load(NAME, Load::Loaded, 0);
         self.state.change(|state| {
             state.loaded = Some(SystemTime::now());
             state.refused = None;
             state.problems = Vec::new();
-            state.resources = Arc::new(resources);
+            state.resources = resources;
         });
-        let (done, taken) = oneshot::channel();
-        let event = Event::World { source: NAME, world: Arc::new(world) };
-        // Both fail only when the index is gone because everything stops.
-        if self.changes.send(Change { event, done: Some(done) }).await.is_ok() {
-            drop(taken.await);
-        }
     }
 
     fn refused(&self, problems: Vec<Problem>) {
@@ -177,23 +179,23 @@ impl FileSource {
 
     /// Carries a request out; the answer is given when it is in force. A console that hung up needs none.
     async fn request(&self, request: Request) -> Answer {
-        let (place, domains) = (self.place.clone(), self.domains.clone());
+        let (place, said) = (self.place.clone(), Arc::clone(&self.said.borrow()));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         match request {
             Request::Validate { yaml, answer } => {
-                let checked = blocking(move || check(&Ground::read(&place)?, &domains, &yaml, now)).await;
+                let checked = blocking(move || check(&Ground::read(&place)?, &said, &yaml, now)).await;
                 Box::new(move || drop(answer.send(checked.err().map(problems_of).unwrap_or_default())))
             }
             Request::Apply { yaml, answer } => {
-                let written = blocking(move || write(&Ground::read(&place)?, &domains, &yaml, now)).await;
+                let written = blocking(move || write(&Ground::read(&place)?, &said, &yaml, now)).await;
                 Box::new(move || drop(answer.send(written)))
             }
             Request::Lane { lane, order, answer } => {
                 let written = blocking(move || {
                     let ground = Ground::read(&place)?;
                     let yaml = lanes::ordered(&ground.resources, &lane, &order, now)?;
-                    write(&ground, &domains, &yaml, now)?;
+                    write(&ground, &said, &yaml, now)?;
                     Ok(())
                 });
                 let written = written.await;
@@ -230,7 +232,7 @@ struct Plan {
 }
 
 /// Checks new resources together with everything in force.
-fn check(ground: &Ground<'_>, domains: &Domains, yaml: &str, now: u64) -> Result<Plan, ApplyError> {
+fn check(ground: &Ground<'_>, said: &Said, yaml: &str, now: u64) -> Result<Plan, ApplyError> {
     let Ground { place, resources: in_place } = ground;
     let refused = |problems| ApplyError::Problems(nameless(problems));
     let fresh = parse("", yaml).map_err(refused)?;
@@ -241,14 +243,14 @@ fn check(ground: &Ground<'_>, domains: &Domains, yaml: &str, now: u64) -> Result
         .map(|(_, resource)| resource.clone())
         .collect();
     together.extend(fresh.iter().cloned());
-    compile(&together, domains).map_err(refused)?;
+    said.compiled_with(NAME, &together).map_err(refused)?;
     let files = folder::plan(place, in_place, &fresh)?;
     Ok(Plan { resources: fresh, files })
 }
 
 /// Checks and writes.
-fn write(ground: &Ground<'_>, domains: &Domains, yaml: &str, now: u64) -> Result<Vec<Resource>, ApplyError> {
-    let plan = check(ground, domains, yaml, now)?;
+fn write(ground: &Ground<'_>, said: &Said, yaml: &str, now: u64) -> Result<Vec<Resource>, ApplyError> {
+    let plan = check(ground, said, yaml, now)?;
     plan.files.iter().try_for_each(|(file, text)| files::replace(file, text.as_bytes(), files::PUBLIC))?;
     Ok(plan.resources)
 }

@@ -1,5 +1,7 @@
 //! Kind `MeshService`: one logical service over several sources.
 
+use std::fmt;
+
 use super::node::Node;
 
 /// What a mesh service says.
@@ -10,7 +12,7 @@ pub struct MeshService {
 }
 
 /// A service of one source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Member {
     /// The source.
     pub source: Source,
@@ -21,7 +23,7 @@ pub struct Member {
 }
 
 /// Where services come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// Kubernetes Services.
     Kubernetes,
@@ -31,6 +33,24 @@ pub enum Source {
     File,
     /// DNS records.
     Dns,
+}
+
+impl Source {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Kubernetes => "kubernetes",
+            Source::Nacos => "nacos",
+            Source::File => "file",
+            Source::Dns => "dns",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 const SOURCES: &[(&str, Source)] =

@@ -36,7 +36,7 @@ struct Policies<'r> {
 }
 
 /// Gives every port of every meshed workload its policy. Without one: strict, any identity of the trust domain.
-pub(super) fn apply(resources: &[Resource], domains: &Domains, built: &mut Built, findings: &mut Findings) {
+pub(super) fn apply(resources: &[&Resource], domains: &Domains, built: &mut Built, findings: &mut Findings) {
     let policies = collect(resources, built, findings);
     for (key, workload) in &mut built.workloads {
         if workload.identity.is_none() {
@@ -49,9 +49,9 @@ pub(super) fn apply(resources: &[Resource], domains: &Domains, built: &mut Built
     }
 }
 
-fn collect<'r>(resources: &'r [Resource], built: &Built, findings: &mut Findings) -> Policies<'r> {
+fn collect<'r>(resources: &'r [&'r Resource], built: &Built, findings: &mut Findings) -> Policies<'r> {
     let mut found = Policies::default();
-    for resource in resources {
+    for resource in resources.iter().copied() {
         let Spec::AccessPolicy(policy) = &resource.spec else { continue };
         let Some(label) = &policy.service else {
             let namespace = &resource.metadata.namespace;
@@ -63,19 +63,19 @@ fn collect<'r>(resources: &'r [Resource], built: &Built, findings: &mut Findings
             continue;
         };
         let Some(service) = built.services.get(label) else {
-            findings.add(resource, "spec.service", format!("there is no service {label}"));
+            findings.missing(resource, "spec.service", label);
             continue;
         };
         for (index, port) in policy.ports.iter().enumerate().filter(|(_, port)| !service.ports.contains_key(port)) {
             let known: Vec<String> = service.ports.keys().map(u16::to_string).collect();
             let message = format!("service {label} has no port {port}; it has {}", known.join(", "));
-            findings.add(resource, &format!("spec.ports[{index}]"), message);
+            built.mismatch((resource, &format!("spec.ports[{index}]")), label, message, findings);
         }
         let covered = |(port, _): &(&u16, &WorldPort)| policy.ports.is_empty() || policy.ports.contains(port);
         for (port, usage) in service.ports.iter().filter(covered) {
             if matches!(usage.protocol, Protocol::Opaque | Protocol::Tls) && !policy.routes.is_empty() {
                 let message = format!("port {port} of {label} carries bytes, which no route can read");
-                findings.add(resource, "spec.routes", message);
+                built.mismatch((resource, "spec.routes"), label, message, findings);
             }
             if let Some((other, _)) = found.of_services.insert((label.clone(), *port), (resource, policy)) {
                 let message =

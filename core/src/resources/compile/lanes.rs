@@ -23,9 +23,9 @@ struct Written<'r> {
     lanes: BTreeMap<LaneName, (&'r Resource, &'r lane::Lane)>,
 }
 
-pub(super) fn build<'r>(resources: &'r [Resource], findings: &mut Findings) -> Groups<'r> {
+pub(super) fn build<'r>(resources: &'r [&'r Resource], findings: &mut Findings) -> Groups<'r> {
     let mut written = groups(resources, findings);
-    for resource in resources {
+    for resource in resources.iter().copied() {
         let Spec::Lane(lane) = &resource.spec else { continue };
         let known: Vec<&str> = written.keys().map(LaneName::as_str).collect();
         let known = known.join(", ");
@@ -53,10 +53,10 @@ pub(super) fn build<'r>(resources: &'r [Resource], findings: &mut Findings) -> G
     Groups { groups, written }
 }
 
-fn groups<'r>(resources: &'r [Resource], findings: &mut Findings) -> BTreeMap<LaneName, Written<'r>> {
+fn groups<'r>(resources: &'r [&'r Resource], findings: &mut Findings) -> BTreeMap<LaneName, Written<'r>> {
     let mut found: BTreeMap<LaneName, Written<'r>> = BTreeMap::new();
     let mut places: BTreeMap<&LaneName, String> = BTreeMap::new();
-    for resource in resources {
+    for resource in resources.iter().copied() {
         let Spec::LaneGroup(group) = &resource.spec else { continue };
         if let Some(place) = places.get(&group.name) {
             let message =

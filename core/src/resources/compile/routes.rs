@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Findings, workloads::Built};
+use super::{
+    Domains, Findings,
+    workloads::{Built, service_key},
+};
 use crate::{
     model::{
         route::{
@@ -25,21 +28,22 @@ pub(super) const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_BODY_MAX: usize = 64 << 10;
 
 /// Attaches every route to its parents. A port with routes has no default route: what none matches is answered 404.
-pub(super) fn apply(resources: &[Resource], built: &mut Built, findings: &mut Findings) {
+pub(super) fn apply(resources: &[&Resource], domains: &Domains, built: &mut Built, findings: &mut Findings) {
     let mut attached: BTreeMap<(String, u16), Vec<HttpRoute>> = BTreeMap::new();
-    for resource in resources {
+    for resource in resources.iter().copied() {
         let (Spec::HttpRoute(route) | Spec::GrpcRoute(route)) = &resource.spec else { continue };
-        check_backends(resource, route, &built.services, findings);
+        check_backends(resource, route, built, findings);
         for (index, parent) in route.parents.iter().enumerate() {
             let path = format!("spec.parentRefs[{index}]");
-            let Some(service) = find(resource, &path, parent, &built.services, findings) else { continue };
+            let Some(service) = find(resource, &path, parent, built, findings) else { continue };
             let ports = service.ports.iter().filter(|(port, _)| parent.port.is_none_or(|wanted| wanted == **port));
             for (port, target) in ports {
                 if matches!(target.protocol, Protocol::Opaque | Protocol::Tls) {
                     let message = format!("port {port} of {} carries bytes, which no route can read", parent.service);
-                    findings.add(resource, &path, message);
+                    built.mismatch((resource, &path), &parent.service, message, findings);
                 }
-                let rules = rules(route, &target.key, &built.services);
+                let backend = |reference: &Reference| backend(reference, built, domains, findings.open);
+                let rules = rules(route, &target.key, &backend);
                 let name = format!("{}/{}", resource.metadata.namespace, resource.metadata.name);
                 let route = HttpRoute { name, hosts: Vec::new(), rules };
                 attached.entry((parent.service.clone(), *port)).or_default().push(route);
@@ -54,47 +58,54 @@ pub(super) fn apply(resources: &[Resource], built: &mut Built, findings: &mut Fi
     }
 }
 
+/// Path of the service that a backend of a route names.
+type BackendOf<'b> = &'b dyn Fn(&Reference) -> Option<ServiceKey>;
+
 /// The service that a route names; a problem where it or its port is not there.
 fn find<'w>(
     resource: &Resource,
     path: &str,
     reference: &Reference,
-    services: &'w BTreeMap<String, WorldService>,
+    built: &'w Built,
     findings: &mut Findings,
 ) -> Option<&'w WorldService> {
-    let Some(service) = services.get(&reference.service) else {
-        findings.add(resource, &format!("{path}.name"), format!("there is no service {}", reference.service));
+    let Some(service) = built.services.get(&reference.service) else {
+        findings.missing(resource, &format!("{path}.name"), &reference.service);
         return None;
     };
     if let Some(port) = reference.port.filter(|port| !service.ports.contains_key(port)) {
         let known: Vec<String> = service.ports.keys().map(u16::to_string).collect();
         let message = format!("service {} has no port {port}; it has {}", reference.service, known.join(", "));
-        findings.add(resource, &format!("{path}.port"), message);
+        built.mismatch((resource, &format!("{path}.port")), &reference.service, message, findings);
     }
     Some(service)
 }
 
-fn check_backends(
-    resource: &Resource,
-    route: &Route,
-    services: &BTreeMap<String, WorldService>,
-    findings: &mut Findings,
-) {
+fn check_backends(resource: &Resource, route: &Route, built: &Built, findings: &mut Findings) {
     for (rule, content) in route.rules.iter().enumerate() {
         for (index, (backend, _)) in content.backends.iter().flatten().enumerate() {
             let path = format!("spec.rules[{rule}].backendRefs[{index}]");
-            find(resource, &path, backend, services, findings);
+            find(resource, &path, backend, built, findings);
         }
     }
 }
 
-fn rules(route: &Route, parent: &ServiceKey, services: &BTreeMap<String, WorldService>) -> Vec<HttpRule> {
+/// Path of the service that a backend names, if there is such a service and port, or may be.
+fn backend(reference: &Reference, built: &Built, domains: &Domains, open: bool) -> Option<ServiceKey> {
+    let number = reference.port?;
+    match built.services.get(&reference.service) {
+        Some(service) => service.ports.get(&number).map(|port| port.key.clone()),
+        None => open.then(|| service_key(&reference.service, number, domains)),
+    }
+}
+
+fn rules(route: &Route, parent: &ServiceKey, backend: BackendOf<'_>) -> Vec<HttpRule> {
     let rule = |rule: &Rule| HttpRule {
         matches: rule.matches.clone(),
         filters: rule.filters.clone(),
         backends: match &rule.backends {
             None => itself(parent),
-            Some(backends) => distribution(backends, services),
+            Some(backends) => distribution(backends, backend),
         },
         timeouts: RouteTimeouts {
             request: rule.request_timeout,
@@ -111,11 +122,8 @@ fn rules(route: &Route, parent: &ServiceKey, services: &BTreeMap<String, WorldSe
     route.rules.iter().map(rule).collect()
 }
 
-fn distribution(backends: &[(Reference, u32)], services: &BTreeMap<String, WorldService>) -> Distribution {
-    let key = |reference: &Reference| {
-        let port = services.get(&reference.service)?.ports.get(&reference.port?)?;
-        Some(Backend::Service(port.key.clone()))
-    };
+fn distribution(backends: &[(Reference, u32)], backend: BackendOf<'_>) -> Distribution {
+    let key = |reference: &Reference| backend(reference).map(Backend::Service);
     let weighted = backends.iter().filter(|(_, weight)| *weight > 0);
     let weighted: Vec<_> = weighted.filter_map(|(reference, weight)| Some((key(reference)?, *weight))).collect();
     if weighted.is_empty() { Distribution::Empty } else { Distribution::Weighted(weighted) }

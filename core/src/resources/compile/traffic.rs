@@ -8,12 +8,16 @@ use crate::{
     resources::{Resource, Spec},
 };
 
-pub(super) fn build(resources: &[Resource], built: &Built, findings: &mut Findings) -> BTreeMap<String, TrafficPolicy> {
+pub(super) fn build(
+    resources: &[&Resource],
+    built: &Built,
+    findings: &mut Findings,
+) -> BTreeMap<String, TrafficPolicy> {
     let mut found = BTreeMap::new();
-    for resource in resources {
+    for resource in resources.iter().copied() {
         let Spec::TrafficPolicy(policy) = &resource.spec else { continue };
         if !built.services.contains_key(&policy.service) {
-            findings.add(resource, "spec.service", format!("there is no service {}", policy.service));
+            findings.missing(resource, "spec.service", &policy.service);
         }
         if found.insert(policy.service.clone(), policy.policy.clone()).is_some() {
             findings.add(resource, "spec.service", format!("service {} already has a traffic policy", policy.service));

@@ -6,12 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Domains, Findings, routes};
+use super::{Domains, Findings, routes, services::Given};
 use crate::{
     identity::Identity,
     model::{endpoint, endpoint::ProtocolHint, lane::LaneRef, service::ServiceKey},
     resources::{
-        Resource, Spec, World,
+        Resource, World,
         services::{Endpoint, Protocol, Service},
         world::{WorldPort, WorldService, WorldWorkload},
     },
@@ -26,6 +26,8 @@ pub(super) struct Built {
     pub(super) workloads: BTreeMap<String, WorldWorkload>,
     /// Services by the addresses that mean them as a whole.
     addresses: BTreeMap<IpAddr, String>,
+    /// Services that can change without anybody writing a resource.
+    loose: BTreeSet<String>,
     /// Ports of each workload's application.
     pub(super) ports: BTreeMap<String, BTreeMap<u16, PortUse>>,
 }
@@ -38,65 +40,25 @@ pub(super) struct PortUse {
     pub(super) serves: Vec<(String, u16)>,
 }
 
-/// Every service of every document of kind `Services`.
-pub(super) fn services(resources: &[Resource]) -> impl Iterator<Item = (&Resource, usize, &Service)> {
-    resources.iter().flat_map(|resource| {
-        let list = if let Spec::Services(list) = &resource.spec { list.as_slice() } else { &[] };
-        list.iter().enumerate().map(move |(index, service)| (resource, index, service))
-    })
-}
-
 /// Which lanes an instance with these labels belongs to, as an instance of the service of this label.
 pub(super) type LanesOf<'l> = &'l dyn Fn(&str, &BTreeMap<String, String>) -> Vec<LaneRef>;
 
-pub(super) fn build(resources: &[Resource], domains: &Domains, lanes: LanesOf<'_>, findings: &mut Findings) -> Built {
+pub(super) fn build(given: &[Given<'_>], domains: &Domains, lanes: LanesOf<'_>, findings: &mut Findings) -> Built {
     let mut built = Built::default();
-    for (resource, index, service) in services(resources) {
-        let label = format!("{}.{}", service.name, service.namespace);
-        if built.services.contains_key(&label) {
-            let message = format!("service {label} is there twice");
-            findings.add(resource, &format!("services[{index}].name"), message);
-            continue;
-        }
-        let ports = service.ports.iter().map(|port| {
-            let path = format!("{label}.svc.{}:{}", domains.cluster, port.port);
-            let key = ServiceKey(path.into());
-            let outbound = Arc::new(routes::default_policy(&key, port.protocol));
-            (port.port, WorldPort { key, protocol: port.protocol, endpoints: Vec::new(), outbound })
-        });
-        let (name, namespace) = (service.name.clone(), service.namespace.clone());
-        let addresses = service.addresses.clone();
-        for (at, address) in addresses.iter().enumerate() {
-            if let Some(other) = built.addresses.insert(*address, label.clone()) {
-                let message = format!("{address} means service {other} already");
-                findings.add(resource, &format!("services[{index}].addresses[{at}]"), message);
-            }
-        }
-        let world = WorldService { name, namespace, addresses, ports: ports.collect() };
-        built.services.insert(label.clone(), world);
-        let mut seen = BTreeSet::new();
-        for (at, endpoint) in service.endpoints.iter().enumerate() {
-            let found = instance(endpoint, domains, lanes(&label, &endpoint.labels));
-            let mut wrong = |field: &str, message: String| {
-                findings.add(resource, &format!("services[{index}].endpoints[{at}].{field}"), message);
-            };
-            let Some(found) = found else {
-                wrong("identity", "makes no identity in this trust domain".to_owned());
-                continue;
-            };
-            if !seen.insert((endpoint.port, found.address)) {
-                wrong("address", format!("{} serves port {} already", found.address, endpoint.port));
-            }
-            if let Err(message) = built.join(&label, service, endpoint, &found) {
-                wrong("pod", message);
-            }
-            built.add(&label, endpoint, found);
-        }
+    for given in given {
+        let label = given.label();
+        built.service(&label, given, domains, findings);
+        built.instances(&label, given, domains, lanes, findings);
         for port in built.services.get_mut(&label).into_iter().flat_map(|service| service.ports.values_mut()) {
             port.endpoints.sort_by_key(|endpoint| endpoint.address);
         }
     }
     built
+}
+
+/// Path of a service at a port.
+pub(super) fn service_key(label: &str, port: u16, domains: &Domains) -> ServiceKey {
+    ServiceKey(format!("{label}.svc.{}:{port}", domains.cluster).into())
 }
 
 fn instance(endpoint: &Endpoint, domains: &Domains, lanes: Vec<LaneRef>) -> Option<endpoint::Endpoint> {
@@ -120,6 +82,73 @@ fn instance(endpoint: &Endpoint, domains: &Domains, lanes: Vec<LaneRef>) -> Opti
 }
 
 impl Built {
+    /// Reports what does not fit between a resource and a service: no problem where the service can change by itself.
+    pub(super) fn mismatch(
+        &self,
+        (resource, path): (&Resource, &str),
+        label: &str,
+        message: String,
+        findings: &mut Findings,
+    ) {
+        if self.loose.contains(label) {
+            findings.note(resource, path, message);
+        } else {
+            findings.add(resource, path, message);
+        }
+    }
+
+    /// The service itself, without instances.
+    fn service(&mut self, label: &str, given: &Given<'_>, domains: &Domains, findings: &mut Findings) {
+        let service = &given.service;
+        let ports = service.ports.iter().map(|port| {
+            let key = service_key(label, port.port, domains);
+            let outbound = Arc::new(routes::default_policy(&key, port.protocol));
+            (port.port, WorldPort { key, protocol: port.protocol, endpoints: Vec::new(), outbound })
+        });
+        let (name, namespace) = (service.name.clone(), service.namespace.clone());
+        let addresses = service.addresses.clone();
+        for (at, address) in addresses.iter().enumerate() {
+            if let Some(other) = self.addresses.insert(*address, label.to_owned()) {
+                let message = format!("{address} means service {other} already");
+                given.wrong(&format!("addresses[{at}]"), message, findings);
+            }
+        }
+        if given.is_loose() {
+            self.loose.insert(label.to_owned());
+        }
+        let world = WorldService { name, namespace, addresses, ports: ports.collect() };
+        self.services.insert(label.to_owned(), world);
+    }
+
+    fn instances(
+        &mut self,
+        label: &str,
+        given: &Given<'_>,
+        domains: &Domains,
+        lanes: LanesOf<'_>,
+        findings: &mut Findings,
+    ) {
+        let mut seen = BTreeSet::new();
+        for (at, endpoint) in given.service.endpoints.iter().enumerate() {
+            let Some(found) = instance(endpoint, domains, lanes(label, &endpoint.labels)) else {
+                given.wrong_instance(at, "identity", "makes no identity in this trust domain".to_owned(), findings);
+                continue;
+            };
+            if !seen.insert((endpoint.port, found.address)) {
+                let message = format!("{} serves port {} already", found.address, endpoint.port);
+                if !given.wrong_instance(at, "address", message, findings) {
+                    continue;
+                }
+            }
+            if let Err(message) = self.join(label, &given.service, endpoint, &found)
+                && !given.wrong_instance(at, "pod", message, findings)
+            {
+                continue;
+            }
+            self.add(label, endpoint, found);
+        }
+    }
+
     fn add(&mut self, label: &str, endpoint: &Endpoint, found: endpoint::Endpoint) {
         let port = self.services.get_mut(label).and_then(|service| service.ports.get_mut(&endpoint.port));
         if let Some(port) = port.filter(|_| endpoint.enabled) {

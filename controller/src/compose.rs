@@ -1,0 +1,119 @@
+//! One world out of what all sources say. [`Said`] is pure state: resources by source, and services by registry. New
+//! resources are taken only when everything compiles with them; what a registry says is always taken.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use mesh_core::resources::{
+    Compiled, Domains, Input, Problem, Resource, Spec, compile_all, mesh_service::Member, registered::Registered,
+};
+
+/// Name of a source, e.g. `file` or `nacos/main`.
+pub type SourceName = Arc<str>;
+
+/// What a source tells.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// All resources of a source.
+    Resources {
+        /// Which source.
+        source: SourceName,
+        /// What it says, and nothing else.
+        resources: Arc<Vec<Resource>>,
+    },
+    /// What a registry says of some services now; the others are as before.
+    Services {
+        /// Which source.
+        source: SourceName,
+        /// By any name that is the source's own; `None` = no longer told.
+        services: Vec<(String, Option<Arc<Registered>>)>,
+    },
+    /// The source has said for the first time whatever it can say.
+    Ready(SourceName),
+    /// The authority's trust anchors, DER.
+    TrustAnchors(Vec<Arc<[u8]>>),
+}
+
+/// What all sources say.
+#[derive(Clone, Debug)]
+pub struct Said {
+    domains: Domains,
+    resources: BTreeMap<SourceName, Arc<Vec<Resource>>>,
+    registered: BTreeMap<(SourceName, String), Arc<Registered>>,
+    /// Registries are asked on demand: services that nobody knows may yet be known.
+    open: bool,
+}
+
+impl Said {
+    /// Nothing; `open` where there will be registries.
+    pub fn new(domains: Domains, open: bool) -> Self {
+        Said { domains, resources: BTreeMap::new(), registered: BTreeMap::new(), open }
+    }
+
+    /// Compiles everything, with `resources` in place of those of `source`.
+    ///
+    /// # Errors
+    /// All problems.
+    pub fn compiled_with(&self, source: &str, resources: &[Resource]) -> Result<Compiled, Vec<Problem>> {
+        let others = self.resources.iter().filter(|(name, _)| name.as_ref() != source);
+        self.compile(others.flat_map(|(_, resources)| resources.iter()).chain(resources))
+    }
+
+    /// Compiles everything.
+    ///
+    /// # Errors
+    /// All problems. There are none while nothing is replaced but what registries say.
+    pub fn compiled(&self) -> Result<Compiled, Vec<Problem>> {
+        self.compile(self.all())
+    }
+
+    /// Resources of every source.
+    pub fn all(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.values().flat_map(|resources| resources.iter())
+    }
+
+    /// Members of logical services, by the service's label.
+    pub fn members(&self) -> BTreeMap<String, BTreeSet<Member>> {
+        let of = |resource: &Resource| match &resource.spec {
+            Spec::MeshService(spec) => {
+                let label = format!("{}.{}", resource.metadata.name, resource.metadata.namespace);
+                Some((label, spec.members.iter().cloned().collect()))
+            }
+            Spec::LaneGroup(_)
+            | Spec::Lane(_)
+            | Spec::TrafficPolicy(_)
+            | Spec::AccessPolicy(_)
+            | Spec::ModelRoute(_)
+            | Spec::HttpRoute(_)
+            | Spec::GrpcRoute(_)
+            | Spec::Services(_) => None,
+        };
+        self.all().filter_map(of).collect()
+    }
+
+    /// Takes the resources of a source in.
+    pub fn take(&mut self, source: SourceName, resources: Arc<Vec<Resource>>) {
+        self.resources.insert(source, resources);
+    }
+
+    /// Takes in what a registry says of a service.
+    pub fn register(&mut self, source: &SourceName, name: String, service: Option<Arc<Registered>>) {
+        let key = (Arc::clone(source), name);
+        match service {
+            Some(service) => drop(self.registered.insert(key, service)),
+            None => drop(self.registered.remove(&key)),
+        }
+    }
+
+    fn compile<'r>(&'r self, resources: impl Iterator<Item = &'r Resource>) -> Result<Compiled, Vec<Problem>> {
+        let resources: Vec<&Resource> = resources.collect();
+        let registered: Vec<&Registered> = self.registered.values().map(AsRef::as_ref).collect();
+        let input = Input { resources: &resources, registered: &registered, open: self.open };
+        compile_all(&input, &self.domains)
+    }
+}
+
+#[cfg(test)]
+mod tests;
