@@ -13,6 +13,7 @@ const MAY_SPAWN: &[&str] = &[
     "proxy/src/datapath/serve/http2.rs",
     "controller/src/runtime.rs",
     // Reads files beside the runtime, and awaits that.
+    "controller/src/follow.rs",
     "controller/src/sources/file.rs",
     "mesh-ctl/src/commands/demo.rs",
     "examples/demo/app/src/main.rs",
