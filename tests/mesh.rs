@@ -7,6 +7,8 @@ mod applications;
 mod bad_input;
 #[path = "mesh/baggage.rs"]
 mod baggage;
+#[path = "mesh/black_hole.rs"]
+mod black_hole;
 #[path = "mesh/choice.rs"]
 mod choice;
 #[path = "mesh/demo.rs"]

@@ -40,7 +40,7 @@ impl Seen {
         match failure {
             // A connection that was closed while it was idle, or in order, says nothing; a status was seen already.
             Some(Failure::ReusedClosed | Failure::NotProcessed | Failure::Status(_)) => return None,
-            Some(Failure::Connect | Failure::Reset | Failure::TryTimeout) | None => {}
+            Some(Failure::Connect | Failure::Reset | Failure::Lost | Failure::TryTimeout) | None => {}
         }
         match outcome {
             Outcome::ConnectFailed

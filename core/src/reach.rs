@@ -1,4 +1,4 @@
-//! What carries a request to the picked instance.
+//! What carries a request to the picked instance, and when its connection counts as lost.
 
 use crate::{model::endpoint::ProtocolHint, relay::Side};
 
@@ -47,9 +47,43 @@ pub fn carriage(spoken: Spoken, to: Side, hint: ProtocolHint, form: impl FnOnce(
     }
 }
 
+/// Retransmissions in a row without any answer that show that the peer is lost: with the shortest time out of Linux
+/// (200 ms, doubled each time) three seconds.
+const RETRANSMISSIONS_MAX: u8 = 4;
+/// Probes in a row without any answer that show it of a connection on which nothing waits to be acknowledged.
+const PROBES_MAX: u8 = 2;
+
+/// What the kernel sent in vain since the peer was heard last: an acknowledgement of anything ends both rows, also that
+/// of one who takes no more bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Retransmissions after a time out.
+    pub retransmissions: u8,
+    /// Probes of a connection that was quiet, or whose peer took no more.
+    pub probes: u8,
+}
+
+impl Unanswered {
+    /// Whether the peer is lost: neither its application nor its kernel can be reached, so that nothing it may still say
+    /// is worth waiting for.
+    pub fn is_lost(self) -> bool {
+        self.retransmissions >= RETRANSMISSIONS_MAX || self.probes >= PROBES_MAX
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peer_is_lost_once_several_attempts_in_a_row_to_reach_its_kernel_were_in_vain() {
+        for (retransmissions, probes, expected) in
+            [(0, 0, false), (3, 0, false), (4, 0, true), (9, 0, true), (0, 1, false), (0, 2, true), (3, 1, false)]
+        {
+            let unanswered = Unanswered { retransmissions, probes };
+            assert_eq!(unanswered.is_lost(), expected, "{unanswered:?}");
+        }
+    }
 
     #[test]
     fn http1_goes_over_http2_only_to_mesh_peers_that_ask_for_it() {

@@ -11,6 +11,8 @@ pub enum Failure {
     NotProcessed,
     /// The connection broke after the request was (partly) sent on a fresh connection, before response headers.
     Reset,
+    /// The peer has gone silent: what was sent is not even acknowledged any more.
+    Lost,
     /// A response status.
     Status(u16),
     /// The per-try limit passed.
@@ -96,7 +98,7 @@ pub fn decide(attempt: &Attempt) -> Decision {
         (Failure::Connect | Failure::NotProcessed, _) => Decision::Repeat(Reason::NotSent),
         (_, Idempotence::Idempotent) => Decision::Repeat(Reason::Idempotent),
         (
-            Failure::ReusedClosed | Failure::Reset | Failure::Status(_) | Failure::TryTimeout,
+            Failure::ReusedClosed | Failure::Reset | Failure::Lost | Failure::Status(_) | Failure::TryTimeout,
             Idempotence::NotIdempotent,
         ) => Decision::GiveUp(Reason::MayHaveBeenProcessed),
     }
@@ -119,6 +121,8 @@ mod tests {
             (Failure::ReusedClosed, Idempotent, Replayable, 2, Repeat(Reason::Idempotent)),
             (Failure::Reset, Idempotent, Replayable, 1, Repeat(Reason::Idempotent)),
             (Failure::Reset, NotIdempotent, Replayable, 1, GiveUp(Reason::MayHaveBeenProcessed)),
+            (Failure::Lost, Idempotent, Replayable, 1, Repeat(Reason::Idempotent)),
+            (Failure::Lost, NotIdempotent, Replayable, 1, GiveUp(Reason::MayHaveBeenProcessed)),
             (Failure::Status(503), Idempotent, Replayable, 1, Repeat(Reason::Idempotent)),
             (Failure::TryTimeout, NotIdempotent, Replayable, 1, GiveUp(Reason::MayHaveBeenProcessed)),
             (Failure::Connect, Idempotent, Replayable, 3, GiveUp(Reason::AttemptsUsed)),

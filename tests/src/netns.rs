@@ -2,11 +2,18 @@
 //! host's network is touched. Names carry the test's process id; what a killed test left is removed by the next.
 
 use std::{
+    fs::File,
+    future::Future,
     net::Ipv4Addr,
+    os::fd::AsFd as _,
     path::Path,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
+    thread::{self, JoinHandle},
 };
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::sync::oneshot;
 
 use crate::programs;
 
@@ -79,6 +86,49 @@ impl Default for Network {
 impl Drop for Network {
     fn drop(&mut self) {
         self.spaces.iter().for_each(|space| remove(space));
+    }
+}
+
+/// Work of the test in a network namespace: a thread and runtime of its own, all of whose sockets are there. Ends when
+/// dropped.
+pub struct Inside {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Inside {
+    /// Runs `work` in the namespace `space` until it ends by itself or this is dropped.
+    ///
+    /// # Panics
+    /// In the thread, without root or where there is no such namespace.
+    pub fn run<W, F>(space: &str, work: W) -> Inside
+    where
+        W: FnOnce() -> F + Send + 'static,
+        F: Future<Output = ()>,
+    {
+        let place = format!("/run/netns/{space}");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::spawn(move || {
+            let file = File::open(&place).unwrap_or_else(|error| panic!("{place}: {error}"));
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                tokio::select! {
+                    () = work() => (),
+                    // An error says the same: nobody wants it any more.
+                    _ = stopped => (),
+                }
+            });
+        });
+        Inside { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        // It may have ended by itself; what it panicked with stands in the test's output.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

@@ -11,7 +11,7 @@ use mesh_core::{
     outcome::Outcome,
     reach::{Carriage, Spoken},
     relay::Side,
-    retry::{self, Attempt, Decision, idempotence},
+    retry::{self, Attempt, Decision, Failure, idempotence},
 };
 use tokio::time::Instant;
 
@@ -218,6 +218,10 @@ impl<'a> Attempts<'a> {
             },
             Err(failed) => {
                 up.cancel();
+                if failed.failure == Some(Failure::Lost) {
+                    // Its other connections are as dead: who comes next finds out at once.
+                    worker.upstreams.let_go(hop.picked.upstream.address);
+                }
                 Err(failed)
             }
         }

@@ -1,5 +1,6 @@
 //! Step 6: a connection to the picked instance, pooled or new. Pools belong to one worker.
 
+mod alive;
 mod connect;
 mod http1;
 mod http2;

@@ -19,7 +19,7 @@ use mesh_core::{fields::Fields, outcome::Outcome, retry::Failure};
 
 pub use self::{
     downstream::{Downstream, Http1Downstream, Http2Downstream, Progress},
-    limits::Limits,
+    limits::{Due, Limits},
     pump::{Events, Pump, Relayed, Sides},
     replay::Replay,
     tunnel::{Broken, End, Speech, tunnel},

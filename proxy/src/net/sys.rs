@@ -1,7 +1,9 @@
 //! The one place for unsafe code: what the kernel offers and no safe wrapper does.
 #![expect(unsafe_code, reason = "calls of the C library on memory that this module has looked up itself")]
 
-use std::{fs, io};
+use std::{fs, io, mem, os::fd::AsRawFd};
+
+use mesh_core::reach::Unanswered;
 
 /// Gives back the pages of our own code that start-up touched: parsing settings and state, making keys, building
 /// tables. They stay in the page cache, shared with other proxies of the node, and come back one by one when they are
@@ -24,6 +26,27 @@ pub fn release_code() -> io::Result<usize> {
         released += length;
     }
     Ok(released)
+}
+
+/// What the kernel sent in vain on a TCP connection since its peer was heard last.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn unanswered(connection: &impl AsRawFd) -> io::Result<Unanswered> {
+    let mut info = mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that large and outlives the call, and takes
+    // any descriptor: one that is no TCP socket is an error.
+    let result = unsafe {
+        let into = info.as_mut_ptr().cast();
+        libc::getsockopt(connection.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut length)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: every field is an integer, for which zeros, and whatever the kernel wrote over them, are valid.
+    let info = unsafe { info.assume_init() };
+    Ok(Unanswered { retransmissions: info.tcpi_retransmits, probes: info.tcpi_probes })
 }
 
 /// Start and end of a mapping of executable, not writable pages of `executable` (a line of `/proc/self/maps`, proc(5)).

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use mesh_core::{identity::Identity, outcome::Outcome, retry::Failure};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
@@ -25,8 +26,12 @@ use crate::{
     worker::Worker,
 };
 
-/// Unacknowledged bytes older than this end a connection to another pod: the network lost the peer.
+/// Unacknowledged bytes, or probes, older than this end a connection to another pod: the network lost the peer.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+/// The kernel of a peer from which nothing came for so long is probed …
+const PROBED_AFTER: Duration = Duration::from_secs(10);
+/// … so often, until it answers.
+const PROBED_EVERY: Duration = Duration::from_secs(2);
 
 /// A connection for bytes, never pooled.
 ///
@@ -54,7 +59,13 @@ pub(super) async fn dial(
     })?;
     worker.sink.metrics.connects.add(1);
     let dialled = match &upstream.transport {
-        Transport::Plain => tcp(upstream.address, limit).await.map(Socket::plain),
+        Transport::Plain => tcp(upstream.address, limit).await.map(|io| {
+            // The application of this pod cannot be lost.
+            if !upstream.address.ip().is_loopback() {
+                notice_loss(&io);
+            }
+            Socket::plain(io)
+        }),
         Transport::Sidecar { port, identity, server_name } => {
             let address = SocketAddr::new(upstream.address.ip(), *port);
             let header = TransportHeader { port: upstream.address.port(), session };
@@ -82,6 +93,13 @@ async fn tcp(address: SocketAddr, limit: Duration) -> Result<TcpStream, Unreacha
     Ok(io)
 }
 
+/// Has the kernel notice when the peer is lost. Best effort: otherwise the limits of the exchange do.
+fn notice_loss(io: &TcpStream) {
+    let socket = SockRef::from(io);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBED_AFTER).with_interval(PROBED_EVERY));
+}
+
 struct Peer<'a> {
     address: SocketAddr,
     identity: &'a Identity,
@@ -104,8 +122,7 @@ async fn meshed(
     };
     let name = material.name_of(peer.identity, peer.server_name).map_err(refused)?;
     let io = tcp(peer.address, limit).await?;
-    // Best effort: without it a lost peer is noticed by the limits of the exchange.
-    let _ = socket2::SockRef::from(&io).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+    notice_loss(&io);
     let config = if header.is_some() { &material.client } else { &material.client_redirected };
     let until = Instant::now() + limit;
     let mut socket = timeout_at(until, Socket::connect_tls(io, name, config.clone()))

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use tokio::{sync::Notify, time::timeout};
 
-use super::{Unreachable, connect, http1::Lease, upstream::Upstream};
+use super::{
+    Unreachable, alive, connect,
+    upstream::{Transport, Upstream},
+};
 use crate::{net::transport_header::SessionProtocol, worker::Worker};
 
 /// An HTTP/2 connection without stream is closed after this.
@@ -169,18 +172,15 @@ async fn connect(
         .await
         .map_err(|_| failed("no handshake in time".to_owned()))?
         .map_err(|error| failed(error.to_string()))?;
-    worker.tasks.spawn_local(drive(connection, lease));
     let streams = Rc::new(Cell::new(0));
+    let watched = match upstream.transport {
+        // Servers that are no proxies take frequent pings for an attack.
+        Transport::Plain => None,
+        Transport::Sidecar { .. } | Transport::Redirected { .. } => Some(Rc::clone(&streams)),
+    };
+    worker.tasks.spawn_local(alive::drive(connection, upstream.address, watched, lease));
     let ready = Ready::new(send.clone(), &streams);
     upstream.shared.list.borrow_mut().push(Shared { send, streams, used: worker.now() });
     drop(connecting);
     Ok(ready)
-}
-
-/// Moves the frames of a connection until it ends; streams learn of failures by themselves.
-async fn drive(connection: h2::client::Connection<crate::net::socket::Socket, Bytes>, lease: Lease) {
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "HTTP/2 connection to an endpoint ended");
-    }
-    drop(lease);
 }

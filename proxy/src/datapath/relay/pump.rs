@@ -10,7 +10,7 @@ use mesh_core::{
     retry::{Attempt, Decision, Failure, decide, idempotence},
 };
 
-use super::{Downstream, Failed, Limits, Part, Progress, Replay, ResponseHead, Stopped, Upstream};
+use super::{Downstream, Due, Failed, Limits, Part, Progress, Replay, ResponseHead, Stopped, Upstream};
 use crate::{
     datapath::{
         enforce::Plan,
@@ -120,9 +120,16 @@ impl<'a, 'd> Pump<'a, 'd> {
                 Step::Waits => break,
             }
         }
-        match self.sides.limits.poll(cx) {
-            Poll::Ready(failed) => Poll::Ready(Err(failed)),
-            Poll::Pending => Poll::Pending,
+        loop {
+            match self.sides.limits.poll(cx) {
+                Poll::Ready(Due::Over(failed)) => return Poll::Ready(Err(failed)),
+                Poll::Ready(Due::Look) if self.sides.up.is_lost() => {
+                    let why = "the endpoint is gone: it acknowledges nothing any more";
+                    return Poll::Ready(Err(Failed::upstream(Failure::Lost, why)));
+                }
+                Poll::Ready(Due::Look) => {}
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 

@@ -72,6 +72,14 @@ impl Upstream {
         either!(self, side => side.is_whole())
     }
 
+    /// Whether the endpoint cannot be reached any more. Shared connections find out by themselves, and end.
+    pub fn is_lost(&mut self) -> bool {
+        match self {
+            Upstream::Http1(side) => side.is_lost(),
+            Upstream::Http2(_) => false,
+        }
+    }
+
     /// The exchange is whole in both directions: the connection may serve another.
     pub fn finish(self, worker: &Worker) {
         match self {

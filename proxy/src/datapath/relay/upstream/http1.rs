@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use mesh_core::{outcome::Outcome, retry::Failure};
+use mesh_core::{outcome::Outcome, reach::Unanswered, retry::Failure};
 
 use super::Stopped;
 use crate::{
@@ -13,7 +13,10 @@ use crate::{
         relay::{Failed, Last, Part, ResponseHead, body, heads},
         wire::Wire,
     },
-    net::http1::{Asked, AtEof, BodyDecoder, BodyEvent, Framing, Malformed, Persistence},
+    net::{
+        http1::{Asked, AtEof, BodyDecoder, BodyEvent, Framing, Malformed, Persistence},
+        sys,
+    },
     worker::Worker,
 };
 
@@ -132,6 +135,11 @@ impl Http1Upstream {
 
     pub(super) fn is_whole(&self) -> bool {
         self.decoder.as_ref().is_some_and(BodyDecoder::is_done)
+    }
+
+    pub(super) fn is_lost(&mut self) -> bool {
+        // A kernel that does not say leaves the exchange its other limits.
+        sys::unanswered(self.pooled.wire.socket().tcp()).is_ok_and(Unanswered::is_lost)
     }
 
     pub(super) fn finish(self, worker: &Worker) {
