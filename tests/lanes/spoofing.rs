@@ -21,6 +21,7 @@ spec:
   entries: [gate]
   carrier: {aliases: [x-mse-tag, x-asm-prefer-tag]}
   trust: {gateways: [gate]}
+  propagation: {tracestate: true}
 ";
 
 /// Fields of one request; values are any bytes.
@@ -92,6 +93,49 @@ fn forms() -> Vec<Form> {
     forms.extend(baggage.iter().map(|value| one("baggage", value)));
     forms.push(vec![("baggage", b"a=1".to_vec()), ("Baggage", b"mesh-lane=canary".to_vec())]);
     forms.push(one("baggage", format!("{}mesh-lane=canary", "k=v,".repeat(3_000)).as_bytes()));
+    forms.extend(in_fields_of_tracing());
+    forms
+}
+
+/// The label as tracing libraries hand on what users give them.
+fn in_fields_of_tracing() -> Vec<Form> {
+    let one = |name: &'static str, value: &[u8]| vec![(name, value.to_vec())];
+    let mut forms: Vec<Form> = Vec::new();
+    // Base64 of `mesh-lane`, `Mesh-Lane`, `mesh-lane-group`, `canary`, `shop/canary` and `shop`.
+    let sw8: [&[u8]; 8] = [
+        b"bWVzaC1sYW5l:Y2FuYXJ5",
+        b"TWVzaC1MYW5l:Y2FuYXJ5",
+        b"bWVzaC1sYW5l:c2hvcC9jYW5hcnk=",
+        b"a2V5:dmFsdWU=,bWVzaC1sYW5l : Y2FuYXJ5",
+        b"bWVzaC1sYW5lLWdyb3Vw:c2hvcA==,bWVzaC1sYW5l:Y2FuYXJ5",
+        // Readers are more forgiving than the standard: foreign characters, no padding where there ought to be some.
+        b"bWVz!aC1sYW5l:Y2FuYXJ5",
+        b"bWVzaC1sYW5l:Y2Fu YXJ5",
+        b"bWVzaC1sYW5l:c2hvcC9jYW5hcnk",
+    ];
+    for name in ["sw8-correlation", "SW8-Correlation", "sw8_correlation"] {
+        forms.extend(sw8.iter().map(|value| one(name, value)));
+    }
+    forms.push(vec![("sw8-correlation", b"a2V5:dmFsdWU=".to_vec()), ("sw8-correlation", sw8[0].to_vec())]);
+    let trace = || ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_vec());
+    let states: [&[u8]; 6] = [
+        b"mesh-lane=canary",
+        b"mesh-lane=shop/canary",
+        b"rojo=00f067aa0ba902b7, mesh-lane = canary ,congo=t61",
+        b"Mesh-Lane=canary",
+        b"mesh-lane-group=shop,mesh-lane=canary",
+        b"mesh-lane=,mesh-lane=canary",
+    ];
+    forms.extend(states.iter().map(|value| vec![trace(), ("tracestate", value.to_vec())]));
+    forms.push(one("Tracestate", b"mesh-lane=canary"));
+    forms.push(vec![trace(), ("tracestate", b"a=1".to_vec()), ("tracestate", b"mesh-lane=canary".to_vec())]);
+    // Baggage as Jaeger takes it from outside, and as .NET wrote it before the standard; both are handed on as baggage.
+    for name in ["jaeger-baggage", "Jaeger_Baggage", "correlation-context", "Correlation-Context", "UberCtx-Mesh-Lane"]
+    {
+        forms.push(one(name, b"k=v, mesh-lane=canary"));
+    }
+    forms
+        .push(vec![("b3", b"0af7651916cd43dd-b7ad6b7169203331-1".to_vec()), ("baggage_mesh-lane", b"canary".to_vec())]);
     forms
 }
 
@@ -108,7 +152,12 @@ async fn mirror(pod: &'static str, incoming: Request<Incoming>) -> Response<Body
 fn is_labelled(received: &str) -> bool {
     let plain = received.to_ascii_lowercase().replace('_', "-").replace("%2d", "-").replace("%6d", "m");
     plain.lines().skip(1).any(|line| {
-        line.contains("canary") || line.contains("c%61nary") || line.contains("mesh-lane") || line.starts_with("x-m")
+        let in_base64 = line.contains("y2fuyxj5") || line.contains("c2hvcc9jyw5hcnk");
+        in_base64
+            || line.contains("canary")
+            || line.contains("c%61nary")
+            || line.contains("mesh-lane")
+            || line.starts_with("x-m")
     })
 }
 

@@ -217,10 +217,12 @@ fn members<'a>(fields: &'a dyn Fields, visit: &mut dyn FnMut(Member<'a>)) {
 }
 
 /// Whether a header of this name carries lanes, and in which role. `_` counts as `-`, because to applications behind
-/// CGI, WSGI and the like both are the same; and so does baggage in header names as Jaeger, OpenTracing and Brave write it
-/// count as an alias, because stacks that read it write it as ours.
+/// CGI, WSGI and the like both are the same. Baggage in header names, as Jaeger, OpenTracing and Brave write it, and the
+/// lists of members that Jaeger takes from outside and .NET wrote before the standard, count as aliases, because stacks
+/// that read them write them as ours.
 pub(crate) fn carrier_role(name: &[u8], groups: &[LaneGroup]) -> CarrierRole {
     const IN_NAMES: [&str; 3] = ["uberctx-", "ot-baggage-", "baggage-"];
+    const LISTS: [&str; 2] = ["jaeger-baggage", "correlation-context"];
     let behind = |prefix: &&str| {
         let (start, rest) = name.split_at_checked(prefix.len())?;
         alike(start, prefix.as_bytes()).then_some(rest)
@@ -229,7 +231,12 @@ pub(crate) fn carrier_role(name: &[u8], groups: &[LaneGroup]) -> CarrierRole {
         Some(b'u' | b'U' | b'o' | b'O' | b'b' | b'B') => IN_NAMES.iter().find_map(behind),
         Some(_) | None => None,
     };
+    let is_list = match name.first() {
+        Some(b'j' | b'J' | b'c' | b'C') => LISTS.iter().any(|list| alike(name, list.as_bytes())),
+        Some(_) | None => false,
+    };
     match plain_role(name, groups) {
+        CarrierRole::None if is_list => CarrierRole::Alias,
         CarrierRole::None if in_name.is_some_and(|rest| plain_role(rest, groups) != CarrierRole::None) => {
             CarrierRole::Alias
         }

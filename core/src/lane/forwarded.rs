@@ -32,9 +32,9 @@ pub(crate) enum ForwardedRole {
 }
 
 impl ForwardedRole {
-    /// Role of the header called `name`.
+    /// Role of the header called `name`. `_` counts as `-`, as in names of carriers.
     pub(crate) fn of(name: &[u8], groups: &[LaneGroup]) -> Self {
-        let is = |text: &str| name.len() == text.len() && name.eq_ignore_ascii_case(text.as_bytes());
+        let is = |text: &str| carry::alike(name, text.as_bytes());
         let used = !groups.is_empty() && (is(SW8_CORRELATION) || (is(TRACESTATE) && uses_tracestate(groups)));
         if used { ForwardedRole::Carrier } else { ForwardedRole::None }
     }
@@ -125,7 +125,7 @@ fn decoded(member: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 }
 
 /// Value of the one `sw8-correlation` line to send on: with the label, where there is one and the message belongs to
-/// SkyWalking at all; `None` = none.
+/// SkyWalking at all; `None` = none. What is no base64 is left out: readers that forgive errors could take it for ours.
 pub fn sw8_correlation(fields: &dyn Fields, groups: &[LaneGroup], label: Option<(&str, &Carried)>) -> Option<Vec<u8>> {
     if groups.is_empty() {
         return None;
@@ -139,10 +139,7 @@ pub fn sw8_correlation(fields: &dyn Fields, groups: &[LaneGroup], label: Option<
             line.extend(member(&format!("{key}{}", carry::GROUP_SUFFIX), group.as_str()).bytes());
         }
     }
-    let ours = |member: &[u8]| {
-        let key = split(member, b':').and_then(|(key, _)| STANDARD.decode(key).ok());
-        key.is_some_and(|key| is_ours(&key, groups))
-    };
+    let ours = |member: &[u8]| decoded(member).is_none_or(|(key, _)| is_ours(&key, groups));
     append(fields, SW8_CORRELATION, line, usize::MAX, ours)
 }
 
@@ -234,6 +231,16 @@ mod tests {
         assert_eq!(ForwardedRole::of(b"tracestate", &groups(false)), ForwardedRole::None);
         assert_eq!(ForwardedRole::of(b"Tracestate", &groups(true)), ForwardedRole::Carrier);
         assert_eq!(ForwardedRole::of(b"sw8-correlation", &[]), ForwardedRole::None);
+    }
+
+    #[test]
+    fn members_that_only_a_forgiving_reader_takes_for_ours_are_not_sent_on() {
+        for member in ["bWVz!aC1sYW5l:Y2FuYXJ5", "bWVzaC1sYW5l:Y2Fu YXJ5", "bWVzaC1sYW5l=:Y2FuYXJ5", "bWVzaC1sYW5l"] {
+            let value = format!("a2V5:dmFsdWU=,{member}");
+            let sent: &[(&str, &str)] = &[(SW8_CORRELATION, &value)];
+            let line = text(sw8_correlation(&sent, &groups(false), None));
+            assert_eq!(line.as_deref(), Some("a2V5:dmFsdWU="), "{member}");
+        }
     }
 
     #[test]
