@@ -17,6 +17,10 @@ mod facts;
 mod frameworks;
 #[path = "lanes/gateway.rs"]
 mod gateway;
+#[path = "lanes/grpc.rs"]
+mod grpc;
+#[path = "lanes/guard.rs"]
+mod guard;
 #[path = "lanes/hops.rs"]
 mod hops;
 #[path = "lanes/interleavings.rs"]
@@ -31,6 +35,10 @@ mod silent;
 mod spoofing;
 #[path = "lanes/stacks.rs"]
 mod stacks;
+#[path = "lanes/stages.rs"]
+mod stages;
+#[path = "lanes/streams.rs"]
+mod streams;
 #[path = "lanes/transitions.rs"]
 mod transitions;
 #[path = "lanes/unanimity.rs"]

@@ -89,16 +89,26 @@ impl Protocol {
                 grpc_text(&answer)
             }
             Protocol::WebSocket => {
-                let headers: Vec<_> = UPGRADE.iter().chain(headers).copied().collect();
-                let response = connection.start(request(Method::GET, host, path, &headers, full(""))).await?;
-                let status = response.status();
-                ensure!(status == StatusCode::SWITCHING_PROTOCOLS, "{host} answered {status}");
-                let mut socket = TokioIo::new(hyper::upgrade::on(response).await?);
+                let mut socket = open_websocket(connection, host, path, headers).await?;
                 write_text(&mut socket, "?", From::Client).await?;
                 tokio::time::timeout(LIMIT, read_text(&mut socket)).await?
             }
         }
     }
+}
+
+/// Makes a WebSocket of the connection.
+pub(crate) async fn open_websocket(
+    connection: &mut Connection,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> anyhow::Result<TokioIo<Upgraded>> {
+    let headers: Vec<_> = UPGRADE.iter().chain(headers).copied().collect();
+    let response = connection.start(request(Method::GET, host, path, &headers, full(""))).await?;
+    let status = response.status();
+    ensure!(status == StatusCode::SWITCHING_PROTOCOLS, "{host} answered {status}");
+    Ok(TokioIo::new(hyper::upgrade::on(response).await?))
 }
 
 /// One call on a connection of its own.
@@ -135,12 +145,13 @@ fn grpc_text(answer: &Answer) -> anyhow::Result<String> {
 
 /// Who writes a frame: a client's are masked, here with zeros.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum From {
+pub(crate) enum From {
     Client,
     Server,
 }
 
-async fn write_text(socket: &mut TokioIo<Upgraded>, text: &str, from: From) -> anyhow::Result<()> {
+/// Writes a message.
+pub(crate) async fn write_text(socket: &mut TokioIo<Upgraded>, text: &str, from: From) -> anyhow::Result<()> {
     let masked = if from == From::Client { 0x80 } else { 0 };
     let mut frame = vec![0x81, masked | 126];
     frame.put_u16(u16::try_from(text.len())?);
@@ -152,7 +163,8 @@ async fn write_text(socket: &mut TokioIo<Upgraded>, text: &str, from: From) -> a
     Ok(socket.flush().await?)
 }
 
-async fn read_text(socket: &mut TokioIo<Upgraded>) -> anyhow::Result<String> {
+/// Reads a message.
+pub(crate) async fn read_text(socket: &mut TokioIo<Upgraded>) -> anyhow::Result<String> {
     ensure!(socket.read_u8().await? == 0x81, "no whole text message");
     let length = socket.read_u8().await?;
     ensure!(length & 0x7f == 126, "a length as the links write it");
@@ -172,6 +184,11 @@ pub(crate) fn accept(incoming: &mut Request<hyper::body::Incoming>, text: String
         read_text(&mut socket).await?;
         write_text(&mut socket, &text, From::Server).await
     });
+    switched()
+}
+
+/// The answer that makes a WebSocket of a connection.
+pub(crate) fn switched() -> Response<Body> {
     let mut answer = Response::new(full(""));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     for (name, value) in [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", ACCEPT)] {
