@@ -145,6 +145,12 @@ impl Chain {
         self.mesh.reachable("client", "a").await;
     }
 
+    /// As [`Chain::ready`], in another protocol than HTTP/1.1.
+    pub(crate) async fn ready_over(&self, protocol: Protocol, path: &str) {
+        let to = self.mesh.pod("client").outbound();
+        until("a answers the client", PATIENCE, || async { call_once(protocol, to, "a", path, &[]).await.ok() }).await;
+    }
+
     /// Waits until no sidecar has a request under way: only then is everything counted whose answer was seen.
     pub(crate) async fn settled(&self, pods: &[&str]) {
         until("no request is under way", PATIENCE, || async {

@@ -4,7 +4,7 @@ use mesh_tests::wait::within;
 use tokio::task::JoinSet;
 
 use crate::{
-    chain::{BASELINE, CANARY, Chain, LABEL},
+    chain::{BASELINE, CANARY, Chain, LABEL, PODS},
     link::Behaviour,
     stacks::{NONE, Stack, W3C},
     words::{Protocol, call_once},
@@ -12,11 +12,17 @@ use crate::{
 
 /// Requests of one run.
 const REQUESTS: usize = 200;
+/// Method that the links of gRPC know.
+const METHOD: &str = "/lane.Link/Call";
 /// Requests at the same time.
 const AT_ONCE: usize = 8;
 
 /// Many requests at the same time, of the lane and of baseline: all of them are served where they belong.
 async fn keeps_the_lane(chain: &Chain) {
+    keeps_the_lane_over(Protocol::Http1, chain).await;
+}
+
+async fn keeps_the_lane_over(protocol: Protocol, chain: &Chain) {
     let to = chain.mesh.pod("client").outbound();
     let mut running = JoinSet::new();
     for position in 0..REQUESTS {
@@ -25,8 +31,12 @@ async fn keeps_the_lane(chain: &Chain) {
         }
         running.spawn(async move {
             let (headers, expected) = if position % 3 == 0 { (vec![], BASELINE) } else { (vec![LABEL], CANARY) };
-            let answer = call_once(Protocol::Http1, to, "a", &format!("/{position}"), &headers).await.unwrap();
-            assert_eq!(answer.replace("shop/canary", "canary"), expected, "{position}");
+            let path = match protocol {
+                Protocol::Grpc => METHOD.to_owned(),
+                Protocol::Http1 | Protocol::Http2 | Protocol::WebSocket => format!("/{position}"),
+            };
+            let answer = call_once(protocol, to, "a", &path, &headers).await.unwrap();
+            assert_eq!(answer.replace("shop/canary", "canary"), expected, "{protocol:?} {position}");
         });
     }
     let rest = async {
@@ -97,4 +107,50 @@ async fn chain_of_stacks_that_share_no_format_keeps_the_lane() {
     chain.stack(&["c", "d", "d-canary"], Stack::Go, "b3", Behaviour::Now).await;
     chain.ready().await;
     keeps_the_lane(&chain).await;
+}
+
+/// A chain of links that speak gRPC alone.
+async fn of_grpc(stack: Stack, propagators: &str) -> Chain {
+    let mut chain = Chain::mesh("").await;
+    chain.stack(&PODS, stack, propagators, Behaviour::Now).await;
+    chain.ready_over(Protocol::Grpc, METHOD).await;
+    chain
+}
+
+#[tokio::test]
+async fn go_with_otelhttp_keeps_the_lane_over_http2_in_baggage_trace_context_and_b3() {
+    for propagators in [W3C, "tracecontext", "b3", "b3multi"] {
+        keeps_the_lane_over(Protocol::Http2, &Chain::of_stack("", Stack::Go, propagators).await).await;
+    }
+}
+
+#[tokio::test]
+async fn grpc_in_go_with_otelgrpc_keeps_the_lane_in_baggage_trace_context_and_b3() {
+    for propagators in [W3C, "tracecontext", "b3", "b3multi"] {
+        keeps_the_lane_over(Protocol::Grpc, &of_grpc(Stack::Go, propagators).await).await;
+    }
+}
+
+#[tokio::test]
+async fn grpc_in_python_with_opentelemetry_keeps_the_lane_in_baggage_trace_context_and_b3() {
+    for propagators in [W3C, "tracecontext", "b3"] {
+        keeps_the_lane_over(Protocol::Grpc, &of_grpc(Stack::GrpcPython, propagators).await).await;
+    }
+}
+
+#[tokio::test]
+async fn grpc_in_node_with_opentelemetry_keeps_the_lane_in_baggage_trace_context_and_b3() {
+    for propagators in [W3C, "tracecontext", "b3"] {
+        keeps_the_lane_over(Protocol::Grpc, &of_grpc(Stack::GrpcNode, propagators).await).await;
+    }
+}
+
+#[tokio::test]
+async fn chain_of_three_stacks_of_grpc_keeps_the_lane() {
+    let mut chain = Chain::mesh("").await;
+    chain.stack(&["a"], Stack::GrpcNode, W3C, Behaviour::Now).await;
+    chain.stack(&["b", "b-canary"], Stack::Go, "tracecontext", Behaviour::Now).await;
+    chain.stack(&["c", "d", "d-canary"], Stack::GrpcPython, W3C, Behaviour::Now).await;
+    chain.ready_over(Protocol::Grpc, METHOD).await;
+    keeps_the_lane_over(Protocol::Grpc, &chain).await;
 }

@@ -13,10 +13,14 @@ pub(crate) enum Stack {
     Flask,
     /// Express with `@opentelemetry/auto-instrumentations-node`.
     Express,
-    /// net/http with otelhttp.
+    /// net/http with otelhttp, over HTTP/1.1 and HTTP/2; gRPC with otelgrpc.
     Go,
     /// Flask and requests under SkyWalking's agent.
     SkyWalking,
+    /// grpcio, client and server, under `opentelemetry-instrument`.
+    GrpcPython,
+    /// grpc-js, client and server, with `@opentelemetry/auto-instrumentations-node`.
+    GrpcNode,
 }
 
 /// W3C trace context and baggage: what OpenTelemetry propagates unless it is told otherwise.
@@ -31,9 +35,11 @@ impl Stack {
         let spec = match self {
             Stack::FastApi => python(name, "fastapi_link.py", propagators),
             Stack::Flask => python(name, "flask_link.py", propagators),
-            Stack::Express => node(name, propagators),
+            Stack::Express => node(name, "link.js", propagators),
             Stack::Go => Spec::new(name, programs::go("lane-link")),
             Stack::SkyWalking => skywalking(name),
+            Stack::GrpcPython => python(name, "grpc_link.py", propagators),
+            Stack::GrpcNode => node(name, "grpc_link.js", propagators),
         };
         // Nothing is exported: there is no collector.
         ["OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER", "OTEL_NODE_RESOURCE_DETECTORS"]
@@ -52,8 +58,8 @@ fn python(name: String, file: &str, propagators: &str) -> Spec {
     spec.arg(programs::app("lanes/python").join(file))
 }
 
-fn node(name: String, propagators: &str) -> Spec {
-    let link = programs::node_link();
+fn node(name: String, file: &str, propagators: &str) -> Spec {
+    let link = programs::node_link().with_file_name(file);
     let spec = Spec::new(name, programs::system("node"));
     let spec = match propagators {
         NONE => spec,

@@ -101,13 +101,13 @@ install_python_links() {
 # The program beside its modules, where Node looks for them.
 install_node_link() {
   command -v npm >/dev/null || apt_install nodejs npm || return
-  cached node-link "$(node --version; cat "$LINKS"/node/{link.js,package.json,package-lock.json,.npmrc})" \
+  cached node-link "$(node --version; cat "$LINKS"/node/{link.js,grpc_link.js,package.json,package-lock.json,.npmrc})" \
     fill_node_link || return
   MESH_TEST_NODE_LINK="$PLACE/link.js"
 }
 
 fill_node_link() {
-  cp "$LINKS"/node/{link.js,package.json,package-lock.json,.npmrc} "$PLACE/" && (cd "$PLACE" && npm ci --silent)
+  cp "$LINKS"/node/{link.js,grpc_link.js,package.json,package-lock.json,.npmrc} "$PLACE/" && (cd "$PLACE" && npm ci --silent)
 }
 
 install_go_link() {
