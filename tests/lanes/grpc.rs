@@ -37,8 +37,10 @@ const LANES: [(&str, &str); 4] = [
          {on: header, name: content-type, operator: prefix, value: application/grpc}]}",
     ),
 ];
-/// Calls: path, metadata, the lane that they belong to.
-const CALLS: [(&str, &[(&str, &str)], Option<&str>); 12] = [
+/// A call: path, metadata, the lane that it belongs to.
+type Call = (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
+
+const CALLS: [Call; 12] = [
     ("/shop.Orders/Create", &[], Some("method")),
     ("/shop.Orders/CreateAll", &[], None),
     ("/shop.orders/Create", &[], None),

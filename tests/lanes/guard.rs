@@ -82,7 +82,9 @@ async fn lane_whose_requests_fail_is_drained_by_its_guard_which_says_why() {
     let fell_ill = Instant::now();
     let lane = until("the guard drains the lane", PATIENCE, || async {
         pace(Duration::from_millis(5)).await;
-        (ask(&mesh, GRAY).await, ask(&mesh, ("x-user", "plain")).await);
+        for user in [GRAY, ("x-user", "plain")] {
+            ask(&mesh, user).await;
+        }
         shown(&mesh, "canary").await.filter(|lane| lane["state"] == "draining")
     })
     .await;

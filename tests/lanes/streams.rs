@@ -187,7 +187,7 @@ impl Held {
         ensure!(answer.status() == 200, "{}", answer.status());
         let (mut body, mut read) = (answer.into_body(), BytesMut::new());
         for number in 1.. {
-            while let None = take_message(&mut read).map(|said| self.next(&said)).transpose()? {
+            while take_message(&mut read).map(|said| self.next(&said)).transpose()?.is_none() {
                 let frame = tokio::time::timeout(LIMIT, body.frame()).await?.context("it ended")??;
                 read.extend_from_slice(frame.data_ref().context("trailers")?);
             }

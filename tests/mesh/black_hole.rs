@@ -4,12 +4,17 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use http::Method;
+use http::{Method, Request};
+use hyper::body::Incoming;
 use mesh_tests::{
     client::{Connection, Version, full, request},
     mesh::Mesh,
@@ -17,7 +22,7 @@ use mesh_tests::{
     pod::PodSpec,
     programs,
     server::{Server, text},
-    wait::{PATIENCE, pace, until},
+    wait::{PATIENCE, pace, until, until_true},
 };
 use tokio::time::Instant;
 
@@ -42,6 +47,11 @@ const DETECTION: Duration = Duration::from_secs(5);
 /// Longest time for an attempt to connect, and for what leads from one level to the next: no request takes longer than
 /// detection and this.
 const CONNECT: Duration = Duration::from_secs(2);
+/// The same for a request that the instance has acknowledged and works on when the hole opens: there is nothing that could
+/// be sent in vain, until the kernel asks after 10 s, and twice more.
+const DETECTION_AT_WORK: Duration = Duration::from_secs(16);
+/// On this path the lane's instance works for ever.
+const SLOW: &str = "/slow";
 /// Between two requests of the load, whether the earlier are answered or not.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -66,18 +76,14 @@ impl Load {
         let (seen, sent) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let (into, begun) = (Arc::clone(&seen), Arc::clone(&sent));
         let to = mesh.pod("client").outbound();
-        let space = mesh.pod("client").namespace.clone().expect("pods are namespaces");
-        let inside = Inside::run(&space, move || async move {
+        let inside = Inside::run(&space(mesh, "client"), move || async move {
             for number in 0u64.. {
                 let into = Arc::clone(&into);
                 let began = Instant::now();
                 begun.lock().expect("no panic while held").push(began);
                 tokio::spawn(async move {
                     let method = if number.is_multiple_of(2) { Method::GET } else { Method::POST };
-                    let served = match call(to, version, method.clone()).await {
-                        Ok(answer) => answer,
-                        Err(error) => format!("{error:#}"),
-                    };
+                    let served = call(to, version, method.clone(), "/").await;
                     let seen = Seen { began, took: began.elapsed(), method, served };
                     into.lock().expect("no panic while held").push(seen);
                 });
@@ -117,10 +123,48 @@ impl Load {
     }
 }
 
-async fn call(to: std::net::SocketAddr, version: Version, method: Method) -> anyhow::Result<String> {
-    let mut connection = Connection::open(to, version).await?;
-    let answer = connection.send(request(method, "b", "/", &[("x-mesh-lane", "canary")], full(""))).await?;
-    Ok(if answer.status == 200 { answer.text() } else { format!("{} {}", answer.status, answer.text()) })
+/// Who serves a request of the lane, or why nobody does.
+async fn call(to: SocketAddr, version: Version, method: Method, path: &str) -> String {
+    let answered = async {
+        let mut connection = Connection::open(to, version).await?;
+        connection.send(request(method, "b", path, &[("x-mesh-lane", "canary")], full(""))).await
+    };
+    match answered.await {
+        Ok(answer) if answer.status == 200 => answer.text(),
+        Ok(answer) => format!("{} {}", answer.status, answer.text()),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+/// A request on which the lane's instance works; who served it at last, and how long that took.
+struct AtWork {
+    served: Arc<Mutex<Option<(String, Duration)>>>,
+    _inside: Inside,
+}
+
+impl AtWork {
+    async fn begin(mesh: &Mesh, version: Version, is_asked: &AtomicBool) -> AtWork {
+        let served = Arc::new(Mutex::new(None));
+        let (to, into) = (mesh.pod("client").outbound(), Arc::clone(&served));
+        let inside = Inside::run(&space(mesh, "client"), move || async move {
+            let began = Instant::now();
+            let by = call(to, version, Method::GET, SLOW).await;
+            *into.lock().expect("no panic while held") = Some((by, began.elapsed()));
+        });
+        until_true("the lane's instance works", PATIENCE, || is_asked.load(Ordering::SeqCst)).await;
+        AtWork { served, _inside: inside }
+    }
+
+    async fn end(&self) -> (String, Duration) {
+        until("an answer to what was worked on", PATIENCE, || async {
+            self.served.lock().expect("no panic while held").clone()
+        })
+        .await
+    }
+}
+
+fn space(mesh: &Mesh, pod: &str) -> String {
+    mesh.pod(pod).namespace.clone().expect("pods are namespaces")
 }
 
 /// The namespace of a pod, in which packets from and to another one are dropped until this is.
@@ -128,9 +172,8 @@ struct Hole(String);
 
 impl Hole {
     fn open(mesh: &Mesh, at: &str, toward: &str) -> Hole {
-        let space = mesh.pod(at).namespace.clone().expect("pods are namespaces");
         let peer = mesh.pod(toward).address;
-        let hole = Hole(space);
+        let hole = Hole(space(mesh, at));
         hole.nft(&format!(
             "table ip hole {{
                chain from {{ type filter hook prerouting priority raw; ip saddr {peer} drop; }}
@@ -154,19 +197,25 @@ impl Drop for Hole {
 }
 
 /// `b` with one instance in baseline and one in the lane `canary`, all pods in namespaces.
-async fn start() -> (Mesh, Vec<Inside>) {
+async fn start() -> (Mesh, Vec<Inside>, Arc<AtomicBool>) {
     let canary = PodSpec::new("b-canary").of("b").account("b").label("lane", "canary");
     let builder = Mesh::builder().captured().pod(PodSpec::new("client")).pod(PodSpec::new("b").of("b")).pod(canary);
     let mesh = builder.resource(RESOURCES).start().await;
+    let is_asked = Arc::new(AtomicBool::new(false));
     let application = |pod: &'static str| {
-        let (address, space) = (mesh.application(pod), mesh.pod(pod).namespace.clone().expect("pods are namespaces"));
-        Inside::run(&space, move || async move {
-            let _server = Server::start(address, move |_| std::future::ready(text(pod))).await;
+        let (address, is_asked) = (mesh.application(pod), Arc::clone(&is_asked));
+        Inside::run(&space(&mesh, pod), move || async move {
+            let answer = move |request: Request<Incoming>| {
+                let is_slow = pod == "b-canary" && request.uri().path() == SLOW;
+                is_asked.fetch_or(is_slow, Ordering::SeqCst);
+                async move { if is_slow { std::future::pending().await } else { text(pod) } }
+            };
+            let _server = Server::start(address, answer).await;
             std::future::pending().await
         })
     };
     let applications = ["b", "b-canary"].map(application).into();
-    (mesh, applications)
+    (mesh, applications, is_asked)
 }
 
 fn counted(seen: &[Seen]) -> BTreeMap<&str, usize> {
@@ -178,8 +227,11 @@ fn counted(seen: &[Seen]) -> BTreeMap<&str, usize> {
 }
 
 async fn falls_back_and_returns(version: Version) {
-    let (mesh, _applications) = start().await;
+    let (mesh, _applications, is_asked) = start().await;
     let load = Load::start(&mesh, version);
+    load.served_by("b-canary").await;
+    let at_work = AtWork::begin(&mesh, version, &is_asked).await;
+    // Until then it is acknowledged, too.
     load.served_by("b-canary").await;
     let broken = Instant::now();
     let hole = Hole::open(&mesh, "b-canary", "client");
@@ -197,6 +249,9 @@ async fn falls_back_and_returns(version: Version) {
     let ejections = mesh.pod("client").metrics().await.sum("mesh_endpoint_ejections_total", &[("service", "b.demo")]);
     println!("{version:?}: {} later all by b, the slowest took {slowest:?}; {ejections} ejections", later.len());
     assert!((1.0..=4.0).contains(&ejections), "{ejections} ejections");
+    let (served, took) = at_work.end().await;
+    println!("{version:?}: what was worked on was served by {served} after {took:?}");
+    assert!(served == "b" && took < DETECTION_AT_WORK, "{served} after {took:?}");
     drop(hole);
     let returned = load.served_by("b-canary").await;
     let after = load.all(returned, Duration::from_secs(2)).await;
