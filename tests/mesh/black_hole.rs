@@ -231,8 +231,8 @@ async fn falls_back_and_returns(version: Version) {
     let load = Load::start(&mesh, version);
     load.served_by("b-canary").await;
     let at_work = AtWork::begin(&mesh, version, &is_asked).await;
-    // Until then it is acknowledged, too.
-    load.served_by("b-canary").await;
+    // Until then the kernel has acknowledged it, too.
+    load.all(Instant::now(), Duration::from_millis(500)).await;
     let broken = Instant::now();
     let hole = Hole::open(&mesh, "b-canary", "client");
     // Several time outs of the ejection: 2, 4 and 6 s.
