@@ -10,6 +10,7 @@ pub mod guard;
 mod leak;
 mod level;
 mod links;
+mod living;
 pub mod mint;
 mod moment;
 pub mod probe;
@@ -30,6 +31,7 @@ pub(crate) use forwarded::ForwardedRole;
 pub use forwarded::{SW8_CORRELATION, TRACESTATE, sw8_correlation, tracestate};
 pub use leak::leak;
 pub use level::{Turn, choose, choose_again};
+pub use living::{Living, Strength, baseline_strength, living};
 pub use moment::{next_change, settled};
 pub use trust::MayLabel;
 

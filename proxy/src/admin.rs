@@ -160,7 +160,9 @@ impl Service {
                 text(StatusCode::ACCEPTED, "draining\n")
             }
             ("/lane/self", _) => told(lanes::own(&self.admin.sources.shared)),
-            ("/lane/active", _) => told(lanes::active(&self.admin.sources.shared, request.uri().query()).await),
+            ("/lane/active", _) => {
+                told(lanes::active(&self.admin.sources, &self.admin.oracle, request.uri().query()).await)
+            }
             ("/lane/resolve", _) => told(lanes::resolve(&self.admin.oracle, request.uri().query()).await),
             (_, true) => self.set_log_level(request).await,
             (_, false) => self.log_level(),

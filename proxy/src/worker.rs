@@ -22,7 +22,7 @@ use crate::{
     datapath::{
         self,
         detect::ServerFirst,
-        lane::{links::Links, memory::Memory},
+        lane::{links::Links, memory::Memory, oracle::Known},
         probe,
         reach::Upstreams,
         report::SeriesCache,
@@ -290,7 +290,12 @@ async fn answer(worker: Rc<Worker>) {
         });
         tokio::select! {
             question = questions.recv() => match question {
-                Some(question) => question.answer(&worker.memory, &worker.shared),
+                Some(question) => question.answer(Known {
+                    memory: &worker.memory,
+                    health: &worker.health,
+                    shared: &worker.shared,
+                    now: worker.now(),
+                }),
                 None => return,
             },
             () = last => return,

@@ -1,16 +1,17 @@
 //! The lane oracle, for what reaches an application by other ways than requests: which lanes this instance belongs to,
 //! which lanes of a service have somebody who could take over, and which lane a message means.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use mesh_core::{
-    lane::Freshness,
+    lane::{Carried, Choice, Freshness, Level, Living, Source, Strength, Usable, baseline_strength, choose, living},
     model::{
-        lane::{LaneGroup, LaneRef, LaneState},
+        lane::{InvalidName, LaneGroup, LaneRef, LaneState},
         route::{Backend, Distribution, HttpRoute, OutboundPolicy, OutboundProtocol, Target},
         service::{Service, ServiceKey},
     },
+    outcome::Outcome,
     snapshot::Snapshot,
 };
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     datapath::lane::oracle::{Kept, Oracle},
     shared::{Ask, Shared},
+    telemetry::{health::Unusable, metrics::render::Sources},
 };
 
 /// Longest wait for the controller's answer about a service that nobody called yet.
@@ -57,42 +59,94 @@ fn state(lane: &LaneRef, groups: &[LaneGroup]) -> Option<LaneState> {
     group.lane(&lane.lane).map(|lane| lane.state)
 }
 
-/// Lanes that have instances of a service which take traffic, `<name>.<namespace>` with or without port.
-pub(super) async fn active(shared: &Shared, query: Option<&str>) -> Told {
-    let wanted =
-        fields(query).into_iter().find(|(name, _)| name == "service").map(|(_, value)| value.to_ascii_lowercase());
-    let Some(wanted) = wanted else {
+/// Lanes of a service, `<name>.<namespace>` with or without port, for which a usable instance lives; and, of a lane that is
+/// asked for (`lane=`), who serves it.
+pub(super) async fn active(sources: &Sources, oracle: &Oracle, query: Option<&str>) -> Told {
+    let fields = fields(query);
+    let field = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| &**value);
+    let Some(wanted) = field("service").map(str::to_ascii_lowercase) else {
         return problem(StatusCode::BAD_REQUEST, "expected ?service=<name>.<namespace>, with or without :<port>");
+    };
+    let label = match field("lane").map(label).transpose() {
+        Ok(label) => label,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, format!("lane: {error}")),
     };
     let (host, port) = match wanted.split_once(':') {
         Some((host, port)) => (host, port.parse().ok()),
         None => (&*wanted, None),
     };
-    let Some(snapshot) = following(shared, host, port).await else {
+    let Some(snapshot) = following(&sources.shared, host, port).await else {
         return problem(StatusCode::NOT_FOUND, format!("there is no service {wanted}"));
     };
     let services: Vec<&Service> =
         snapshot.services.values().map(|service| &**service).filter(|service| fits(service, host, port)).collect();
-    let mut lanes: Vec<&LaneRef> = services.iter().flat_map(|service| service.lanes()).collect();
-    lanes.sort_unstable();
-    lanes.dedup();
-    let instances =
-        |lane: &LaneRef| services.iter().map(|service| service.in_lane(lane).len()).max().unwrap_or_default();
-    let honoured = |lane: &&LaneRef| match state(lane, &snapshot.lanes) {
-        Some(LaneState::Draft | LaneState::Active | LaneState::Draining) => instances(lane) > 0,
-        Some(LaneState::Closed | LaneState::Promoted) | None => false,
-    };
+    services.iter().for_each(|service| oracle.note_use(service.key()));
+    let seen = Seen::of(sources);
+    let mut lanes: BTreeMap<&LaneRef, Living<'_>> = BTreeMap::new();
+    let mut baseline = Strength::default();
+    for service in &services {
+        let usable = |position| seen.allows(service, position);
+        for living in living(service, &snapshot.lanes, Usable::Where(&usable)) {
+            let known = lanes.entry(living.lane).or_insert_with(|| living.clone());
+            known.strength = known.strength.max(living.strength);
+        }
+        baseline = baseline.max(baseline_strength(service, &snapshot.lanes, Usable::Where(&usable)));
+    }
     let lanes: Vec<Value> = lanes
-        .into_iter()
-        .filter(honoured)
-        .map(|lane| {
-            let mut told = described(lane, &snapshot.lanes);
-            told["instances"] = instances(lane).into();
-            told
+        .into_values()
+        .map(|Living { lane, state, strength }| {
+            let Strength { usable, instances } = strength;
+            json!({ "group": lane.group, "lane": lane.lane, "state": state, "instances": instances, "usable": usable })
         })
         .collect();
-    let baseline = services.iter().map(|service| service.baseline(&snapshot.lanes).len()).max().unwrap_or_default();
-    (StatusCode::OK, json!({ "service": host, "lanes": lanes, "baseline": { "instances": baseline } }))
+    let baseline = json!({ "instances": baseline.instances, "usable": baseline.usable });
+    let mut told = json!({ "service": host, "lanes": lanes, "baseline": baseline });
+    if let Some(label) = label {
+        told["servedBy"] = served_by(&services, &snapshot.lanes, &seen, &label);
+    }
+    (StatusCode::OK, told)
+}
+
+/// A label as it stands in a message: `<lane>` or `<group>/<lane>`.
+fn label(text: &str) -> Result<Carried, InvalidName> {
+    let (group, lane) = match text.split_once('/') {
+        Some((group, lane)) => (Some(group.parse()?), lane),
+        None => (None, text),
+    };
+    Ok(Carried { group, lane: lane.parse()?, source: Source::Header })
+}
+
+/// Who serves a label here, as for a call; of several ports a lane's answer goes before baseline's.
+fn served_by(services: &[&Service], groups: &[LaneGroup], seen: &Seen, label: &Carried) -> Value {
+    let choose = |service: &&Service| {
+        let usable = |position| seen.allows(service, position);
+        match choose(Some(label), groups, service, Usable::Where(&usable)) {
+            Choice::Use { level, reason, .. } => (Some(level), reason.label()),
+            Choice::RejectMissing(_) => (None, Outcome::LaneMissing.label()),
+            Choice::RejectUnhealthy(_) => (None, Outcome::LaneUnhealthy.label()),
+        }
+    };
+    let choices: Vec<(Option<Level>, &str)> = services.iter().map(choose).collect();
+    let lane = choices.iter().find(|(level, _)| matches!(level, Some(Level::Lane(_))));
+    let found = lane.or(choices.first());
+    let (level, reason) = found.map_or((None, Outcome::NoRoute.label()), |(level, reason)| (level.as_ref(), *reason));
+    json!({ "level": level.map(Level::to_string), "reason": reason })
+}
+
+/// What the workers have against instances.
+struct Seen(Vec<Arc<Vec<Unusable>>>);
+
+impl Seen {
+    fn of(sources: &Sources) -> Seen {
+        Seen(sources.workers.iter().map(|worker| worker.all_health().unusable()).collect())
+    }
+
+    /// Whether every worker would pick the instance.
+    fn allows(&self, service: &Service, position: usize) -> bool {
+        let Some(endpoint) = service.endpoints().get(position) else { return false };
+        let is_it = |one: &&Unusable| one.service == *service.key() && one.address == endpoint.address;
+        self.0.iter().flat_map(|worker| worker.iter()).filter(is_it).all(|one| one.usability.allows())
+    }
 }
 
 fn fits(service: &Service, host: &str, port: Option<u16>) -> bool {
@@ -101,11 +155,16 @@ fn fits(service: &Service, host: &str, port: Option<u16>) -> bool {
     service.exists() && key.label() == host && port.is_none_or(of_port)
 }
 
-/// A snapshot that knows the service: it is asked for where nobody called it yet. `None` = there is none.
-async fn following(shared: &Shared, host: &str, port: Option<u16>) -> Option<std::sync::Arc<Snapshot>> {
+/// A snapshot that knows the service: it is asked for where nobody called it yet, and followed for as long as it is asked
+/// about. `None` = there is none.
+async fn following(shared: &Shared, host: &str, port: Option<u16>) -> Option<Arc<Snapshot>> {
     let limit = Instant::now() + SERVICE_LIMIT;
     let mut revision = shared.revision.clone();
     let target = Target::Authority(host.into(), port.unwrap_or(DEFAULT_PORT));
+    // Asking for what is known already says that it is in use.
+    if shared.load().outbound.contains_key(&target) {
+        drop(shared.ask.try_send(Ask::Target(target.clone())));
+    }
     loop {
         revision.borrow_and_update();
         let snapshot = shared.load();

@@ -56,6 +56,10 @@ impl Authority {
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    pub(crate) fn anchor(&self) -> Arc<[u8]> {
+        Arc::from(self.0.der().as_ref())
+    }
+
     pub(crate) fn material(&self, account: &str) -> Arc<TlsMaterial> {
         let identity = identity(account);
         let mut params = CertificateParams::new(Vec::new()).unwrap();

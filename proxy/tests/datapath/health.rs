@@ -70,7 +70,7 @@ async fn grpc_connection(io: TcpStream, is_well: Arc<AtomicBool>) {
 }
 
 /// An HTTP/1 server that answers every request with 204, or 500 while it is ill.
-async fn http_server(is_well: Arc<AtomicBool>) -> SocketAddr {
+pub(crate) async fn http_server(is_well: Arc<AtomicBool>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -89,7 +89,7 @@ async fn http_server(is_well: Arc<AtomicBool>) -> SocketAddr {
     address
 }
 
-fn well(is_well: bool) -> Arc<AtomicBool> {
+pub(crate) fn well(is_well: bool) -> Arc<AtomicBool> {
     Arc::new(AtomicBool::new(is_well))
 }
 

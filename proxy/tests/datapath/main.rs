@@ -24,4 +24,6 @@ mod linkerd_endpoints;
 #[cfg(test)]
 mod opaque;
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod refusals;

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use mesh_core::{
+    health::Usability,
     lane::{correlation::CAPACITY, trace::TraceIds, unanimity::Kind},
     model::{
         endpoint::{Endpoint, ProtocolHint, WEIGHT_ONE},
@@ -13,8 +14,14 @@ use mesh_core::{
     snapshot::Snapshot,
 };
 
+use serde_json::Value;
+
 use super::*;
-use crate::datapath::lane::memory::Memory;
+use crate::{
+    datapath::lane::{memory::Memory, oracle::Known},
+    health::Health,
+    telemetry::health::Unusable,
+};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -57,14 +64,41 @@ async fn oracle_tells_own_lanes_and_those_of_a_service_that_somebody_serves() {
     with_lanes(&port.shared);
     let own = r#"{"lanes":[{"group":"g","lane":"canary","state":"active"}],"services":["orders.demo"],"zone":null}"#;
     assert_eq!(port.get("/lane/self").await, (200, format!("{own}\n")));
-    let lane = r#"{"group":"g","instances":1,"lane":"canary","state":"active"}"#;
-    let active = format!("{{\"baseline\":{{\"instances\":2}},\"lanes\":[{lane}],\"service\":\"orders.demo\"}}\n");
+    let lane = r#"{"group":"g","instances":1,"lane":"canary","state":"active","usable":1}"#;
+    let baseline = r#"{"instances":2,"usable":2}"#;
+    let active = format!("{{\"baseline\":{baseline},\"lanes\":[{lane}],\"service\":\"orders.demo\"}}\n");
     for name in ["orders.demo", "Orders.demo:8080"] {
         assert_eq!(port.get(&format!("/lane/active?service={name}")).await, (200, active.clone()), "{name}");
     }
     assert_eq!(port.get("/lane/active?service=nobody.demo").await.0, 404);
     assert_eq!(port.get("/lane/active").await.0, 400);
     assert_eq!(port.ask("GET /lane/self", "pages.example", "").await.0, 403, "for this machine only");
+}
+
+#[tokio::test]
+async fn lane_whose_instances_a_worker_cannot_use_is_not_active_and_the_next_level_serves_it() {
+    let port = port().await;
+    with_lanes(&port.shared);
+    let ask = async |query: &str| -> Value {
+        let (status, told) = port.get(&format!("/lane/active?service=orders.demo{query}")).await;
+        assert_eq!(status, 200, "{told}");
+        serde_json::from_str(&told).unwrap()
+    };
+    let served = |level: &str, reason: &str| json!({ "level": level, "reason": reason });
+    assert_eq!(ask("&lane=canary").await["servedBy"], served("g/canary", "matched"));
+    assert_eq!(ask("&lane=g%2Fold").await["servedBy"], served("baseline", "lane_closed"));
+    assert_eq!(ask("&lane=unknown").await["servedBy"], served("baseline", "outside_group"));
+    let service = ServiceKey("orders.demo.svc.cluster.local:8080".into());
+    let unusable = |usability| Unusable { service: service.clone(), address: ([10, 0, 0, 2], 80).into(), usability };
+    let all = [Usability::Ejected, Usability::FailingHealth, Usability::OnTrial, Usability::HalfOpen];
+    for (usability, lives) in all.into_iter().zip([false, false, false, true]) {
+        port.worker.show_unusable(vec![unusable(usability)]);
+        let told = ask("&lane=canary").await;
+        assert_eq!(told["lanes"].as_array().unwrap().len(), usize::from(lives), "{usability:?}: {told}");
+        let expected = if lives { served("g/canary", "matched") } else { served("baseline", "unhealthy") };
+        assert_eq!(told["servedBy"], expected, "{usability:?}");
+    }
+    assert_eq!(port.get("/lane/active?service=orders.demo&lane=a%20b").await.0, 400);
 }
 
 #[tokio::test]
@@ -80,7 +114,8 @@ async fn oracle_resolves_what_the_workers_know_and_says_when_none_answers() {
     let noted = memory.note(&groups, carried.as_ref(), (TraceIds::read(&request, &groups), Kind::Request), 1);
     let answering = async {
         while let Some(question) = questions.recv().await {
-            question.answer(&memory, &port.shared);
+            let (health, shared) = (&Health::default(), &*port.shared);
+            question.answer(Known { memory: &memory, health, shared, now: Duration::ZERO });
         }
     };
     let found = |source: &str| {

@@ -113,8 +113,11 @@ impl Following {
     pub(super) fn ask(&mut self, ask: Ask, workers: &[Arc<WorkerMetrics>], builder: &mut Builder) -> Option<Event> {
         match ask {
             Ask::Target(target) => {
-                let known = self.targets.contains_key(&target) || builder.current().unknown.contains(&target);
-                if known {
+                if let Some(followed) = self.targets.get_mut(&target) {
+                    followed.used = Instant::now();
+                    return None;
+                }
+                if builder.current().unknown.contains(&target) {
                     return None;
                 }
                 if self.targets.len() >= TARGETS_MAX && !self.drop_least_used(workers, builder) {
@@ -435,6 +438,21 @@ mod tests {
         assert_eq!(following.len(), 2);
         let snapshot = builder.publish().unwrap();
         assert!(snapshot.outbound.contains_key(&target(1)) && !snapshot.outbound.contains_key(&target(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn target_that_is_asked_about_is_in_use() {
+        let (mut following, mut builder) = (following(), Builder::default());
+        for _ in 0..3 {
+            following.ask(Ask::Target(target(1)), &[], &mut builder);
+            following.heard(&policy(1), &mut builder);
+            advance(IDLE_TIME / 2).await;
+            following.drop_idle(&[], &mut builder);
+            assert_eq!(following.len(), 2);
+        }
+        advance(IDLE_TIME).await;
+        following.drop_idle(&[], &mut builder);
+        assert_eq!(following.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]

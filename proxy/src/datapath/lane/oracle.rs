@@ -1,10 +1,12 @@
-//! Questions from the admin port about what a message means: answered by the workers, who alone know.
+//! Questions from the admin port about what a message means, and word of services that are asked about: for the workers,
+//! who alone know and find out.
 
 use std::time::Duration;
 
 use mesh_core::{
     fields::Fields,
     lane::{Carried, Freshness},
+    model::service::ServiceKey,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -12,7 +14,7 @@ use tokio::{
 };
 
 use super::memory::Memory;
-use crate::shared::Shared;
+use crate::{health::Health, shared::Shared};
 
 /// Questions that wait for a worker; more are refused.
 pub const QUESTIONS: usize = 64;
@@ -31,11 +33,26 @@ impl Fields for Kept {
     }
 }
 
-/// A question to one worker.
+/// To one worker.
 #[derive(Debug)]
-pub struct Question {
-    fields: Kept,
-    answer: oneshot::Sender<Answer>,
+pub enum Question {
+    /// What a message with these fields means.
+    Meaning(Kept, oneshot::Sender<Answer>),
+    /// Somebody wants to know who lives at this service: a use of it, as a call is.
+    Use(ServiceKey),
+}
+
+/// What a worker answers from.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// What it remembers of requests.
+    pub memory: &'a Memory,
+    /// What it knows of instances.
+    pub health: &'a Health,
+    /// What all workers share.
+    pub shared: &'a Shared,
+    /// Time, on the clock of its health.
+    pub now: Duration,
 }
 
 /// What a message means.
@@ -50,11 +67,22 @@ pub struct Answer {
 }
 
 impl Question {
-    /// Answers out of the memory of a worker.
-    pub fn answer(self, memory: &Memory, shared: &Shared) {
-        let (found, ambiguous) = memory.look(&self.fields, &shared.load().lanes);
-        // One who no longer waits needs no answer.
-        let _ = self.answer.send(Answer { carried: found.carried, freshness: found.freshness, ambiguous });
+    /// Answers, or takes it down.
+    pub fn answer(self, known: Known<'_>) {
+        let snapshot = known.shared.load();
+        match self {
+            Question::Meaning(fields, answer) => {
+                let (found, ambiguous) = known.memory.look(&fields, &snapshot.lanes);
+                // One who no longer waits needs no answer.
+                let _ = answer.send(Answer { carried: found.carried, freshness: found.freshness, ambiguous });
+            }
+            Question::Use(key) => {
+                let traffic = snapshot.traffic.get(key.label());
+                if traffic.is_some_and(|traffic| traffic.health_check.is_some()) {
+                    known.health.note_use(&key, known.now);
+                }
+            }
+        }
     }
 }
 
@@ -82,7 +110,7 @@ impl Oracle {
         let mut last = Err(Unanswered);
         for worker in &self.workers {
             let (answer, answered) = oneshot::channel();
-            if worker.try_send(Question { fields: fields.clone(), answer }).is_err() {
+            if worker.try_send(Question::Meaning(fields.clone(), answer)).is_err() {
                 continue;
             }
             if let Ok(Ok(answer)) = timeout(ANSWER_LIMIT, answered).await {
@@ -93,5 +121,13 @@ impl Oracle {
             }
         }
         last
+    }
+
+    /// Has the instances of a service probed, where its policy says so, as if it were called. One worker is enough for
+    /// that; where its queue is full, the next question says the same.
+    pub fn note_use(&self, service: &ServiceKey) {
+        if let Some(worker) = self.workers.first() {
+            drop(worker.try_send(Question::Use(service.clone())));
+        }
     }
 }
