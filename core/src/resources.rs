@@ -82,6 +82,23 @@ pub enum Spec {
     Services(Vec<services::Service>),
 }
 
+impl Spec {
+    /// The lane, if it is one.
+    pub fn lane(&self) -> Option<&lane::Lane> {
+        match self {
+            Spec::Lane(lane) => Some(lane),
+            Spec::LaneGroup(_)
+            | Spec::TrafficPolicy(_)
+            | Spec::AccessPolicy(_)
+            | Spec::MeshService(_)
+            | Spec::ModelRoute(_)
+            | Spec::HttpRoute(_)
+            | Spec::GrpcRoute(_)
+            | Spec::Services(_) => None,
+        }
+    }
+}
+
 impl Resource {
     /// `<kind> <namespace>/<name>`, as problems name it.
     pub fn subject(&self) -> String {

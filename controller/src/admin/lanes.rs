@@ -12,7 +12,7 @@ use mesh_core::{
         endpoint::Endpoint,
         lane::{Lane, LaneGroup, LaneRef, LaneState},
     },
-    resources::{Resource, Spec, World, lane::Lane as Written},
+    resources::{Resource, World, lane::Lane as Written},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -122,19 +122,10 @@ fn traffic(statistics: &Statistics, lane: &LaneRef, now: u64, shown: &mut Value)
 }
 
 /// Lanes as written.
-pub(super) fn written<'r>(resources: &'r [Resource]) -> BTreeMap<LaneRef, &'r Written> {
-    let lane = |resource: &'r Spec| match resource {
-        Spec::Lane(lane) => Some((LaneRef { group: lane.group.clone(), lane: lane.name.clone() }, lane.as_ref())),
-        Spec::LaneGroup(_)
-        | Spec::TrafficPolicy(_)
-        | Spec::AccessPolicy(_)
-        | Spec::MeshService(_)
-        | Spec::ModelRoute(_)
-        | Spec::HttpRoute(_)
-        | Spec::GrpcRoute(_)
-        | Spec::Services(_) => None,
-    };
-    resources.iter().filter_map(|resource| lane(&resource.spec)).collect()
+pub(super) fn written(resources: &[Resource]) -> BTreeMap<LaneRef, &Written> {
+    let name = |lane: &Written| LaneRef { group: lane.group.clone(), lane: lane.name.clone() };
+    let lanes = resources.iter().filter_map(|resource| resource.spec.lane());
+    lanes.map(|lane| (name(lane), lane)).collect()
 }
 
 /// Instances of every lane.

@@ -6,7 +6,7 @@ use mesh_core::{
     lane::transition::{self, Moved, Verb},
     model::lane::{LaneRef, LaneState},
     resources::{
-        Problem, Resource, Spec,
+        Problem, Resource,
         edit::{self, LaneEdit},
         lane::Lane,
         parse,
@@ -62,7 +62,7 @@ pub(super) fn ordered(
     order: &Order,
     now: u64,
 ) -> Result<String, OrderError> {
-    let lanes = in_place.iter().filter_map(|(_, resource)| Some((resource, lane_of(resource)?)));
+    let lanes = in_place.iter().filter_map(|(_, resource)| Some((resource, resource.spec.lane()?)));
     let found = lanes.into_iter().find(|(_, known)| known.group == lane.group && known.name == lane.lane);
     let (resource, known) = found.ok_or_else(|| OrderError::Unknown(lane.clone()))?;
     let (moved, fields) = match order {
@@ -84,11 +84,11 @@ pub(super) fn marked(
 ) -> Result<Vec<Resource>, Vec<Problem>> {
     let old = |new: &Resource| {
         let same = in_place.iter().find(|(file, old)| folder::replaces(place, new, file, old));
-        same.and_then(|(_, old)| lane_of(old)).cloned()
+        same.and_then(|(_, old)| old.spec.lane()).cloned()
     };
     let mut marked = Vec::with_capacity(fresh.len());
     for resource in fresh {
-        match lane_of(&resource).and_then(|lane| marks(lane, old(&resource).as_ref(), now)) {
+        match resource.spec.lane().and_then(|lane| marks(lane, old(&resource).as_ref(), now)) {
             Some(marks) => marked.extend(edited(&resource, &marks)?),
             None => marked.push(resource),
         }
@@ -98,7 +98,7 @@ pub(super) fn marked(
 
 /// A lane that stands in a file which is written anew would count from now: it gets the moment that it counts from.
 pub(super) fn dated(resource: &Resource) -> Option<String> {
-    let created = lane_of(resource)?.created.filter(|_| !resource.text.contains(edit::CREATED))?;
+    let created = resource.spec.lane()?.created.filter(|_| !resource.text.contains(edit::CREATED))?;
     edit::lane(&resource.text, &LaneEdit { created: Some(created), ..LaneEdit::default() }).ok()
 }
 
@@ -132,20 +132,6 @@ fn stage(fresh: &Lane, old: Option<&Lane>, now: u64) -> Option<Moved> {
     }
     let history = if fresh.history.is_empty() { old.history.clone() } else { fresh.history.clone() };
     Some(Moved { state: old.state, since: old.state_since.unwrap_or(now), history })
-}
-
-fn lane_of(resource: &Resource) -> Option<&Lane> {
-    match &resource.spec {
-        Spec::Lane(lane) => Some(lane),
-        Spec::LaneGroup(_)
-        | Spec::TrafficPolicy(_)
-        | Spec::AccessPolicy(_)
-        | Spec::MeshService(_)
-        | Spec::ModelRoute(_)
-        | Spec::HttpRoute(_)
-        | Spec::GrpcRoute(_)
-        | Spec::Services(_) => None,
-    }
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ metrics! {
     LANE_EVICTED = "mesh_lane_evictions_total", Counter, "",
         "Trace ids that were forgotten before their time because the table was full.";
     LANE_ENTRIES = "mesh_lane_table_entries", Gauge, "",
-        "Trace ids that mean a lane, over all workers; each worker knows of all.";
+        "Trace ids that mean a lane, as the worker that knows most counts them: each is told of all.";
     LANE_NOTES_DROPPED = "mesh_lane_notes_dropped_total", Counter, "",
         "Requests of which another worker was not told because its queue was full.";
     LANE_MINTED = "mesh_lane_minted_total", Counter, "",

@@ -13,7 +13,7 @@ fn applied(old: Option<&Resource>, fresh: &str, now: u64) -> (Resource, Lane) {
     let in_place: Vec<_> = old.map(|old| (PathBuf::from("/x/lane.yaml"), old.clone())).into_iter().collect();
     let mut marked = marked(Path::new("/x"), &in_place, vec![resource(fresh)], now).unwrap();
     let resource = marked.remove(0);
-    let lane = lane_of(&resource).unwrap().clone();
+    let lane = resource.spec.lane().unwrap().clone();
     (resource, lane)
 }
 
@@ -38,7 +38,7 @@ fn stage_that_is_applied_is_a_change_with_history() {
     let fresh = parse("", &text).unwrap();
     let in_place = vec![(PathBuf::from("/x/lane.yaml"), second)];
     let marked = marked(Path::new("/x"), &in_place, fresh, 4_000).unwrap();
-    let lane = lane_of(&marked[0]).unwrap();
+    let lane = marked[0].spec.lane().unwrap();
     assert_eq!((lane.state, lane.state_since, lane.history.len()), (LaneState::Closed, Some(4_000), 2));
 }
 

@@ -214,6 +214,10 @@ impl Sources {
         self.workers.iter().map(|worker| count(worker).get()).fold(0, u64::wrapping_add) as f64
     }
 
+    fn greatest(&self, count: impl Fn(&WorkerMetrics) -> &Count) -> f64 {
+        self.workers.iter().map(|worker| count(worker).get()).max().unwrap_or_default() as f64
+    }
+
     fn by_direction(&self, count: impl Fn(&WorkerMetrics) -> &[Count; 2]) -> Vec<(Labels<'static>, f64)> {
         let one = |direction: Direction| {
             (vec![("direction", direction.label())], self.total(|worker| &count(worker)[direction as usize]))
@@ -241,7 +245,7 @@ impl Sources {
         out.single(m::LANE_STALE, self.total(|worker| &worker.lane_stale))?;
         out.single(m::LANE_AMBIGUOUS, self.total(|worker| &worker.lane_ambiguous))?;
         out.single(m::LANE_EVICTED, self.total(|worker| &worker.lane_evicted))?;
-        out.single(m::LANE_ENTRIES, self.total(|worker| &worker.lane_entries))?;
+        out.single(m::LANE_ENTRIES, self.greatest(|worker| &worker.lane_entries))?;
         out.single(m::LANE_NOTES_DROPPED, self.total(|worker| &worker.lane_notes_dropped))?;
         out.single(m::LANE_MINTED, self.total(|worker| &worker.lane_minted))?;
         out.single(m::CONNECTS, self.total(|worker| &worker.connects))?;
