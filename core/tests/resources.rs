@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_core::{
     model::{
-        lane::{LaneState, OnMissing},
+        lane::{KeySource, LaneState, OnMissing},
         policy::{Clients, HealthCheck, OutlierDetection, Probe},
         route::{Backend, Distribution, OutboundProtocol, PathMatch},
     },
@@ -49,6 +49,25 @@ fn services_workloads_and_lanes_come_out_as_written() {
     assert!(world.resolve("b", "demo", "cluster.local").is_some());
     assert!(world.resolve("B.demo.svc.cluster.local", "other", "cluster.local").is_some());
     assert!(world.resolve("b", "other", "cluster.local").is_none());
+}
+
+#[test]
+fn share_that_is_not_sticky_is_decided_for_each_trace() {
+    let lane = |own: &str, defaults: &str| {
+        let text = format!(
+            "apiVersion: lanemesh.io/v1alpha1\nkind: LaneGroup\nmetadata: {{name: g}}\n\
+             spec: {{services: [\"*\"], defaults: {{{defaults}}}}}\n---\n\
+             apiVersion: lanemesh.io/v1alpha1\nkind: Lane\nmetadata: {{name: l}}\nspec: {{group: g, {own}}}\n"
+        );
+        let share = world(&text).groups[0].lanes[0].share.clone().unwrap();
+        (share.value, share.keys)
+    };
+    let traced = vec![KeySource::TraceId, KeySource::Header("x-request-id".to_owned())];
+    let by_user = vec![KeySource::SourceIp];
+    assert_eq!(lane("percentage: {value: 5}, sticky: false", ""), (500, traced.clone()));
+    assert_eq!(lane("percentage: {value: 5}", "sticky: false"), (500, traced));
+    assert_eq!(lane("percentage: {value: 5, key: [sourceIP]}, sticky: true", "sticky: false"), (500, by_user.clone()));
+    assert_eq!(lane("percentage: {value: 5, key: [sourceIP]}", ""), (500, by_user));
 }
 
 #[test]

@@ -92,7 +92,7 @@ pub struct Rules {
     pub on_unhealthy: OnUnhealthy,
     /// Fewer usable members than this make a level unhealthy.
     pub min_healthy: u32,
-    /// Users stay in their lane while percentages grow.
+    /// Shares are decided by user, who stays in the lane while they grow; otherwise for each trace anew.
     pub sticky: bool,
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Findings;
 use crate::{
     lane::entry::{BUCKETS, greatest},
-    model::lane::{Baseline, CHAIN_MAX, Lane, LaneGroup, LaneName, LaneRef, LaneState},
+    model::lane::{Baseline, CHAIN_MAX, KeySource, Lane, LaneGroup, LaneName, LaneRef, LaneState, Share},
     resources::{Resource, Spec, lane, lane_group, world::WorldWorkload},
 };
 
@@ -49,6 +49,7 @@ pub(super) fn build<'r>(resources: &'r [&'r Resource], findings: &mut Findings) 
     for (group, written) in groups.iter().zip(written.values()) {
         check_parents(group, written, findings);
         check_shares(group, written, findings);
+        check_keys(written, findings);
     }
     Groups { groups, written }
 }
@@ -83,7 +84,7 @@ fn model(written: &Written<'_>) -> LaneGroup {
             min_healthy: rules.min_healthy,
             priority: lane.priority,
             rule: lane.rule.clone(),
-            share: lane.share.clone(),
+            share: lane.share.clone().map(|share| keyed(share, &rules)),
             created: lane.created.unwrap_or(0),
             state_since: lane.state_since,
             ends: ends(lane),
@@ -101,6 +102,26 @@ fn model(written: &Written<'_>) -> LaneGroup {
         propagation: group.propagation.clone(),
         max_request_age: group.max_request_age,
         lanes: written.lanes.values().map(lane).collect(),
+    }
+}
+
+/// A share that is not sticky is decided for each trace anew, or for each request that somebody in front gave an id.
+fn keyed(share: Share, rules: &lane::Rules) -> Share {
+    if rules.sticky {
+        return share;
+    }
+    Share { keys: vec![KeySource::TraceId, KeySource::Header("x-request-id".to_owned())], ..share }
+}
+
+/// Keys say by which user a share is decided; without `sticky` none is.
+fn check_keys(written: &Written<'_>, findings: &mut Findings) {
+    for (resource, lane) in written.lanes.values() {
+        let names_users = lane.share.as_ref().is_some_and(|share| !share.keys.is_empty());
+        if names_users && !lane.rules.over(&written.group.defaults).sticky {
+            let message = "names users, but with sticky: false (here or in the group's defaults) each trace is decided \
+                           anew; leave the key out, or say sticky: true";
+            findings.add(resource, "spec.percentage.key", message.to_owned());
+        }
     }
 }
 
