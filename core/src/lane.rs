@@ -13,6 +13,7 @@ mod links;
 mod living;
 pub mod mint;
 mod moment;
+pub mod plain;
 pub mod probe;
 pub mod routes;
 pub mod subset;

@@ -12,6 +12,7 @@ use super::{
     Carried, MayLabel, Source, carry,
     correlation::{Correlation, Label, Meaning},
     forwarded,
+    plain::{OwnLane, Plain},
     trace::{Formats, TraceIds},
     unanimity::Unanimity,
 };
@@ -29,6 +30,8 @@ pub struct Known<'a> {
     pub may_label: &'a MayLabel,
     /// Traces of the requests that reached the application.
     pub correlation: &'a mut Correlation,
+    /// Requests without label that reached the application of a pod in a lane; `None` where nobody makes a call.
+    pub plain: Option<&'a mut Plain>,
     /// The requests in flight; `None` where no group allows the guess.
     pub unanimity: Option<&'a Unanimity>,
     /// The entry rules of a group, evaluated on what the message carries.
@@ -55,18 +58,17 @@ pub struct Found {
     pub freshness: Freshness,
     /// Formats of the trace ids that the message carries; none where nothing asked for them.
     pub formats: Formats,
+    /// Whether the pod's own lane filled the label, and if not, why; `None` where it was not asked for.
+    pub own_lane: Option<OwnLane>,
 }
 
 /// The lane of a call.
-pub fn find(fields: &dyn Fields, groups: &[LaneGroup], known: Known<'_>) -> Found {
+pub fn find(fields: &dyn Fields, groups: &[LaneGroup], mut known: Known<'_>) -> Found {
     let sent = |carried: Option<Carried>| known.may_label.admit(carried?, groups);
     let explicit = sent(carry::in_headers(fields, groups).or_else(|| carry::in_baggage(fields, groups)));
-    let (meaning, formats) = if known.correlation.is_empty() {
-        (None, Formats::default())
-    } else {
-        let ids = TraceIds::read(fields, groups);
-        (meaning(known.correlation, &ids, known.now), ids.formats())
-    };
+    let wants_ids = !known.correlation.is_empty() || known.plain.as_ref().is_some_and(|plain| plain.has_traces());
+    let ids = if wants_ids { TraceIds::read(fields, groups) } else { TraceIds::default() };
+    let meaning = meaning(known.correlation, &ids, known.now);
     let freshness = match meaning {
         Some(Meaning::Stale(_)) => Freshness::Stale,
         Some(Meaning::Lane(_)) | None => Freshness::Fresh,
@@ -85,9 +87,17 @@ pub fn find(fields: &dyn Fields, groups: &[LaneGroup], known: Known<'_>) -> Foun
         .or_else(|| sent(forwarded::in_sw8(fields, groups)).filter(counts))
         .or_else(|| sent(forwarded::in_tracestate(fields, groups)).filter(counts))
         .or_else(|| rederived(groups, known.rederive))
-        .or_else(|| unanimous(groups, known.unanimity, known.now))
-        .or_else(|| carry::own_lane(groups, known.workload));
-    Found { carried, freshness, formats }
+        .or_else(|| unanimous(groups, known.unanimity, known.now));
+    let formats = ids.formats();
+    // Asked last: the pod's own lane is what is left.
+    let own = if carried.is_none() { carry::own_lane(groups, known.workload) } else { None };
+    let Some(own) = own else { return Found { carried, freshness, formats, own_lane: None } };
+    let decided = known.plain.as_mut().map_or(OwnLane::Fills, |plain| plain.own_lane(&ids, known.now));
+    let carried = match decided {
+        OwnLane::Fills => Some(own),
+        OwnLane::OtherTrace | OwnLane::InFlight | OwnLane::JustEnded => None,
+    };
+    Found { carried, freshness, formats, own_lane: Some(decided) }
 }
 
 /// What the ids of a message mean: a lane, if one of them does.

@@ -24,6 +24,7 @@ use mesh_core::{
     relay::{Part, Passage, Side, Way, passage},
 };
 
+use self::memory::{Arrival, Sender};
 use super::{
     enforce::{Plan, To},
     entry,
@@ -56,18 +57,27 @@ pub fn arrive(worker: &Worker, plan: &Plan, exchange: &mut Exchange) {
         return;
     }
     let groups = &plan.snapshot.lanes;
-    if exchange.carried.is_none() && plan.from == Side::Mesh && !plan.snapshot.workload.lanes.is_empty() {
-        worker.memory.unlabelled();
-    }
+    let is_plain = exchange.carried.is_none() && plan.from == Side::Mesh && !plan.snapshot.workload.lanes.is_empty();
+    let sender = if is_plain { Sender::PeerToLane } else { Sender::Other };
     let (mut ids, mut kind) = (TraceIds::default(), Kind::Lasting);
     if let Some(head) = &exchange.head {
         kind = kind_of(head);
-        if exchange.carried.is_some() {
+        if exchange.carried.is_some() || is_plain {
             ids = TraceIds::read(head.fields(), groups);
-            mint_for(worker, groups, exchange, &mut ids);
+        }
+        match exchange.carried {
+            Some(_) => mint_for(worker, groups, exchange, &mut ids),
+            None => own_span(exchange).into_iter().for_each(|id| ids.add_as(id, Format::Traceparent)),
         }
     }
-    exchange.noted = worker.memory.note(groups, exchange.carried.as_ref(), (ids, kind), worker.exchanges.get());
+    let arrival = Arrival { carried: exchange.carried.as_ref(), ids, kind, sender };
+    exchange.noted = worker.memory.note(groups, arrival, worker.exchanges.get());
+}
+
+/// The trace id that the mesh's own span writes into the request.
+fn own_span(exchange: &Exchange) -> Option<TraceId> {
+    let span = exchange.span.as_ref()?.trace();
+    TraceId::new(u128::from_be_bytes(span.trace_id))
 }
 
 /// Gives the request of a lane what ids it lacks; its span is the parent where it has one.
@@ -75,7 +85,7 @@ fn mint_for(worker: &Worker, groups: &[LaneGroup], exchange: &mut Exchange, ids:
     let span = exchange.span.as_ref().map(|span| span.trace());
     let mut formats = mint::lacking(ids, worker.memory.learned());
     // What our own span writes is there, too.
-    if let Some(id) = span.and_then(|span| TraceId::new(u128::from_be_bytes(span.trace_id))) {
+    if let Some(id) = own_span(exchange) {
         ids.add_as(id, Format::Traceparent);
         formats = formats.without(Format::Traceparent);
     }

@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use mesh_core::{
     lane::Source,
     model::{
-        lane::{Condition, Lane, LaneGroup, Match, Operator, Propagation, Stale, Subject},
+        lane::{Condition, Lane, LaneGroup, LaneRef, Match, Operator, Propagation, Stale, Subject},
         policy::Clients,
     },
 };
@@ -236,6 +236,34 @@ async fn unanimity_answers_only_where_it_is_asked_for_and_nothing_speaks_against
     let chain = Chain::start(1, Propagation { unanimity: true, ..Propagation::default() }).await;
     let _events = chain.request(&["x-mesh-lane: canary", "accept: text/event-stream"]).await;
     assert!(!is_canary(&chain.call(&[]).await), "a stream of events says nothing");
+}
+
+/// Less than this after a request without label has ended, calls are of the pod's own lane again.
+const SOON: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn own_lane_is_taken_up_soon_after_a_peer_called_without_label_on_whichever_worker() {
+    for workers in [1, 2] {
+        let chain = Chain::start(workers, Propagation::default()).await;
+        let own = LaneRef { group: "g".parse().unwrap(), lane: "canary".parse().unwrap() };
+        for proxy in [&chain.inbound].into_iter().chain(&chain.outbound) {
+            proxy.publish(|snapshot| snapshot.workload.lanes.push(own.clone()));
+        }
+        assert!(is_canary(&chain.call(&[]).await));
+        let plain = chain.request(&[PARENT]).await;
+        assert!(!is_canary(&chain.call(&[]).await), "it may be made for the request");
+        plain.answer().await;
+        assert!(!is_canary(&chain.call(&[]).await), "that has just ended");
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        let soon = async {
+            while !is_canary(&chain.call(&[]).await) {
+                tick.tick().await;
+            }
+        };
+        assert!(tokio::time::timeout(SOON, soon).await.is_ok(), "{workers} workers");
+        assert!(!is_canary(&chain.call(&[PARENT]).await), "its trace tells that it is another's");
+        assert!(is_canary(&chain.call(&[PARENT, "x-mesh-lane: canary"]).await));
+    }
 }
 
 #[tokio::test]

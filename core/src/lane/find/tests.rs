@@ -4,7 +4,7 @@ use std::{hash::RandomState, sync::Arc};
 
 use super::*;
 use crate::{
-    lane::{trace::TraceId, unanimity::Kind},
+    lane::{plain::OwnLane, trace::TraceId, unanimity::Kind},
     model::lane::{Lane, LaneRef},
 };
 
@@ -20,6 +20,7 @@ struct Sidecar {
     groups: Vec<LaneGroup>,
     workload: Workload,
     correlation: Correlation,
+    plain: Plain,
     unanimity: Unanimity,
     may_label: MayLabel,
     now: Duration,
@@ -39,6 +40,7 @@ impl Sidecar {
             groups: vec![group],
             workload: Workload { lanes: vec![own], ..Workload::default() },
             correlation: Correlation::new(10, RandomState::new()),
+            plain: Plain::new(RandomState::new()),
             unanimity: Unanimity::default(),
             may_label: MayLabel::All,
             now: Duration::from_secs(100),
@@ -57,6 +59,7 @@ impl Sidecar {
             workload: &self.workload,
             may_label: &self.may_label,
             correlation: &mut self.correlation,
+            plain: Some(&mut self.plain),
             unanimity: Some(&self.unanimity),
             rederive: &|_| rule.clone(),
             now: self.now,
@@ -94,6 +97,44 @@ fn first_source_that_answers_wins_in_the_order_of_the_specification() {
     assert_eq!(sidecar.found_with(&[], None), (Some("own".to_owned()), Source::Workload, Freshness::Fresh));
     sidecar.workload.lanes.clear();
     assert_eq!(sidecar.found_with(&[], None), (None, Source::None, Freshness::Fresh));
+}
+
+#[test]
+fn own_lane_fills_no_label_of_a_call_for_a_request_without_one_and_says_why() {
+    let mut sidecar = Sidecar::new();
+    sidecar.groups[0].propagation = Default::default();
+    sidecar.correlation = Correlation::new(10, RandomState::new());
+    let own = |sidecar: &mut Sidecar, fields: &[(&str, &str)]| {
+        let known = Known {
+            workload: &sidecar.workload,
+            may_label: &sidecar.may_label,
+            correlation: &mut sidecar.correlation,
+            plain: Some(&mut sidecar.plain),
+            unanimity: None,
+            rederive: &|_| None,
+            now: sidecar.now,
+        };
+        let found = find(&fields, &sidecar.groups, known);
+        (found.own_lane, found.carried.map(|carried| carried.lane.to_string()))
+    };
+    let (bare, traced): (&[_], &[_]) = (&[], &[("traceparent", PARENT)]);
+    let fills = (Some(OwnLane::Fills), Some("own".to_owned()));
+    assert_eq!(own(&mut sidecar, bare), fills);
+    let mut ids = TraceIds::default();
+    ids.add(id());
+    let ticket = sidecar.plain.begin(&ids, sidecar.now);
+    assert_eq!(own(&mut sidecar, bare), (Some(OwnLane::InFlight), None));
+    assert_eq!(own(&mut sidecar, traced), (Some(OwnLane::OtherTrace), None));
+    assert_eq!(own(&mut sidecar, &[("x-mesh-lane", "by-header")]), (None, Some("by-header".to_owned())));
+    sidecar.plain.end(ticket, &ids, LINGER, sidecar.now);
+    assert_eq!(own(&mut sidecar, bare), (Some(OwnLane::JustEnded), None));
+    sidecar.now += Duration::from_secs(1);
+    assert_eq!(own(&mut sidecar, bare), fills);
+    assert_eq!(own(&mut sidecar, traced), (Some(OwnLane::OtherTrace), None));
+    sidecar.now += LINGER;
+    assert_eq!(own(&mut sidecar, traced), fills);
+    sidecar.workload.lanes.clear();
+    assert_eq!(own(&mut sidecar, bare), (None, None));
 }
 
 #[test]

@@ -18,7 +18,10 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    datapath::lane::{memory::Memory, oracle::Known},
+    datapath::lane::{
+        memory::{Arrival, Memory, Sender},
+        oracle::Known,
+    },
     health::Health,
     telemetry::health::Unusable,
 };
@@ -111,7 +114,8 @@ async fn oracle_resolves_what_the_workers_know_and_says_when_none_answers() {
     let groups = Arc::clone(&port.shared.load().lanes);
     let request: &[(&str, &str)] = &[("x-mesh-lane", "canary"), ("traceparent", PARENT)];
     let carried = mesh_core::lane::carried(&request, &groups, None);
-    let noted = memory.note(&groups, carried.as_ref(), (TraceIds::read(&request, &groups), Kind::Request), 1);
+    let (ids, sender) = (TraceIds::read(&request, &groups), Sender::Other);
+    let noted = memory.note(&groups, Arrival { carried: carried.as_ref(), ids, kind: Kind::Request, sender }, 1);
     let answering = async {
         while let Some(question) = questions.recv().await {
             let (health, shared) = (&Health::default(), &*port.shared);

@@ -19,7 +19,10 @@ use mesh_core::lane::{
 };
 use tokio::sync::mpsc;
 
-use super::oracle::{Oracle, QUESTIONS, Question};
+use super::{
+    memory::Sender,
+    oracle::{Oracle, QUESTIONS, Question},
+};
 
 /// Notes that wait for a worker: those of one tick at 40,000 requests per second of lanes. More are dropped and counted.
 pub const NOTES: usize = 8_192;
@@ -37,6 +40,8 @@ pub struct Event {
     pub kind: Kind,
     /// How long its ids mean the lane after its end.
     pub linger: Duration,
+    /// Whether its calls are not of the pod's own lane.
+    pub sender: Sender,
 }
 
 /// What happened to it.
@@ -216,7 +221,7 @@ mod tests {
 
     fn event(token: u64) -> Arc<Event> {
         let (ids, label, linger) = (TraceIds::default(), None, Duration::ZERO);
-        Arc::new(Event { token, ids, label, kind: Kind::Request, linger })
+        Arc::new(Event { token, ids, label, kind: Kind::Request, linger, sender: Sender::Other })
     }
 
     #[test]

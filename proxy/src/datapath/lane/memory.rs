@@ -17,11 +17,12 @@ use mesh_core::{
         correlation::{Correlation, Label},
         entry::again,
         find,
+        plain::{self, Plain},
         trace::{Formats, TraceIds},
         unanimity::{Kind, Ticket, Unanimity},
     },
     model::lane::LaneGroup,
-    snapshot::{Snapshot, Workload},
+    snapshot::Snapshot,
 };
 use tokio::{sync::mpsc, time::Instant};
 
@@ -38,21 +39,51 @@ pub struct Memory {
     metrics: Arc<WorkerMetrics>,
     started: Instant,
     tokens: Cell<u64>,
-    /// When a request of a mesh peer without label last reached the application of a pod that is in a lane.
-    unlabelled: Cell<Option<Duration>>,
 }
 
-/// For so long after a request without label reached a pod of a lane, the pod's own lane fills no absent label: the call
-/// may belong to that request, which only a lane that is just being promoted or taken back gets at all.
-const OWN_LANE_QUIET: Duration = Duration::from_secs(10);
+/// A request that is about to reach the application.
+pub struct Arrival<'a> {
+    /// Its label.
+    pub carried: Option<&'a Carried>,
+    /// Its trace ids, where somebody would ask for them.
+    pub ids: TraceIds,
+    /// Whether its end is in sight.
+    pub kind: Kind,
+    /// Whether its calls are not of the pod's own lane.
+    pub sender: Sender,
+}
+
+/// Who sent a request without label, and to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// A mesh peer to a pod that is in a lane: the calls made for it are not of that lane.
+    PeerToLane,
+    /// Anybody else, or the request has a label.
+    Other,
+}
+
+/// What was begun for a request.
+#[derive(Default)]
+struct Tickets {
+    /// With the generation of unanimity.
+    unanimity: Option<(u64, Ticket)>,
+    plain: Option<plain::Ticket>,
+}
+
+impl Tickets {
+    fn is_empty(&self) -> bool {
+        self.unanimity.is_none() && self.plain.is_none()
+    }
+}
 
 struct State {
     correlation: Correlation,
+    plain: Plain,
     unanimity: Option<Unanimity>,
     /// Counts up whenever unanimity is switched on: tickets of before mean nothing.
     generation: u64,
     /// Tickets of the siblings' exchanges.
-    of_siblings: HashMap<u64, (u64, Ticket)>,
+    of_siblings: HashMap<u64, Tickets>,
 }
 
 impl Memory {
@@ -60,18 +91,12 @@ impl Memory {
     pub fn new(capacity: usize, links: Links, metrics: Arc<WorkerMetrics>) -> Self {
         let state = State {
             correlation: Correlation::new(capacity, RandomState::new()),
+            plain: Plain::new(RandomState::new()),
             unanimity: None,
             generation: 0,
             of_siblings: HashMap::new(),
         };
-        Memory {
-            state: RefCell::new(state),
-            links,
-            metrics,
-            started: Instant::now(),
-            tokens: Cell::new(0),
-            unlabelled: Cell::new(None),
-        }
+        Memory { state: RefCell::new(state), links, metrics, started: Instant::now(), tokens: Cell::new(0) }
     }
 
     fn now(&self) -> Duration {
@@ -89,20 +114,14 @@ impl Memory {
         found.carried
     }
 
-    /// A request of a mesh peer without label reached the application.
-    pub fn unlabelled(&self) {
-        self.unlabelled.set(Some(self.now()));
-    }
-
     fn ask(&self, fields: &dyn Fields, snapshot: &Snapshot, may_label: &MayLabel) -> Found {
         let now = self.now();
-        let State { correlation, unanimity, .. } = &mut *self.state.borrow_mut();
-        let nowhere = Workload::default();
-        let is_open = self.unlabelled.get().is_none_or(|last| now.saturating_sub(last) > OWN_LANE_QUIET);
+        let State { correlation, plain, unanimity, .. } = &mut *self.state.borrow_mut();
         let known = Known {
-            workload: if is_open { &snapshot.workload } else { &nowhere },
+            workload: &snapshot.workload,
             may_label,
             correlation,
+            plain: Some(plain),
             unanimity: unanimity.as_ref(),
             rederive: &|group| again(group, &snapshot.entries, fields, wall_clock::now()),
             now,
@@ -122,6 +141,7 @@ impl Memory {
             workload: &Default::default(),
             may_label: &MayLabel::All,
             correlation,
+            plain: None,
             unanimity: None,
             rederive: &|_| None,
             now,
@@ -140,26 +160,25 @@ impl Memory {
     }
 
     /// A request reached the application, as one of so many exchanges under way. `None` where nobody would ask for it.
-    pub fn note(
-        self: &Rc<Self>,
-        groups: &[LaneGroup],
-        carried: Option<&Carried>,
-        (ids, kind): (TraceIds, Kind),
-        exchanges: usize,
-    ) -> Option<Noted> {
+    pub fn note(self: &Rc<Self>, groups: &[LaneGroup], arrival: Arrival<'_>, exchanges: usize) -> Option<Noted> {
+        let Arrival { carried, ids, kind, sender } = arrival;
         let wants_all = self.switch(groups, exchanges);
-        if carried.is_none() && !wants_all {
+        if carried.is_none() && !wants_all && sender == Sender::Other {
             return None;
         }
         let label = carried.map(|carried| self.state.borrow_mut().correlation.share(&Label::from(carried)));
-        let group = carried.and_then(|carried| group_of(carried, groups));
-        let linger = group.map(|group| group.propagation.linger).unwrap_or_default();
+        let of_group = |group: &LaneGroup| group.propagation.linger;
+        let linger = match carried {
+            Some(carried) => group_of(carried, groups).map(of_group),
+            None => groups.iter().map(of_group).max(),
+        };
+        let linger = linger.unwrap_or_default();
         let token = self.links.number() << 48 | self.tokens.get();
         self.tokens.set(self.tokens.get() + 1);
-        let event = Arc::new(Event { token, ids, label, kind, linger });
-        let ticket = self.begin(&event);
+        let event = Arc::new(Event { token, ids, label, kind, linger, sender });
+        let tickets = self.begin(&event);
         let told = self.links.tell(&event, self.dropped());
-        Some(Noted { memory: Rc::clone(self), event, ticket, told })
+        Some(Noted { memory: Rc::clone(self), event, tickets, told })
     }
 
     /// Switches unanimity on or off, as the groups say. Says whether it is on.
@@ -177,16 +196,15 @@ impl Memory {
             }
             (false, Some(_)) => {
                 state.unanimity = None;
-                state.of_siblings.clear();
             }
             (true, Some(_)) | (false, None) => {}
         }
         wanted
     }
 
-    fn begin(&self, event: &Event) -> Option<(u64, Ticket)> {
+    fn begin(&self, event: &Event) -> Tickets {
         let now = self.now();
-        let State { correlation, unanimity, generation, .. } = &mut *self.state.borrow_mut();
+        let State { correlation, plain, unanimity, generation, .. } = &mut *self.state.borrow_mut();
         if let Some(label) = &event.label {
             let before = correlation.counts();
             event.ids.iter().for_each(|id| correlation.begin(id, label, now));
@@ -197,26 +215,32 @@ impl Memory {
             }
             self.metrics.lane_evicted.add(counts.evicted - before.evicted);
         }
-        let ticket = unanimity.as_mut()?.begin(event.label.clone(), event.kind, now);
-        Some((*generation, ticket))
+        let begin = |unanimity: &mut Unanimity| unanimity.begin(event.label.clone(), event.kind, now);
+        Tickets {
+            unanimity: unanimity.as_mut().map(|unanimity| (*generation, begin(unanimity))),
+            plain: (event.sender == Sender::PeerToLane).then(|| plain.begin(&event.ids, now)),
+        }
     }
 
-    fn end(&self, event: &Event, ticket: Option<(u64, Ticket)>) {
+    fn end(&self, event: &Event, tickets: Tickets) {
         let now = self.now();
-        let State { correlation, unanimity, generation, .. } = &mut *self.state.borrow_mut();
+        let State { correlation, plain, unanimity, generation, .. } = &mut *self.state.borrow_mut();
         if event.label.is_some() {
             event.ids.iter().for_each(|id| correlation.end(id, event.linger, now));
         }
-        if let (Some((of, ticket)), Some(unanimity)) = (ticket, unanimity)
+        if let Some(ticket) = tickets.plain {
+            plain.end(ticket, &event.ids, event.linger, now);
+        }
+        if let (Some((of, ticket)), Some(unanimity)) = (tickets.unanimity, unanimity)
             && of == *generation
         {
             unanimity.end(ticket, now);
         }
     }
 
-    fn lasts(&self, ticket: Option<&(u64, Ticket)>) {
+    fn lasts(&self, tickets: &Tickets) {
         let State { unanimity, generation, .. } = &mut *self.state.borrow_mut();
-        if let (Some((of, ticket)), Some(unanimity)) = (ticket, unanimity)
+        if let (Some((of, ticket)), Some(unanimity)) = (&tickets.unanimity, unanimity)
             && of == generation
         {
             unanimity.lasts(ticket);
@@ -227,28 +251,28 @@ impl Memory {
     fn hear(&self) {
         if self.links.has_missed() {
             let now = self.now();
-            if let Some(unanimity) = &mut self.state.borrow_mut().unanimity {
+            let State { plain, unanimity, .. } = &mut *self.state.borrow_mut();
+            plain.missed(now);
+            if let Some(unanimity) = unanimity {
                 unanimity.missed(now);
             }
         }
         while let Some(Note { event, what }) = self.links.hear() {
             match what {
                 What::Began => {
-                    let ticket = self.begin(&event);
-                    if let Some(ticket) = ticket {
-                        self.state.borrow_mut().of_siblings.insert(event.token, ticket);
+                    let tickets = self.begin(&event);
+                    if !tickets.is_empty() {
+                        self.state.borrow_mut().of_siblings.insert(event.token, tickets);
                     }
                 }
                 What::Lasts => {
-                    let ticket = self.state.borrow_mut().of_siblings.remove(&event.token);
-                    self.lasts(ticket.as_ref());
-                    if let Some(ticket) = ticket {
-                        self.state.borrow_mut().of_siblings.insert(event.token, ticket);
-                    }
+                    let Some(tickets) = self.state.borrow_mut().of_siblings.remove(&event.token) else { continue };
+                    self.lasts(&tickets);
+                    self.state.borrow_mut().of_siblings.insert(event.token, tickets);
                 }
                 What::Ended => {
-                    let ticket = self.state.borrow_mut().of_siblings.remove(&event.token);
-                    self.end(&event, ticket);
+                    let tickets = self.state.borrow_mut().of_siblings.remove(&event.token);
+                    self.end(&event, tickets.unwrap_or_default());
                 }
             }
         }
@@ -258,10 +282,11 @@ impl Memory {
     pub fn tick(&self) {
         self.links.flush();
         self.hear();
-        let correlation = &mut self.state.borrow_mut().correlation;
+        let State { correlation, plain, .. } = &mut *self.state.borrow_mut();
         if !correlation.is_empty() {
             correlation.sweep(self.now());
         }
+        plain.sweep(self.now());
         self.metrics.lane_entries.set(correlation.len() as u64);
     }
 
@@ -281,15 +306,15 @@ fn group_of<'g>(carried: &Carried, groups: &'g [LaneGroup]) -> Option<&'g LaneGr
 pub struct Noted {
     memory: Rc<Memory>,
     event: Arc<Event>,
-    ticket: Option<(u64, Ticket)>,
+    tickets: Tickets,
     told: Told,
 }
 
 impl Noted {
     /// It turned out to be a tunnel, or a stream of events.
     pub fn lasts(&self) {
-        if self.ticket.is_some() && self.event.kind == Kind::Request {
-            self.memory.lasts(self.ticket.as_ref());
+        if self.tickets.unanimity.is_some() && self.event.kind == Kind::Request {
+            self.memory.lasts(&self.tickets);
             self.memory.links.tell_more(&self.event, What::Lasts, &self.told);
         }
     }
@@ -297,7 +322,7 @@ impl Noted {
 
 impl Drop for Noted {
     fn drop(&mut self) {
-        self.memory.end(&self.event, self.ticket.take());
+        self.memory.end(&self.event, std::mem::take(&mut self.tickets));
         self.memory.links.tell_more(&self.event, What::Ended, &self.told);
     }
 }
