@@ -212,7 +212,7 @@ async fn post(console: &Console, name: &str, text: String) -> Answer {
                 Err(answer) => answer,
             }
         }
-        "explain" => match explain::explain(&console.published.view(), &text) {
+        "explain" => match explain::explain(&console.published.view(), &console.reported.proxies.all(), &text) {
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },

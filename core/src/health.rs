@@ -96,6 +96,10 @@ pub enum Usability {
 }
 
 impl Usability {
+    /// Every state, in order of declaration.
+    pub const ALL: [Usability; 5] =
+        [Usability::Usable, Usability::HalfOpen, Usability::OnTrial, Usability::Ejected, Usability::FailingHealth];
+
     /// Whether a further exchange may pick it.
     pub fn allows(self) -> bool {
         match self {

@@ -330,7 +330,7 @@ fn explain_shows_every_level_of_every_hop() {
     let groups = [group(vec![lane("dev"), Lane { on_missing: OnMissing::Fallback, ..lane("dev.alice") }])];
     let a = service(vec![endpoint(0, &[])]);
     let b = service(vec![endpoint(0, &[]), endpoint(1, &["dev"])]);
-    let hops = explain(Some(&label("dev.alice")), &groups, &[&a, &b]);
+    let hops = explain(Some(&label("dev.alice")), &groups, &[&a, &b], &|_, _| true);
     let shown: Vec<Vec<String>> = hops
         .iter()
         .map(|hop| hop.steps.iter().map(|step| format!("{} {}", step.level, step.verdict.label())).collect())

@@ -16,6 +16,7 @@ mod samples;
 pub mod statistics;
 pub mod target;
 pub mod transport;
+pub mod unusable;
 pub mod validate;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -150,6 +150,7 @@ fn proxy(proxy: &Proxy) -> Value {
         "snapshotWritten": proxy.snapshot_written.map(seconds),
         "draining": proxy.draining,
         "subscriptions": proxy.subscriptions,
+        "unusableInstances": proxy.unusable.len(),
         "connectedSince": seconds(proxy.connected_since),
     })
 }

@@ -1,5 +1,8 @@
 //! `POST explain`: what an entry decides about a request, which instances serve it at each service of a chain, and why, by
-//! the code of the data path. Instances count as healthy: what a proxy has ejected only that proxy knows.
+//! the code of the data path. Instances that take no traffic are not counted, nor those that a connected proxy does not use;
+//! the answer names both, and says what was not known.
+
+mod aside;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +25,8 @@ use mesh_proto::convert::target::authority;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::index::{View, services::in_traffic};
+use self::aside::Reports;
+use crate::{index::View, publish::proxies::Proxy};
 
 /// Longest chain of services that is explained.
 const CHAIN_MAX: usize = 64;
@@ -67,7 +71,7 @@ fn get() -> String {
 }
 
 /// Answers a question.
-pub(super) fn explain(view: &View, text: &str) -> Result<Value, String> {
+pub(super) fn explain(view: &View, proxies: &[Proxy], text: &str) -> Result<Value, String> {
     let question: Question = serde_json::from_str(text)
         .map_err(|error| format!("expected JSON with url and, if wanted, method, headers, entry, chain: {error}"))?;
     if question.chain.len() > CHAIN_MAX {
@@ -89,7 +93,10 @@ pub(super) fn explain(view: &View, text: &str) -> Result<Value, String> {
     let entry = Entry { view, question: &question, uri: &uri, fields: &Headers(&fields), service: &label };
     let (carried, decided) = entry.decide();
     let chain: Vec<&Service> = services.iter().collect();
-    let hops: Vec<_> = lane::explain(carried.as_ref(), view.lanes(), &chain).iter().map(hop).collect();
+    let reports = Reports::of(proxies);
+    let usable = |service: &Service, position: usize| reports.against(service, position).is_empty();
+    let hops = lane::explain(carried.as_ref(), view.lanes(), &chain, &usable);
+    let hops: Vec<_> = hops.iter().map(|found| hop(found, &reports)).collect();
     Ok(json!({
         "request": { "method": question.method, "url": question.url, "entry": label },
         "entry": decided,
@@ -98,6 +105,7 @@ pub(super) fn explain(view: &View, text: &str) -> Result<Value, String> {
             "source": carried.source.label(),
         })),
         "services": hops,
+        "health": reports.known(),
     }))
 }
 
@@ -109,10 +117,7 @@ fn neighbours(view: &View, label: &str) -> Vec<Service> {
     let shares = |other: &&String| other.as_str() != label && groups.iter().any(|one| one.members.contains(other));
     let labels: BTreeSet<&String> = view.world().services.keys().filter(shares).collect();
     let ports = labels.into_iter().filter_map(|label| view.service(label)).flat_map(|service| service.ports.values());
-    ports
-        .take(CHAIN_MAX)
-        .map(|port| Service::new(port.key.clone(), true, in_traffic(port).cloned().collect()))
-        .collect()
+    ports.take(CHAIN_MAX).map(|port| Service::new(port.key.clone(), true, port.endpoints.clone())).collect()
 }
 
 /// What is decided where the request enters.
@@ -196,7 +201,7 @@ fn service(view: &View, name: &str) -> Result<Service, String> {
         None => found.ports.values().next(),
     };
     let port = port.ok_or_else(|| format!("{} has no port {number}", found.label()))?;
-    Ok(Service::new(port.key.clone(), true, in_traffic(port).cloned().collect()))
+    Ok(Service::new(port.key.clone(), true, port.endpoints.clone()))
 }
 
 /// The only one, if there is only one.
@@ -205,7 +210,7 @@ fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
     items.next().is_none().then_some(first)
 }
 
-fn hop(hop: &lane::Hop<'_>) -> Value {
+fn hop(hop: &lane::Hop<'_>, reports: &Reports<'_>) -> Value {
     let looked_at: Vec<_> = hop
         .steps
         .iter()
@@ -234,5 +239,6 @@ fn hop(hop: &lane::Hop<'_>) -> Value {
         "reason": reason,
         "instances": instances,
         "lookedAt": looked_at,
+        "aside": reports.aside(hop.service),
     })
 }

@@ -209,7 +209,7 @@ impl Named {
                 warn!(namespace, pod, revision = nack.revision, reason, "snapshot refused by proxy");
                 self.metrics.nacked();
             }
-            Report::Status(_) => (),
+            Report::Status(_) | Report::Unusable(_) => (),
             Report::Lanes(lanes) => self.reported.statistics.note(lanes, unix_milliseconds()),
             Report::Probe(note) => self.reported.probes.note(namespace, pod, note),
             Report::Hello(_) => warn!(namespace, pod, "second hello on a stream passed over"),

@@ -9,7 +9,10 @@ use std::{
 
 use mesh_core::identity::Identity;
 use mesh_proto::{
-    convert::time,
+    convert::{
+        time,
+        unusable::{INSTANCES_MAX, UnusableInstance},
+    },
     mesh::v1::{Hello, Status, proxy_report::Report},
 };
 
@@ -51,6 +54,8 @@ pub struct Proxy {
     pub subscriptions: u32,
     /// Since when it is connected.
     pub connected_since: SystemTime,
+    /// Instances that it does not use, as it said last.
+    pub unusable: Vec<UnusableInstance>,
 }
 
 /// The table.
@@ -91,6 +96,7 @@ impl Proxies {
             draining: false,
             subscriptions: 0,
             connected_since: SystemTime::now(),
+            unusable: Vec::new(),
         };
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         let number = connected.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -140,6 +146,11 @@ impl Entry {
             }
             Report::Nack(nack) => proxy.nack = Some(short(&nack.reason)),
             Report::Status(status) => note(proxy, status),
+            // What cannot be read is left out.
+            Report::Unusable(unusable) => {
+                let instances = unusable.instances.iter().take(INSTANCES_MAX);
+                proxy.unusable = instances.filter_map(|one| UnusableInstance::from_wire(one).ok()).collect();
+            }
         });
     }
 }

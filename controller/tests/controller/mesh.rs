@@ -4,8 +4,8 @@ use mesh_controller::sign::files::Paths;
 use mesh_proto::{
     convert::{policy::Policy, timestamp},
     mesh::v1::{
-        Ack, Hello, Nack, PolicySnapshot, ProxyReport, Status as ProxyStatus, mesh_policy_client::MeshPolicyClient,
-        proxy_report::Report,
+        Ack, Hello, Nack, PolicySnapshot, ProxyReport, Status as ProxyStatus, UnusableInstance, UnusableInstances,
+        mesh_policy_client::MeshPolicyClient, proxy_report::Report,
     },
 };
 use serde_json::json;
@@ -102,6 +102,57 @@ async fn acknowledgements_refusals_and_status_stand_in_the_table() {
 
     drop(proxy);
     controller.until(path, |table| table["items"] == json!([])).await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn explain_passes_over_what_discovery_and_proxies_have_something_against() {
+    let controller = Controller::with(FILES, &[]).await;
+    let question = json!({ "url": "http://b.demo:8080/", "headers": { "x-mesh-lane": "canary" } }).to_string();
+    let hop = async || {
+        let (status, answer) = controller.post("/api/v1/explain", &question).await;
+        assert_eq!(status, 200, "{answer}");
+        (answer["services"][0].clone(), answer["health"].clone())
+    };
+    controller.until("/api/v1/endpoints", |all| all["items"].as_array().is_some_and(|items| items.len() == 3)).await;
+    let (served, health) = hop().await;
+    assert_eq!((&served["servedBy"], &served["aside"]), (&json!("shop/canary"), &json!([])));
+    assert_eq!(health["reportingProxies"], 0);
+    assert!(health["notKnown"].as_str().unwrap().contains("other replicas"), "{health}");
+
+    let channel = controller.proxy("b").await;
+    let mut proxy = Proxy::connect(&channel, Report::Hello(hello("b", "b-1"))).await.unwrap();
+    proxy.snapshot().await;
+    let service = "b.demo.svc.cluster.local:8080".to_owned();
+    let ejected = UnusableInstance { service, address: "127.1.0.4:8080".to_owned(), reason: "ejected".to_owned() };
+    let unreadable = UnusableInstance { reason: "bored".to_owned(), ..ejected.clone() };
+    proxy.say(Report::Unusable(UnusableInstances { instances: vec![ejected, unreadable] })).await;
+    controller.until("/api/v1/proxies", |table| table["items"][0]["unusableInstances"] == 1).await;
+    let (served, health) = hop().await;
+    assert_eq!((&served["servedBy"], &served["reason"]), (&json!("baseline"), &json!("unhealthy")), "{served}");
+    assert_eq!((&served["lookedAt"][0]["usable"], &served["lookedAt"][0]["members"]), (&json!(0), &json!(1)));
+    let reasons = json!([{ "reason": "ejected", "reportedBy": ["demo/b-1"] }]);
+    let canary = json!({ "address": "127.1.0.4:8080", "lanes": ["shop/canary"], "reasons": reasons });
+    assert_eq!((&served["aside"], &health["reportingProxies"]), (&json!([canary]), &json!(1)));
+
+    proxy.say(Report::Unusable(UnusableInstances::default())).await;
+    controller.until("/api/v1/proxies", |table| table["items"][0]["unusableInstances"] == 0).await;
+    let changed = SERVICES
+        .replace("labels: {lane: canary}", "draining: true, labels: {lane: canary}")
+        .replace("weight: 0.5", "weight: 0");
+    controller.write("services.yaml", &changed);
+    controller.until("/api/v1/endpoints", |all| all["items"].to_string().contains("\"draining\":true")).await;
+    let (served, _) = hop().await;
+    assert_eq!(
+        (&served["servedBy"], &served["instances"]),
+        (&json!("baseline"), &json!(["127.1.0.2:8080"])),
+        "{served}"
+    );
+    let aside = served["aside"].as_array().unwrap();
+    let reason = |at: usize| (&aside[at]["address"], &aside[at]["reasons"][0]["reason"]);
+    assert_eq!(reason(0), (&json!("127.1.0.3:8080"), &json!("out_of_traffic")));
+    assert_eq!(reason(1), (&json!("127.1.0.4:8080"), &json!("draining")));
+    drop(proxy);
     controller.stop().await;
 }
 

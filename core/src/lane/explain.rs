@@ -61,13 +61,20 @@ pub struct Hop<'a> {
     pub choice: Choice<'a>,
 }
 
-/// Decides for each service of a chain, with all instances counted as usable. The label travels on whole from hop to
-/// hop, whatever level served, until a hop refuses: later hops are then never reached and are not in the answer.
-pub fn explain<'a>(carried: Option<&Carried>, groups: &[LaneGroup], chain: &[&'a Service]) -> Vec<Hop<'a>> {
+/// Decides for each service of a chain, while `usable` says of an instance, by its position, whether callers would pick it.
+/// The label travels on whole from hop to hop, whatever level served, until a hop refuses: later hops are then never
+/// reached and are not in the answer.
+pub fn explain<'a>(
+    carried: Option<&Carried>,
+    groups: &[LaneGroup],
+    chain: &[&'a Service],
+    usable: &dyn Fn(&Service, usize) -> bool,
+) -> Vec<Hop<'a>> {
     let mut hops = Vec::with_capacity(chain.len());
     for service in chain {
         let mut steps = Vec::new();
-        let choice = level::walk(carried, groups, service, Usable::All, &mut |step| steps.push(step));
+        let allows = |position| usable(service, position);
+        let choice = level::walk(carried, groups, service, Usable::Where(&allows), &mut |step| steps.push(step));
         let refused = matches!(choice, Choice::RejectMissing(_) | Choice::RejectUnhealthy(_));
         hops.push(Hop { service, steps, choice });
         if refused {

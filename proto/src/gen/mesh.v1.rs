@@ -3,7 +3,7 @@
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProxyReport {
     /// The report; the first of a stream is `hello`, and only the first.
-    #[prost(oneof = "proxy_report::Report", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "proxy_report::Report", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub report: ::core::option::Option<proxy_report::Report>,
 }
 /// Nested message and enum types in `ProxyReport`.
@@ -29,7 +29,31 @@ pub mod proxy_report {
         /// What it saw of a probe.
         #[prost(message, tag = "6")]
         Probe(super::ProbeNote),
+        /// Which instances it does not use.
+        #[prost(message, tag = "7")]
+        Unusable(super::UnusableInstances),
     }
+}
+/// Every instance that the proxy does not use now, because calls to it or probes of it failed. Sent when it is not as it was,
+/// every two seconds at most.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UnusableInstances {
+    /// At most 1,000; more are left out.
+    #[prost(message, repeated, tag = "1")]
+    pub instances: ::prost::alloc::vec::Vec<UnusableInstance>,
+}
+/// An instance that a proxy does not use.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnusableInstance {
+    /// <name>.<namespace>.svc.<cluster domain>:<port>
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// IP:port
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// ejected, on_trial or failing_health.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// What the calls of a proxy came to since its last report of this kind, for services that have lanes. Sent every two
 /// seconds at most, and only when there was a call.

@@ -5,6 +5,7 @@
 mod follow;
 mod mesh;
 mod statistics;
+mod unusable;
 mod watch;
 
 use std::{
@@ -156,6 +157,7 @@ impl Streams {
             draining: self.shared.draining.clone(),
             counters: Arc::clone(&self.counters),
             statistics: statistics::Statistics::new(self.workers.clone(), Arc::clone(&self.shared)),
+            unusable: unusable::Unusable::new(self.workers.clone()),
             probed: self.probed,
         };
         let mut following = Following::new(Arc::new(context));

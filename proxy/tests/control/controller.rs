@@ -205,7 +205,10 @@ impl Controller {
             match self.report().await {
                 Some(Report::Ack(ack)) => return Ok(ack.revision),
                 Some(Report::Nack(nack)) => return Err((nack.revision, nack.reason)),
-                Some(Report::Hello(_) | Report::Status(_) | Report::Lanes(_) | Report::Probe(_)) | None => {}
+                Some(
+                    Report::Hello(_) | Report::Status(_) | Report::Lanes(_) | Report::Probe(_) | Report::Unusable(_),
+                )
+                | None => {}
             }
         }
     }

@@ -1,5 +1,5 @@
-//! `mesh-ctl lane explain`: what the entry decides about a request given by method, URL and headers, and which instances
-//! serve it at each service. Instances count as healthy: what a proxy has ejected only that proxy knows.
+//! `mesh-ctl lane explain`: what the entry decides about a request given by method, URL and headers, which instances serve it
+//! at each service, and which are passed over: by discovery's word, or by that of a connected proxy.
 
 use std::collections::BTreeMap;
 
@@ -64,8 +64,10 @@ fn described(whole: &Value) -> String {
         label => format!("label {} ({})", text(&label["value"]), text(&label["source"])),
     };
     let hops = whole["services"].as_array().into_iter().flatten();
+    let aside: String = hops.clone().flat_map(aside).collect();
     format!(
-        "{} {} enters at {}\nentry: {}\ngoes on with {label}\n\n{}",
+        "{} {} enters at {}\nentry: {}\ngoes on with {label}\n\n{}{aside}health: reported by {} connected proxies; not known: \
+         {}\n",
         text(&request["method"]),
         text(&request["url"]),
         text(&request["entry"]),
@@ -73,8 +75,25 @@ fn described(whole: &Value) -> String {
         output::lines(&output::table(
             &["SERVICE", "SERVED BY", "REASON", "INSTANCES", "LEVELS LOOKED AT"],
             hops.map(row)
-        ))
+        )),
+        whole["health"]["reportingProxies"],
+        text(&whole["health"]["notKnown"]),
     )
+}
+
+/// A line for each instance of a hop that is passed over.
+fn aside(hop: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let texts = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
+    let reason = |reason: &Value| match texts(&reason["reportedBy"]).as_str() {
+        "" => text(&reason["reason"]),
+        by => format!("{} (says {by})", text(&reason["reason"])),
+    };
+    let line = |one: &Value| {
+        let reasons: Vec<String> = one["reasons"].as_array().into_iter().flatten().map(reason).collect();
+        format!("passed over: {} of {}: {}\n", text(&one["address"]), text(&hop["service"]), reasons.join(", "))
+    };
+    hop["aside"].as_array().into_iter().flatten().map(line).collect()
 }
 
 fn row(hop: &Value) -> Vec<Text> {

@@ -19,6 +19,7 @@ use tonic::{Code, Status as RpcStatus, transport::Channel};
 use super::{
     News,
     statistics::Statistics,
+    unusable::Unusable,
     watch::{Context, Ended, Failures},
 };
 use crate::{control::client::MESSAGE_MAX, identity::Credentials, telemetry::control::ControlCounters};
@@ -38,6 +39,7 @@ pub(super) struct Status {
     pub(super) draining: watch::Receiver<bool>,
     pub(super) counters: Arc<ControlCounters>,
     pub(super) statistics: Statistics,
+    pub(super) unusable: Unusable,
     pub(super) probed: mpsc::Receiver<ProbeNote>,
 }
 
@@ -81,6 +83,7 @@ async fn follow_once(
 ) -> Result<(), Ended> {
     let (reports, queue) = mpsc::channel(REPORT_QUEUE);
     let report = |report| ProxyReport { report: Some(report) };
+    status.unusable.begin();
     send(&reports, report(Report::Hello(hello.clone()))).await?;
     let mut client = MeshPolicyClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
     let mut stream = client.watch(ReceiverStream::new(queue)).await?.into_inner();
@@ -113,9 +116,17 @@ async fn follow_once(
             // A full queue means that the controller does not read: the next status says the same.
             _ = tick.tick() => drop(reports.try_send(report(status.report()))),
             Some(note) = status.probed.recv() => drop(reports.try_send(report(Report::Probe(note)))),
-            _ = counting.tick() => if let Some(statistics) = status.statistics.report() {
+            _ = counting.tick() => {
                 // What finds the queue full is lost: windows of guards know gaps.
-                drop(reports.try_send(report(Report::Lanes(statistics))));
+                if let Some(statistics) = status.statistics.report() {
+                    drop(reports.try_send(report(Report::Lanes(statistics))));
+                }
+                // Without room it is said next time.
+                if let Ok(room) = reports.try_reserve()
+                    && let Some(unusable) = status.unusable.report()
+                {
+                    room.send(report(Report::Unusable(unusable)));
+                }
             },
         }
     }
