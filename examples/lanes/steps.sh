@@ -11,10 +11,10 @@ for argument in "$@"; do
 done
 
 # Starts a mesh with the resources of the example and runs it again inside; returns at once when inside.
-mesh() { # SERVICE=LANE...
+mesh() { # [--without-application SERVICE] | SERVICE=LANE...
   [[ -z ${DEMO_ENTRY:-} ]] || return 0
-  local repository binaries instance arguments=()
-  repository=$(cd "$HERE/../../.." && pwd)
+  local repository binaries arguments=()
+  repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
   binaries=${DEMO_BINARIES:-}
   if [[ -z $binaries ]]; then
     command -v cargo >/dev/null || { echo "cargo is not installed; get a Rust toolchain, see https://rustup.rs" >&2; exit 2; }
@@ -22,7 +22,12 @@ mesh() { # SERVICE=LANE...
     (cd "$repository" && cargo build --release --locked -p mesh-controller -p mesh-proxy -p mesh-ctl -p demo-app)
     binaries=${CARGO_TARGET_DIR:-$repository/target}/release
   fi
-  for instance in "$@"; do arguments+=(--instance "$instance"); done
+  while (($#)); do
+    case $1 in
+      --without-application) arguments+=("$1" "$2"); shift 2 ;;
+      *) arguments+=(--instance "$1"); shift ;;
+    esac
+  done
   exec "$binaries/mesh-ctl" demo --resources "$HERE/resources" "${arguments[@]}" -- "$0" ${CHECK:+--check}
 }
 
@@ -93,5 +98,6 @@ finish() {
   fi
   printf '\nThe mesh stays up; Ctrl-C ends it. In another shell:\n'
   printf '  export LANEMESH_CONTROLLER_ADMIN=%s\n  %s get lanes\n' "$LANEMESH_CONTROLLER_ADMIN" "$DEMO_MESH_CTL"
-  exec sleep infinity
+  # Ends by a signal, and what the example tidies up at its end is done.
+  sleep infinity || true
 }

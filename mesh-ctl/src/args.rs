@@ -9,7 +9,11 @@ use http::Uri;
 use mesh_core::names;
 
 pub(crate) use self::lane::{Change, Explain, Group, Lane, Probe, Set, Watch};
-use crate::{commands::Instance, exit, output::Format};
+use crate::{
+    commands::{Instance, of_chain},
+    exit,
+    output::Format,
+};
 
 /// See and steer a Lanemesh: services, lanes, proxies, policies.
 #[derive(Debug, Parser)]
@@ -88,8 +92,19 @@ pub(crate) struct Demo {
     /// One more instance of service a, b, c or d, with the label `lane: LANE`; may be repeated
     #[arg(long = "instance", value_name = "SERVICE=LANE", requires = "command")]
     pub(crate) instances: Vec<Instance>,
+    /// Leave the applications of service a, b, c or d to COMMAND, which starts its own at the addresses that DEMO_PODS says;
+    /// may be repeated
+    #[arg(
+        long = "without-application",
+        value_name = "SERVICE",
+        value_parser = of_chain,
+        requires = "command",
+        conflicts_with = "netns"
+    )]
+    pub(crate) without_application: Vec<&'static str>,
     /// Run this in the mesh instead of showing traffic, then end; DEMO_ENTRY says where requests enter, DEMO_MESH_CTL
-    /// where mesh-ctl is
+    /// where mesh-ctl is, DEMO_PODS of each pod in a line its name, where its application listens, and its proxy's ports
+    /// for the application's calls and for the admin interface
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["check", "duration"])]
     pub(crate) command: Vec<OsString>,
 }

@@ -18,7 +18,7 @@ pub(crate) mod token;
 mod validate;
 mod version;
 
-pub(crate) use demo::Instance;
+pub(crate) use demo::{Instance, of_chain};
 
 /// Carries out a command.
 ///

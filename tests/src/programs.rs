@@ -21,7 +21,7 @@ pub fn go(name: &str) -> PathBuf {
     must_exist(place.join(name), "`tests/run mesh` installs it")
 }
 
-/// The Python that has grpcio, h2, httpx and websockets.
+/// The Python that has grpcio, h2, httpx, redis and websockets.
 ///
 /// # Panics
 /// When it is not installed.

@@ -38,7 +38,7 @@ mod view;
 
 use mesh::{Mesh, Resources};
 use programs::Programs;
-pub(crate) use topology::Instance;
+pub(crate) use topology::{Instance, of_chain};
 use topology::{Place, Topology};
 
 /// Time between two drawings of the live table.
@@ -74,7 +74,8 @@ pub(crate) async fn run(demo: &args::Demo) -> Result<Exit, Failure> {
         Topology::with(&demo.instances, place, block.number)
     };
     let mesh = Mesh::new(topology, &resources, block, &programs);
-    let mesh = mesh.map_err(|error| Failure::not_well("cannot start", error))?;
+    let mut mesh = mesh.map_err(|error| Failure::not_well("cannot start", error))?;
+    mesh.without_application = demo.without_application.clone();
     match &demo.command[..] {
         [program, arguments @ ..] => commanded(mesh, demo, program, arguments).await,
         [] if demo.check => checked(mesh, demo).await,

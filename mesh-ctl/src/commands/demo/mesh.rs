@@ -64,6 +64,8 @@ pub(crate) struct Mesh {
     pub(crate) topology: Topology,
     /// Everything that runs.
     pub(crate) processes: Processes,
+    /// Services whose applications somebody else starts.
+    pub(crate) without_application: Vec<&'static str>,
     programs: Programs,
     block: Block,
     outside: Outside,
@@ -101,7 +103,7 @@ impl Mesh {
             }
         };
         let processes = Processes::new(&block)?;
-        Ok(Mesh { topology, processes, programs, block, outside })
+        Ok(Mesh { topology, processes, without_application: Vec::new(), programs, block, outside })
     }
 
     /// Starts controller, proxies and applications, and waits until each is ready.
@@ -173,7 +175,7 @@ impl Mesh {
     }
 
     async fn start_application(&mut self, pod: &Pod) -> anyhow::Result<()> {
-        if !pod.has_application() {
+        if !pod.has_application() || self.without_application.contains(&pod.service) {
             return Ok(());
         }
         let mut arguments = vec![

@@ -68,6 +68,15 @@ impl FromStr for Instance {
     }
 }
 
+/// A service of [`CHAIN`] by its name.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn of_chain(text: &str) -> Result<&'static str, String> {
+    let found = CHAIN.into_iter().find(|known| *known == text);
+    found.ok_or_else(|| format!("expected a service of {}", CHAIN.join(", ")))
+}
+
 /// Whether these instances can stand beside each other.
 ///
 /// # Errors
