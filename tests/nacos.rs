@@ -22,5 +22,9 @@ macro_rules! on_both_servers {
 
 #[path = "nacos/clients.rs"]
 mod clients;
+#[path = "nacos/differences.rs"]
+mod differences;
+#[path = "nacos/operations.rs"]
+mod operations;
 #[path = "nacos/servers.rs"]
 mod servers;

@@ -16,12 +16,12 @@ on_both_servers! {
     instance_of_the_sdk_is_listed_with_all_that_it_said,
     instance_of_plain_http_is_listed_with_all_that_it_said,
     killed_client_loses_its_instances,
+    frozen_client_loses_its_instances,
     instance_without_heartbeats_ends,
     changes_of_an_operator_are_listed,
     disabled_instance_is_not_listed,
     namespaces_groups_and_clusters_are_apart,
     documents_are_the_same_for_every_client,
-    weight_back_to_one_by_registering_again,
 }
 
 /// A name that no other test on the same server uses.
@@ -100,6 +100,23 @@ async fn killed_client_loses_its_instances(server: Server) {
     sdk.kill();
     let took = gone(&api, &instance.service, killed).await;
     assert!(took < Duration::from_secs(5), "{server:?} took {took:?}; a closed connection is noticed at once");
+}
+
+async fn frozen_client_loses_its_instances(server: Server) {
+    let registry = Registry::shared(server).await;
+    let instance = Registration::new(&own("orders"), address(1));
+    let mut sdk = Sdk::start(registry);
+    sdk.register(&instance).await;
+    let api = registry.open_api().await;
+    listed(&api, &instance.service, 1).await;
+    let frozen = Instant::now();
+    sdk.freeze();
+    let took = gone(&api, &instance.service, frozen).await;
+    let expected = match server {
+        Server::Rnacos => Duration::from_secs(10)..Duration::from_secs(30),
+        Server::Nacos31 => Duration::from_secs(20)..Duration::from_secs(40),
+    };
+    assert!(expected.contains(&took), "{server:?} took {took:?}, expected {expected:?}");
 }
 
 /// Nacos says after 15 s that it is unhealthy and after 30 s that it is gone; rnacos goes straight to the end.
@@ -196,26 +213,4 @@ async fn documents_are_the_same_for_every_client(server: Server) {
         api.document("LANEMESH", &document).await.ok()?.is_none().then_some(())
     })
     .await;
-}
-
-/// For rnacos a weight of 1 says nothing, so that the old weight stays.
-async fn weight_back_to_one_by_registering_again(server: Server) {
-    let registry = Registry::shared(server).await;
-    let instance = Registration::new(&own("orders"), address(1)).weight(3.0);
-    let mut sdk = Sdk::start(registry);
-    let api = registry.open_api().await;
-    sdk.register(&instance).await;
-    assert_eq!(listed(&api, &instance.service, 1).await[0].weight, 3.0);
-    // What follows is seen only when this change is: the metadata tells that the registration arrived.
-    sdk.register(&instance.clone().weight(1.0).metadata("round", "2")).await;
-    let weight = until("the second registration", PATIENCE, || async {
-        let found = api.instances(&instance.service).await;
-        found.iter().find(|one| one.metadata.contains_key("round")).map(|one| one.weight)
-    })
-    .await;
-    let expected = match server {
-        Server::Rnacos => 3.0,
-        Server::Nacos31 => 1.0,
-    };
-    assert_eq!(weight, expected);
 }

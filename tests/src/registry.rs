@@ -239,8 +239,6 @@ fn rnacos(address: Ipv4Addr, ports: &Ports, data: &Path, login: Option<&Login>) 
 /// How Nacos starts; what all servers of the tests have in common is in its `application.properties`. Its gRPC ports listen
 /// on every interface, which cannot be told otherwise.
 fn nacos(address: Ipv4Addr, ports: &Ports, data: &Path, login: Option<&Login>) -> Spec {
-    let jar = programs::nacos_server();
-    let libraries = jar.parent().expect("a file lies in a folder").join("lib");
     let property = |name: &str, value: &str| format!("-D{name}={value}");
     let home = data.display().to_string();
     let protected = login.is_some().to_string();
@@ -256,9 +254,8 @@ fn nacos(address: Ipv4Addr, ports: &Ports, data: &Path, login: Option<&Login>) -
         .arg(property("nacos.core.auth.enabled", &protected))
         .arg(property("nacos.core.auth.admin.enabled", &protected))
         .arg(property("nacos.core.auth.console.enabled", &protected))
-        .arg("-classpath")
-        .arg(format!("{}:{}/*", jar.display(), libraries.display()))
-        .arg("io.lanemesh.tests.NacosServer")
+        .arg("-jar")
+        .arg(programs::nacos_server())
 }
 
 /// Folder of one server: its log, and `data` that it writes.
