@@ -28,3 +28,5 @@ mod differences;
 mod operations;
 #[path = "nacos/servers.rs"]
 mod servers;
+#[path = "nacos/wire.rs"]
+mod wire;

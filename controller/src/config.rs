@@ -80,6 +80,9 @@ pub struct Settings {
     /// YAML file, or folder of *.yaml, with services and resources; watched
     #[arg(long, global = true, env = "LANEMESH_CONTROLLER_FILE", value_name = "PATH")]
     pub file: Option<PathBuf>,
+    /// YAML file that says which Nacos servers are read; see docs/nacos.md. Off unless given
+    #[arg(long, global = true, env = "LANEMESH_CONTROLLER_NACOS", value_name = "PATH")]
+    pub nacos: Option<PathBuf>,
     /// Directory of keys and certificates; made, with new ones, on the first start
     #[arg(long, global = true, env = "LANEMESH_CONTROLLER_STATE_DIRECTORY", value_name = "DIRECTORY")]
     pub state_directory: Option<PathBuf>,

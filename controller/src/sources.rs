@@ -3,6 +3,7 @@
 pub mod file;
 pub mod folder;
 pub mod lanes;
+pub mod nacos;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

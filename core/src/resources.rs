@@ -15,6 +15,7 @@ pub mod lane;
 pub mod lane_group;
 pub mod mesh_service;
 pub mod model_route;
+pub mod nacos;
 mod node;
 pub mod problem;
 mod reference;

@@ -1,5 +1,6 @@
 //! What travels between proxies, and between proxies and controller: the API of our own ([`mesh`]), generated from
-//! `mesh/v1/*.proto`, and the conversion ([`convert`]) of it and of Linkerd's API to the types of mesh-core.
+//! `mesh/v1/*.proto`, and the conversion ([`convert`]) of it and of Linkerd's API to the types of mesh-core. Beside them the
+//! envelope of Nacos' gRPC protocol ([`nacos`]).
 
 pub mod convert;
 
@@ -9,6 +10,13 @@ pub mod mesh {
     pub mod v1 {
         include!("gen/mesh.v1.rs");
     }
+}
+
+/// What Nacos speaks on its gRPC port, generated from `proto/nacos` as [`mesh`] is.
+pub mod nacos {
+    pub use prost_types::Any;
+
+    include!("gen/nacos.rs");
 }
 
 pub use linkerd2_proxy_api as linkerd;

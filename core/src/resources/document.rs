@@ -75,7 +75,7 @@ fn one(file: &str, first_line: u32, text: &str) -> Result<Option<Resource>, Vec<
 }
 
 /// The message of a syntax error without its place, which counts lines from the start of the document.
-fn without_place(message: &str) -> &str {
+pub(super) fn without_place(message: &str) -> &str {
     message.split(" at line ").next().unwrap_or(message)
 }
 

@@ -1,0 +1,4 @@
+//! The source Nacos: what applications registered with a Nacos server, and policy from its configurations.
+
+pub mod settings;
+pub mod wire;
