@@ -72,6 +72,11 @@ impl Published {
         }
     }
 
+    /// The newest view, and whenever there is a newer one.
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
     /// The newest view.
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.borrow())

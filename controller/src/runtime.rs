@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use mesh_core::identity::Identity;
+use mesh_core::{identity::Identity, resources::nacos::Server};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -21,7 +21,7 @@ use crate::{
     follow::Follower,
     guard::Guards,
     index::Index,
-    publish::{Published, Reported},
+    publish::{Published, Reported, proxies::Proxies},
     serve::{
         self, Services,
         acceptor::{self, ACCEPTED_QUEUE, Security},
@@ -33,7 +33,11 @@ use crate::{
         refresh::Refresher,
         tokens::Tokens,
     },
-    sources::{self, Change, EVENT_QUEUE, States, file::FileSource},
+    sources::{
+        self, Change, EVENT_QUEUE, Shared, States,
+        file::FileSource,
+        nacos::{self, policies::Policies, register::Registrar},
+    },
     telemetry::{Load, Metrics},
 };
 
@@ -57,6 +61,18 @@ pub struct Running {
 }
 
 impl Running {
+    /// One that has no tasks yet.
+    fn on(ports: &Ports) -> anyhow::Result<Running> {
+        Ok(Running {
+            listen: ports.grpc.local_addr()?,
+            admin: ports.console.local_addr()?,
+            plaintext_loopback: ports.plaintext.as_ref().map(TcpListener::local_addr).transpose()?,
+            stopping: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            tasks: JoinSet::new(),
+        })
+    }
+
     /// Waits until a task ended although nobody asked.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
@@ -82,21 +98,15 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let signing = Signing::open(&settings, &metrics)?;
     let place = settings.file()?;
     let ports = Ports::bind(&settings).await?;
-    let mut running = Running {
-        listen: ports.grpc.local_addr()?,
-        admin: ports.console.local_addr()?,
-        plaintext_loopback: ports.plaintext.as_ref().map(TcpListener::local_addr).transpose()?,
-        stopping: CancellationToken::new(),
-        ended: CancellationToken::new(),
-        tasks: JoinSet::new(),
-    };
+    let mut running = Running::on(&ports)?;
     let stopping = running.stopping.clone();
     let state = Arc::new(sources::Shared::new(sources::file::NAME.into(), place.display().to_string()));
-    let states = States(vec![Arc::clone(&state)]);
     let said = Said::new(settings.domains(), false);
     let (composed, is_said) = watch::channel(Arc::new(said));
     let demand = Arc::new(Demand::new(BTreeSet::new()));
     let (changes, incoming) = mpsc::channel(EVENT_QUEUE);
+    let servers = servers(&settings)?;
+    let (policies, states) = policies(&servers, &changes, &state);
     let (requests, requested) = mpsc::channel(sources::file::REQUEST_QUEUE);
     let (ready, is_ready) = watch::channel(false);
     let index = Index::new(settings.domains());
@@ -122,9 +132,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         requests: requested,
         metrics: Arc::clone(&metrics),
     };
+    let registrars = registrars(&servers, &published, &reported.proxies);
     let services = signing.services(&settings, Arc::clone(&published), reported, Arc::clone(&metrics));
     let listeners = signing.listeners(&settings, ports.grpc, ports.plaintext);
     running.own("source", source.run(stopping.clone()));
+    policies.into_iter().for_each(|source| running.own("policies", source.run(stopping.clone())));
+    registrars.into_iter().for_each(|registrar| running.own("registrar", registrar.run(stopping.clone())));
     running.own("guards", guards.run(stopping.clone()));
     running.own("anchors", anchors(signing.authority.subscribe(), changes, stopping.clone()));
     let waiting = BTreeSet::from([sources::file::NAME.into()]);
@@ -135,6 +148,27 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     running.own("authority", signing.refresher(&settings, metrics).run(stopping));
     info!(listen = %running.listen, admin = %running.admin, file = %place.display(), "controller started");
     Ok(running)
+}
+
+/// The Nacos servers of the settings.
+fn servers(settings: &Settings) -> anyhow::Result<Vec<Server>> {
+    let Some(file) = &settings.nacos else { return Ok(Vec::new()) };
+    nacos::settings::read(file).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("--nacos: {}", lines.join("\n"))
+    })
+}
+
+/// What reads policies from Nacos servers, and the state of each source, first that of the files.
+fn policies(servers: &[Server], changes: &mpsc::Sender<Change>, files: &Arc<Shared>) -> (Vec<Policies>, States) {
+    let all = servers.iter().filter_map(|server| Policies::of(server, changes.clone()));
+    let (policies, shown): (Vec<_>, Vec<_>) = all.unzip();
+    (policies, States(std::iter::once(Arc::clone(files)).chain(shown).collect()))
+}
+
+/// What registers workloads with Nacos servers.
+fn registrars(servers: &[Server], published: &Arc<Published>, proxies: &Arc<Proxies>) -> Vec<Registrar> {
+    servers.iter().flat_map(|server| Registrar::all(server, published, proxies)).collect()
 }
 
 /// Listeners of the process.

@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use mesh_core::identity::Identity;
+use mesh_core::{identity::Identity, resources::World};
 use mesh_proto::{
     convert::{
         time,
@@ -15,6 +15,7 @@ use mesh_proto::{
     },
     mesh::v1::{Hello, Status, proxy_report::Report},
 };
+use tokio::sync::watch;
 
 /// Longest text of a proxy that is kept, characters.
 const TEXT_MAX: usize = 500;
@@ -62,6 +63,8 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 pub struct Proxies {
     connected: Mutex<BTreeMap<u64, Proxy>>,
+    /// Goes up when a proxy comes or goes, or begins or ends to drain.
+    changes: watch::Sender<u64>,
 }
 
 fn short(text: &str) -> String {
@@ -101,7 +104,25 @@ impl Proxies {
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         let number = connected.last_key_value().map_or(0, |(last, _)| last + 1);
         connected.insert(number, proxy);
+        self.changes.send_modify(|count| *count += 1);
         Entry { table: Arc::clone(self), number }
+    }
+
+    /// Changes when a proxy comes or goes, or begins or ends to drain.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Which workloads have a proxy here, by `<namespace>/<pod>`, and whether it drains. Of several proxies of one
+    /// workload one that does not drain counts.
+    pub fn draining_by_workload(&self) -> BTreeMap<String, bool> {
+        let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = BTreeMap::new();
+        for proxy in connected.values() {
+            let draining = found.entry(World::workload_key(&proxy.namespace, &proxy.pod)).or_insert(true);
+            *draining &= proxy.draining;
+        }
+        found
     }
 
     /// Every connected proxy, in order of namespace and pod.
@@ -145,7 +166,13 @@ impl Entry {
                 proxy.nack = None;
             }
             Report::Nack(nack) => proxy.nack = Some(short(&nack.reason)),
-            Report::Status(status) => note(proxy, status),
+            Report::Status(status) => {
+                let changes = proxy.draining != status.draining;
+                note(proxy, status);
+                if changes {
+                    self.table.changes.send_modify(|count| *count += 1);
+                }
+            }
             // What cannot be read is left out.
             Report::Unusable(unusable) => {
                 let instances = unusable.instances.iter().take(INSTANCES_MAX);
@@ -167,6 +194,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let mut connected = self.table.connected.lock().unwrap_or_else(PoisonError::into_inner);
         connected.remove(&self.number);
+        self.table.changes.send_modify(|count| *count += 1);
     }
 }
 

@@ -3,6 +3,8 @@
 
 pub mod list;
 pub mod name;
+pub mod policies;
+pub mod registration;
 
 pub use list::{Host, Listing};
 pub use name::Name;

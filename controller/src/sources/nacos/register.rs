@@ -1,0 +1,229 @@
+//! Registers workloads with a Nacos server that do not do it themselves: what `mesh_core` plans from the world and the
+//! table of proxies is carried out here, over connections that do nothing else, so that whatever is registered ends with
+//! the controller at the latest.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use mesh_core::{
+    discovery::nacos::registration::{GRACE, Presence, Registered, Registration, Registrations, Slot, Step, plan},
+    resources::nacos::{Register, Server},
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    settings,
+    wire::{Client, Error, Event, Instance, Options, open},
+};
+use crate::publish::{Published, proxies::Proxies};
+
+/// Changes that come within this time are carried out together.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// What a server did not do is tried again after this time.
+const AGAIN: Duration = Duration::from_secs(1);
+/// For taking everything back when the controller stops; what is slower ends with its connection.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Registers with one namespace of a server.
+pub struct Registrar {
+    options: Options,
+    rules: Vec<Register>,
+    published: Arc<Published>,
+    proxies: Arc<Proxies>,
+    seen: BTreeMap<String, Seen>,
+    registered: Registered,
+    connections: Vec<Connection>,
+    running: JoinSet<()>,
+}
+
+/// What is known of a proxy that is or was here.
+struct Seen {
+    draining: bool,
+    gone: Option<Instant>,
+}
+
+/// A connection.
+struct Connection {
+    client: Client,
+    events: mpsc::Receiver<Event>,
+    connected: bool,
+    /// Its loss is in the log already.
+    said: bool,
+}
+
+impl Registrar {
+    /// One for each namespace that workloads are registered in.
+    pub fn all(server: &Server, published: &Arc<Published>, proxies: &Arc<Proxies>) -> Vec<Registrar> {
+        let mut rules: BTreeMap<&str, Vec<Register>> = BTreeMap::new();
+        for rule in &server.register {
+            rules.entry(&rule.namespace).or_default().push(rule.clone());
+        }
+        let one = |(namespace, rules): (&str, Vec<Register>)| Registrar {
+            options: settings::options(server, namespace),
+            rules,
+            published: Arc::clone(published),
+            proxies: Arc::clone(proxies),
+            seen: BTreeMap::new(),
+            registered: Registered::default(),
+            connections: Vec::new(),
+            running: JoinSet::new(),
+        };
+        rules.into_iter().map(one).collect()
+    }
+
+    /// Runs until `stopping`, then takes everything back.
+    pub async fn run(mut self, stopping: CancellationToken) {
+        let (mut views, mut proxies) = (self.published.views(), self.proxies.changes());
+        // Ended after what is registered was taken back, and not before.
+        let ending = CancellationToken::new();
+        let mut wait = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                event = next(&mut self.connections) => self.told(event),
+                changed = views.changed() => if changed.is_err() { break },
+                changed = proxies.changed() => if changed.is_err() { break },
+                () = sleep(wait), if !wait.is_zero() => (),
+            }
+            sleep(TOGETHER).await;
+            views.mark_unchanged();
+            proxies.mark_unchanged();
+            let wanted = self.wanted();
+            let done = self.carry_out(&wanted, &ending).await;
+            let is_awaited = self.seen.values().any(|seen| seen.gone.is_some());
+            wait = match done {
+                Ok(()) if is_awaited => GRACE,
+                Ok(()) => Duration::ZERO,
+                Err(error) => {
+                    warn!(%error, "not registered; tried again");
+                    AGAIN
+                }
+            };
+        }
+        let nothing = Registrations::new();
+        let farewell = self.carry_out(&nothing, &ending);
+        // What was not taken back in time ends with its connection.
+        drop(timeout(FAREWELL, farewell).await);
+        ending.cancel();
+        while self.running.join_next().await.is_some() {}
+    }
+
+    /// What should be registered now.
+    fn wanted(&mut self) -> Registrations {
+        let (now, here) = (Instant::now(), self.proxies.draining_by_workload());
+        for (workload, seen) in &mut self.seen {
+            if !here.contains_key(workload) {
+                seen.gone = seen.gone.or(Some(now));
+            }
+        }
+        self.seen.retain(|_, seen| seen.gone.is_none_or(|gone| now.duration_since(gone) < GRACE));
+        for (workload, draining) in here {
+            self.seen.insert(workload, Seen { draining, gone: None });
+        }
+        let presence =
+            |seen: &Seen| Presence { draining: seen.draining, gone: seen.gone.map(|gone| now.duration_since(gone)) };
+        let presences = self.seen.iter().map(|(workload, seen)| (workload.clone(), presence(seen))).collect();
+        plan(&self.rules, self.published.view().world(), &presences)
+    }
+
+    /// Does what leads to `wanted`, as far as there are connections; the first failure is returned at the end.
+    async fn carry_out(&mut self, wanted: &Registrations, ending: &CancellationToken) -> Result<(), Error> {
+        let mut failed = Ok(());
+        let before = self.registered.count();
+        for step in self.registered.steps(wanted) {
+            let slot = match &step {
+                Step::Deregister(slot, ..) | Step::Register(slot, ..) => *slot,
+            };
+            self.connect_to(slot, ending);
+            let connection = &self.connections[slot];
+            if !connection.connected {
+                // Done when it is.
+                continue;
+            }
+            let done = match &step {
+                Step::Deregister(_, name, address, registration) => {
+                    connection.client.deregister(name, &instance(*address, registration)).await
+                }
+                Step::Register(_, name, address, registration) => {
+                    connection.client.register(name, &instance(*address, registration)).await
+                }
+            };
+            match done {
+                Ok(()) => self.registered.done(step),
+                Err(error) => failed = failed.and(Err(error)),
+            }
+        }
+        let after = self.registered.count();
+        if after != before {
+            info!(server = self.options.name, namespace = self.options.namespace, instances = after, "registered");
+        }
+        failed
+    }
+
+    /// Begins connections until there is one of that number.
+    fn connect_to(&mut self, slot: Slot, ending: &CancellationToken) {
+        while self.connections.len() <= slot {
+            let (client, link, events) = open(self.options.clone());
+            self.running.spawn(link.run(ending.clone()));
+            self.connections.push(Connection { client, events, connected: false, said: false });
+        }
+    }
+
+    fn told(&mut self, (slot, event): (Slot, Event)) {
+        let connection = &mut self.connections[slot];
+        match event {
+            Event::Connected { .. } => {
+                connection.connected = true;
+                connection.said = false;
+                self.registered.lost(slot);
+            }
+            Event::Disconnected { reason } => {
+                if !connection.said {
+                    warn!(%reason, "no connection to register over; tried again and again");
+                }
+                connection.connected = false;
+                connection.said = true;
+                self.registered.lost(slot);
+            }
+            // Nothing is subscribed to over these connections.
+            Event::Pushed(_) | Event::ConfigChanged { .. } | Event::Unreadable(_) => (),
+        }
+    }
+}
+
+fn instance(address: SocketAddr, registration: &Registration) -> Instance {
+    Instance {
+        ip: address.ip().to_string(),
+        port: address.port(),
+        weight: 1.0,
+        healthy: true,
+        enabled: true,
+        ephemeral: true,
+        cluster_name: registration.cluster.clone(),
+        metadata: registration.metadata.clone(),
+    }
+}
+
+/// The next event of any connection, with the number of the connection.
+async fn next(connections: &mut [Connection]) -> (Slot, Event) {
+    std::future::poll_fn(|context| {
+        for (slot, connection) in connections.iter_mut().enumerate() {
+            if let Poll::Ready(Some(event)) = connection.events.poll_recv(context) {
+                return Poll::Ready((slot, event));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,336 @@
+//! Which workloads are registered with Nacos on their behalf: those whose proxy is here and takes traffic. Pure; the
+//! controller carries out what is planned here.
+//!
+//! What is registered belongs to a connection of the controller and ends with it. Nacos keeps one instance of a service
+//! per connection, so that instances of one service are spread over [`Slot`]s, each a connection.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    time::Duration,
+};
+
+use super::{Name, list::DEFAULT_CLUSTER};
+use crate::{
+    model::{endpoint::Endpoint, lane::LaneRef},
+    resources::{World, nacos::Register, services::Protocol},
+};
+
+/// Most instances of one service that are registered: the connections that one controller makes for it.
+pub const SLOTS_MAX: usize = 64;
+/// How long an instance stays registered whose proxy lost its connection to us, not its life: it comes back, here or at
+/// another controller, in less.
+pub const GRACE: Duration = Duration::from_secs(3);
+/// Key of the metadata that says who registered an instance, as Spring Cloud and others have it …
+const REGISTRANT: &str = "preserved.register.source";
+/// … and what it says of ours.
+const REGISTERED_BY: &str = "LANEMESH";
+
+/// A connection over which instances are registered, by number.
+pub type Slot = usize;
+
+/// What a proxy said last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// It takes no new exchanges.
+    pub draining: bool,
+    /// For how long it has not been connected; `None` = it is.
+    pub gone: Option<Duration>,
+}
+
+/// What is registered about an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Cluster within the service.
+    pub cluster: String,
+    /// What is said about it.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Everything that should be registered.
+pub type Registrations = BTreeMap<(Name, SocketAddr), Registration>;
+
+/// Why an instance is registered or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its proxy is connected and takes traffic.
+    Registered,
+    /// Its proxy lost its connection a moment ago.
+    Awaited,
+    /// Its proxy is not connected to this controller.
+    NoProxy,
+    /// Its proxy takes no new exchanges.
+    Draining,
+    /// It has weight 0.
+    OutOfTraffic,
+    /// It is known from a registry, by whoever registered it; what we register ourselves would keep itself alive.
+    FromRegistry,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::Registered => "registered",
+            Verdict::Awaited => "registered: its proxy lost the connection a moment ago",
+            Verdict::NoProxy => "not registered: its proxy is not connected to this controller",
+            Verdict::Draining => "not registered: its proxy is draining",
+            Verdict::OutOfTraffic => "not registered: it has weight 0",
+            Verdict::FromRegistry => "not registered: it is known from a registry",
+        })
+    }
+}
+
+/// Whether an instance is registered.
+pub fn verdict(endpoint: &Endpoint, presence: Option<Presence>) -> Verdict {
+    match presence {
+        Some(_) | None if endpoint.labels.contains_key(REGISTRANT) => Verdict::FromRegistry,
+        None => Verdict::NoProxy,
+        Some(_) if endpoint.weight == 0 => Verdict::OutOfTraffic,
+        Some(Presence { draining: true, .. }) => Verdict::Draining,
+        Some(Presence { draining: false, gone: None }) => Verdict::Registered,
+        Some(Presence { draining: false, gone: Some(gone) }) if gone < GRACE => Verdict::Awaited,
+        Some(Presence { draining: false, gone: Some(_) }) => Verdict::NoProxy,
+    }
+}
+
+/// What should be registered with one server. `presences` is what is known of proxies, by `<namespace>/<pod>`.
+pub fn plan(rules: &[Register], world: &World, presences: &BTreeMap<String, Presence>) -> Registrations {
+    let mut here = BTreeMap::new();
+    for (key, presence) in presences {
+        let workload = world.workloads.get(key).filter(|workload| workload.identity.is_some());
+        let addresses = workload.into_iter().flat_map(|workload| &workload.addresses);
+        here.extend(addresses.map(|address| (*address, *presence)));
+    }
+    let mut found = Registrations::new();
+    for service in world.services.values() {
+        let selects = |rule: &&Register| rule.services.iter().any(|one| one.selects(&service.namespace, &service.name));
+        for rule in rules.iter().filter(selects) {
+            let name = Name::new(&rule.namespace, &rule.group, &service.name);
+            let endpoints = service
+                .ports
+                .values()
+                .flat_map(|port| port.endpoints.iter().map(move |endpoint| (endpoint, port.protocol)));
+            for (endpoint, protocol) in endpoints {
+                let verdict = verdict(endpoint, here.get(&endpoint.address).copied());
+                if matches!(verdict, Verdict::Registered | Verdict::Awaited) {
+                    found.insert((name.clone(), endpoint.address), registration(rule, endpoint, protocol));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn registration(rule: &Register, endpoint: &Endpoint, protocol: Protocol) -> Registration {
+    let identity = endpoint.identity.as_ref().map(|who| format!("{}.{}", who.service_account(), who.namespace()));
+    let entries = [
+        ("mesh", Some("lanemesh".to_owned())),
+        (REGISTRANT, Some(REGISTERED_BY.to_owned())),
+        ("lane", lane(&endpoint.lanes, &endpoint.labels)),
+        ("zone", endpoint.zone.clone()),
+        ("ready_since", endpoint.ready_since.map(|seconds| seconds.to_string())),
+        ("protocol", word(protocol).map(str::to_owned)),
+        ("lanemesh.io/identity", identity),
+    ];
+    Registration {
+        cluster: rule.cluster.clone().unwrap_or_else(|| DEFAULT_CLUSTER.to_owned()),
+        metadata: entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
+    }
+}
+
+/// The protocol as metadata says it; nothing where it is found out.
+fn word(protocol: Protocol) -> Option<&'static str> {
+    match protocol {
+        Protocol::Detect => None,
+        Protocol::Http1 => Some("http1"),
+        Protocol::Http2 => Some("http2"),
+        Protocol::Grpc => Some("grpc"),
+        Protocol::Opaque => Some("opaque"),
+        Protocol::Tls => Some("tls"),
+    }
+}
+
+/// The label by which selectors find the lane of the instance, or the name of the first lane that it is in.
+fn lane(lanes: &[LaneRef], labels: &BTreeMap<String, String>) -> Option<String> {
+    let label = ["lanemesh.io/lane", "lane"].into_iter().find_map(|key| labels.get(key).cloned());
+    label.or_else(|| lanes.first().map(|lane| lane.lane.to_string()))
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Take an instance back.
+    Deregister(Slot, Name, SocketAddr, Registration),
+    /// Register an instance, or change what is registered of it.
+    Register(Slot, Name, SocketAddr, Registration),
+}
+
+/// What is registered, and over which connection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Registered {
+    instances: BTreeMap<(Name, SocketAddr), (Slot, Registration)>,
+}
+
+impl Registered {
+    /// What leads from here to what is wanted: first what is taken back.
+    pub fn steps(&self, wanted: &Registrations) -> Vec<Step> {
+        let mut steps: Vec<Step> = self
+            .instances
+            .iter()
+            .filter(|(key, _)| !wanted.contains_key(*key))
+            .map(|((name, address), (slot, old))| Step::Deregister(*slot, name.clone(), *address, old.clone()))
+            .collect();
+        let mut taken: BTreeMap<&Name, BTreeSet<Slot>> = BTreeMap::new();
+        for ((name, _), (slot, _)) in &self.instances {
+            taken.entry(name).or_default().insert(*slot);
+        }
+        for (key, registration) in wanted {
+            let (name, address) = key;
+            let slot = match self.instances.get(key) {
+                Some((_, same)) if same == registration => continue,
+                Some((slot, _)) => Some(*slot),
+                None => {
+                    let taken = taken.entry(name).or_default();
+                    let free = (0..SLOTS_MAX).find(|slot| !taken.contains(slot));
+                    taken.extend(free);
+                    free
+                }
+            };
+            steps.extend(slot.map(|slot| Step::Register(slot, name.clone(), *address, registration.clone())));
+        }
+        steps
+    }
+
+    /// Notes that a step was done.
+    pub fn done(&mut self, step: Step) {
+        match step {
+            Step::Deregister(_, name, address, _) => drop(self.instances.remove(&(name, address))),
+            Step::Register(slot, name, address, registration) => {
+                self.instances.insert((name, address), (slot, registration));
+            }
+        }
+    }
+
+    /// Notes that a connection ended: what was registered over it is gone.
+    pub fn lost(&mut self, slot: Slot) {
+        self.instances.retain(|_, (own, _)| *own != slot);
+    }
+
+    /// How many instances are registered.
+    pub fn count(&self) -> usize {
+        self.instances.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::{Domains, compile, nacos, parse};
+
+    const SERVICES: &str = "\
+apiVersion: lanemesh.io/v1alpha1
+kind: Services
+services:
+- name: b
+  namespace: shop
+  ports: [{port: 80, protocol: grpc}]
+  endpoints:
+  - {address: '10.0.0.1:8080', pod: b-1, zone: z1, labels: {lane: gray}, identity: {serviceAccount: b}}
+  - {address: '10.0.0.2:8080', pod: b-2, identity: {serviceAccount: b}}
+  - {address: '10.0.0.3:8080', pod: b-3, identity: {serviceAccount: b}, weight: 0}
+  - {address: '10.0.0.4:8080', pod: b-4}
+  - {address: '10.0.0.5:8080', pod: b-5, identity: {serviceAccount: b}, labels: {preserved.register.source: SPRING_CLOUD}}
+- name: c
+  namespace: shop
+  ports: [{port: 80}]
+  endpoints:
+  - {address: '10.0.1.1:8080', pod: c-1, identity: {serviceAccount: c}}
+";
+    const HERE: Presence = Presence { draining: false, gone: None };
+
+    fn rules() -> Vec<Register> {
+        let text = "servers: [{addresses: [a], register: [{services: [shop/b], group: G, cluster: hz}]}]";
+        nacos::parse("", text).unwrap().remove(0).register
+    }
+
+    fn planned(presence: impl Fn(&str) -> Option<Presence>) -> Registrations {
+        let domains = Domains {
+            trust: "cluster.local".to_owned(),
+            cluster: "cluster.local".to_owned(),
+            control_namespace: "lanemesh".to_owned(),
+        };
+        let world = compile(&parse("", SERVICES).unwrap(), &domains).unwrap();
+        let presences = world.workloads.keys().filter_map(|key| Some((key.clone(), presence(key)?)));
+        plan(&rules(), &world, &presences.collect())
+    }
+
+    fn addresses(registrations: &Registrations) -> Vec<String> {
+        registrations.keys().map(|(name, address)| format!("{name} {address}")).collect()
+    }
+
+    #[test]
+    fn instances_in_traffic_are_registered_whose_proxy_is_here() {
+        let found = planned(|workload| (workload != "shop/b-2").then_some(HERE));
+        assert_eq!(addresses(&found), ["b@@G@public 10.0.0.1:8080"]);
+        let (_, registration) = found.first_key_value().unwrap();
+        let metadata: Vec<_> = registration.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(registration.cluster, "hz");
+        assert_eq!(
+            metadata,
+            [
+                "lane=gray",
+                "lanemesh.io/identity=b.shop",
+                "mesh=lanemesh",
+                "preserved.register.source=LANEMESH",
+                "protocol=grpc",
+                "zone=z1"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_proxy_that_drains_takes_its_instance_back_and_one_that_is_gone_after_a_grace() {
+        let gone = |seconds| Presence { draining: false, gone: Some(Duration::from_secs(seconds)) };
+        for (presence, expected) in [
+            (Some(HERE), 2),
+            (Some(Presence { draining: true, gone: None }), 0),
+            (Some(gone(2)), 2),
+            (Some(gone(3)), 0),
+            (None, 0),
+        ] {
+            assert_eq!(planned(|_| presence).len(), expected, "{presence:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_back_comes_first_and_instances_of_a_service_have_connections_of_their_own() {
+        let both = planned(|_| Some(HERE));
+        let mut registered = Registered::default();
+        let steps = registered.steps(&both);
+        let slots: Vec<_> = steps.iter().map(|step| matches!(step, Step::Register(slot, ..) if *slot < 2)).collect();
+        assert_eq!(slots, [true, true]);
+        steps.into_iter().for_each(|step| registered.done(step));
+        assert_eq!((registered.steps(&both), registered.count()), (Vec::new(), 2));
+        let other = planned(|workload| (workload != "shop/b-1").then_some(HERE));
+        let steps = registered.steps(&other);
+        assert!(matches!(&steps[..], [Step::Deregister(0, _, address, _)] if address.to_string() == "10.0.0.1:8080"));
+        steps.into_iter().for_each(|step| registered.done(step));
+        registered.lost(1);
+        let again = registered.steps(&both);
+        assert!(matches!(&again[..], [Step::Register(0, ..), Step::Register(1, ..)]), "{again:?}");
+        registered.done(again[0].clone());
+        let mut changed = both.clone();
+        changed.values_mut().for_each(|registration| registration.cluster = "other".to_owned());
+        let steps = registered.steps(&changed);
+        assert!(matches!(&steps[..], [Step::Register(0, ..), Step::Register(1, ..)]), "{steps:?}");
+    }
+
+    #[test]
+    fn more_instances_than_connections_are_left_out() {
+        let (_, registration) = planned(|_| Some(HERE)).pop_first().unwrap();
+        let many = (0..SLOTS_MAX as u16 + 3)
+            .map(|port| ((Name::new("", "", "b"), SocketAddr::from(([10, 0, 0, 1], 1 + port))), registration.clone()));
+        assert_eq!(Registered::default().steps(&many.collect()).len(), SLOTS_MAX);
+    }
+}
