@@ -22,10 +22,11 @@ const SERVICES: usize = 200;
 const PROXIES: usize = 2;
 /// Changes between two looks at memory.
 const BETWEEN: usize = 10;
-/// What the greatest resident memory of the last third of all looks may be above that of the middle third, KiB: a change
-/// allocates every lane anew before it gives the old ones back, and allocators keep some of that.
-const SLACK_OF_CONTROLLER: u64 = 4 << 10;
-const SLACK_OF_PROXY: u64 = 2 << 10;
+/// What the least resident memory of the last third of all looks may be above that of the middle third, KiB. The least,
+/// since a look may fall into a change, which makes every lane anew before it gives the old ones back. The first hundred
+/// changes may still find the allocator at a step of 5 MiB below where it stays.
+const SLACK_OF_CONTROLLER: (u64, u64) = (6 << 10, 2 << 10);
+const SLACK_OF_PROXY: (u64, u64) = (2 << 10, 1 << 10);
 /// Longest wait for a proxy to serve a change.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -92,10 +93,11 @@ async fn thousand_lanes_change_in_time_and_memory_stays_as_it_is_full_length() {
     println!("a change is served by every proxy after {} ms, at worst {} ms", median.as_millis(), worst.as_millis());
     println!("resident after every {BETWEEN} changes, KiB: controller {controller:?}, proxy {proxy:?}");
     assert!(worst < LIMIT, "{worst:?}");
-    for (looks, slack) in [(controller, SLACK_OF_CONTROLLER), (proxy, SLACK_OF_PROXY)] {
+    for (looks, (shortened, full)) in [(controller, SLACK_OF_CONTROLLER), (proxy, SLACK_OF_PROXY)] {
+        let slack = length::of(shortened, full);
         let third = looks.len() / 3;
-        let greatest = |looks: &[u64]| looks.iter().copied().max().unwrap_or_default();
-        let (middle, last) = (greatest(&looks[third..2 * third]), greatest(&looks[2 * third..]));
+        let least = |looks: &[u64]| looks.iter().copied().min().unwrap_or_default();
+        let (middle, last) = (least(&looks[third..2 * third]), least(&looks[2 * third..]));
         assert!(last <= middle + slack, "memory grows from {middle} to {last} KiB: {looks:?}");
     }
 }
