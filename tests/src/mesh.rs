@@ -385,8 +385,7 @@ impl Mesh {
         for (name, value) in &pod.spec.environment {
             spec = spec.env(name.clone(), value.replace("{address}", &pod.address.to_string()));
         }
-        spec = spec.args(pod.spec.gateway.then_some("--role=gateway"));
-        spec
+        spec.args(pod.spec.gateway.then_some("--role=gateway")).under(&pod.spec.under)
     }
 
     /// Has the connections of a pod captured, as an init container does it.

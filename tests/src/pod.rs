@@ -41,6 +41,7 @@ pub struct PodSpec {
     pub(crate) gateway: bool,
     pub(crate) meshed: Meshed,
     pub(crate) elsewhere: bool,
+    pub(crate) under: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,7 @@ impl PodSpec {
             gateway: false,
             meshed: Meshed::Sidecar,
             elsewhere: false,
+            under: Vec::new(),
         }
     }
 
@@ -109,6 +111,12 @@ impl PodSpec {
     /// A setting of its sidecar; `{address}` in it is the pod's.
     pub fn setting(mut self, name: &str, value: impl Into<String>) -> PodSpec {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Its sidecar runs under a program of the system, a profiler for example: its name, and its own arguments.
+    pub fn under(mut self, words: &[String]) -> PodSpec {
+        self.under = words.to_vec();
         self
     }
 

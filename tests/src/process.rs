@@ -62,6 +62,15 @@ impl Spec {
         self
     }
 
+    /// Runs under a program of the system: its name, and its own arguments; none = by itself.
+    pub fn under(mut self, words: &[String]) -> Spec {
+        if let Some((program, own)) = words.split_first() {
+            let inner = std::mem::replace(&mut self.program, programs::system(program)).into();
+            self.arguments.splice(0..0, own.iter().map(OsString::from).chain([inner]));
+        }
+        self
+    }
+
     /// Runs in this network namespace.
     pub fn in_namespace(mut self, namespace: impl Into<String>) -> Spec {
         self.namespace = Some(namespace.into());

@@ -5,21 +5,20 @@ use std::{fs, io, mem, os::fd::AsRawFd};
 
 use mesh_core::reach::Unanswered;
 
-/// Gives back the pages of our own code that start-up touched: parsing settings and state, making keys, building
-/// tables. They stay in the page cache, shared with other proxies of the node, and come back one by one when they are
-/// used again. Returns the bytes of the mappings, resident or not.
+/// Gives back the pages of programs and constants, ours and the libraries', that start-up touched: parsing settings and
+/// state, making keys, building tables. They stay in the page cache, shared with other proxies of the node, and come back
+/// as they are used again. Returns the bytes of the mappings, resident or not.
 ///
 /// # Errors
 /// When the kernel shows no mappings or refuses the advice; nothing has changed then.
 pub fn release_code() -> io::Result<usize> {
-    let executable = fs::read_link("/proc/self/exe")?;
-    let maps = fs::read_to_string("/proc/self/maps")?;
+    let mappings = fs::read_to_string("/proc/self/smaps")?;
     let mut released = 0;
-    for (start, end) in maps.lines().filter_map(|line| code_mapping(line, &executable.to_string_lossy())) {
+    for (start, end) in unchanged_mappings(&mappings) {
         let length = end - start;
-        // SAFETY: the range is a whole mapping of this process, private, backed by the file that is being executed and
-        // not writable, so that no page in it differs from the file. MADV_DONTNEED drops page table entries only; the
-        // next access faults the same bytes in again, and the kernel refuses writes to a file that is being executed.
+        // SAFETY: the range is a whole mapping of this process, private, backed by a file and not writable, and the kernel
+        // counts no page in it that differs from the file; programs and libraries are replaced, not written to.
+        // MADV_DONTNEED drops page table entries only; the next access faults the same bytes in again.
         if unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) } != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -49,13 +48,27 @@ pub fn unanswered(connection: &impl AsRawFd) -> io::Result<Unanswered> {
     Ok(Unanswered { retransmissions: info.tcpi_retransmits, probes: info.tcpi_probes })
 }
 
-/// Start and end of a mapping of executable, not writable pages of `executable` (a line of `/proc/self/maps`, proc(5)).
-fn code_mapping(line: &str, executable: &str) -> Option<(usize, usize)> {
-    let mut fields = line.split_ascii_whitespace();
-    let (range, permissions) = (fields.next()?, fields.next()?);
-    if permissions != "r-xp" || !line.ends_with(executable) {
-        return None;
+/// Start and end of each mapping of a file that cannot be written and of which no page was changed before that became so,
+/// as relocation does (`/proc/self/smaps`, proc(5)).
+fn unchanged_mappings(text: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut candidate = None;
+    for line in text.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        match (fields.next(), fields.next()) {
+            (Some("Anonymous:"), Some(changed)) => found.extend(candidate.take().filter(|_| changed == "0")),
+            (Some(range), Some("r-xp" | "r--p")) => {
+                let is_file = fields.nth(3).is_some_and(|name| name.starts_with('/'));
+                candidate = addresses(range).filter(|_| is_file);
+            }
+            (Some(name), _) if !name.ends_with(':') => candidate = None,
+            _ => {}
+        }
     }
+    found
+}
+
+fn addresses(range: &str) -> Option<(usize, usize)> {
     let (start, end) = range.split_once('-')?;
     let address = |text| usize::from_str_radix(text, 16).ok();
     let (start, end) = (address(start)?, address(end)?);
@@ -67,17 +80,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_the_executable_is_released() {
-        let line = |permissions: &str, file: &str| {
-            code_mapping(&format!("55d0c000-55d0e000 {permissions} 0000a000 08:01 123   {file}"), "/usr/bin/mesh-proxy")
+    fn only_what_is_as_in_its_file_is_released() {
+        let mapping = |permissions: &str, file: &str, changed: u32| {
+            let text = format!(
+                "55d0c000-55d0e000 {permissions} 0000a000 08:01 123   {file}\nSize:  8 kB\nAnonymous:  {changed} kB\n"
+            );
+            unchanged_mappings(&text)
         };
-        assert_eq!(line("r-xp", "/usr/bin/mesh-proxy"), Some((0x55d0_c000, 0x55d0_e000)));
-        for (permissions, file) in
-            [("rw-p", "/usr/bin/mesh-proxy"), ("r--p", "/usr/bin/mesh-proxy"), ("r-xp", "/lib/libc.so.6")]
-        {
-            assert_eq!(line(permissions, file), None, "{permissions} {file}");
+        let whole = vec![(0x55d0_c000, 0x55d0_e000)];
+        assert_eq!(mapping("r-xp", "/usr/bin/mesh-proxy", 0), whole);
+        assert_eq!(mapping("r--p", "/lib/libc.so.6", 0), whole);
+        // Relocated, writable, no file.
+        for (permissions, file, changed) in [
+            ("r--p", "/usr/bin/mesh-proxy", 8),
+            ("rw-p", "/usr/bin/mesh-proxy", 0),
+            ("r-xp", "[vdso]", 0),
+            ("r--p", "", 0),
+        ] {
+            assert_eq!(mapping(permissions, file, changed), [], "{permissions} {file} {changed}");
         }
-        assert_eq!(code_mapping("", "x"), None);
+        assert_eq!(unchanged_mappings("1-2 r-xp 0 08:01 1 /a\n3-4 rw-p 0 08:01 1 /a\nAnonymous: 0 kB\n"), []);
     }
 
     #[test]

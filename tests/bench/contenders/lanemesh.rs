@@ -17,7 +17,8 @@ use crate::{
 /// # Errors
 /// When the application or a part of the mesh does not start.
 pub(crate) fn hop() -> anyhow::Result<Contender> {
-    start("lanemesh hop", Mesh::builder().pod(PodSpec::new("server").of("server").plain()), &["client"])
+    let server = PodSpec::new("server").of("server").plain();
+    start("lanemesh hop", Mesh::builder().pod(server).pod(one_worker(PodSpec::new("client"))), &["client"])
 }
 
 /// The outbound sidecar, mutual TLS, the inbound sidecar of the application.
@@ -25,12 +26,16 @@ pub(crate) fn hop() -> anyhow::Result<Contender> {
 /// # Errors
 /// When the application or a part of the mesh does not start.
 pub(crate) fn pair() -> anyhow::Result<Contender> {
-    start("lanemesh pair", server(), &["client", "server"])
+    start("lanemesh pair", without_lanes(&[]), WAY)
 }
+
+/// Pods on the way of a request through a pair.
+pub(crate) const WAY: &[&str] = &["client", "server"];
 
 /// Labels in turn: every second request has none, the others want a lane at each depth of its chain of parents. No lane
 /// has an instance here, so that each label walks its whole chain and the same instance serves all.
-const LABELS: &[&str] = &["", "team0", "", "team1.web", "", "team2.web.alice", "", "bench/team3.web.alice.fix"];
+pub(crate) const LABELS: &[&str] =
+    &["", "team0", "", "team1.web", "", "team2.web.alice", "", "bench/team3.web.alice.fix"];
 /// Lanes of the group: of each team one per depth.
 const TEAMS: usize = 5;
 const DEPTHS: [&str; 4] = ["", ".web", ".web.alice", ".web.alice.fix"];
@@ -40,8 +45,7 @@ const DEPTHS: [&str; 4] = ["", ".web", ".web.alice", ".web.alice.fix"];
 /// # Errors
 /// When the application or a part of the mesh does not start.
 pub(crate) fn pair_with_lanes() -> anyhow::Result<Contender> {
-    let builder = server().pod(PodSpec::new("gate").of("gate").plain()).resource(&lanes("gate"));
-    let pair = start("lanemesh pair, 20 lanes", builder, &["client", "server"])?;
+    let pair = start("lanemesh pair, 20 lanes", with_lanes(&[]), WAY)?;
     Ok(Contender { labels: LABELS, ..pair })
 }
 
@@ -51,8 +55,24 @@ pub(crate) fn pair_with_lanes() -> anyhow::Result<Contender> {
 /// # Errors
 /// When the application or a part of the mesh does not start.
 pub(crate) fn pair_at_entry() -> anyhow::Result<Contender> {
-    let pair = start("lanemesh pair, 20 lanes, entry", server().resource(&lanes("server")), &["client", "server"])?;
+    let pair = start("lanemesh pair, 20 lanes, entry", at_entry(&[]), WAY)?;
     Ok(Contender { labels: LABELS, ..pair })
+}
+
+/// The mesh of [`pair`], its sidecars under a program where one is named; see [`PodSpec::under`].
+pub(crate) fn without_lanes(program: &[String]) -> Builder {
+    let server = one_worker(PodSpec::new("server").of("server")).under(program);
+    Mesh::builder().pod(server).pod(one_worker(PodSpec::new("client")).under(program))
+}
+
+/// The mesh of [`pair_with_lanes`].
+pub(crate) fn with_lanes(program: &[String]) -> Builder {
+    without_lanes(program).pod(PodSpec::new("gate").of("gate").plain()).resource(&lanes("gate"))
+}
+
+/// The mesh of [`pair_at_entry`].
+pub(crate) fn at_entry(program: &[String]) -> Builder {
+    without_lanes(program).resource(&lanes("server"))
 }
 
 /// The group and its 20 lanes; none takes the load, whose user is its `user-agent`.
@@ -74,25 +94,35 @@ fn lanes(entry: &str) -> String {
     yaml
 }
 
-fn server() -> Builder {
-    Mesh::builder().pod(one_worker(PodSpec::new("server").of("server")))
-}
-
 fn one_worker(pod: PodSpec) -> PodSpec {
     pod.setting("LANEMESH_WORKERS", "1")
 }
 
-fn start(name: &'static str, mesh: Builder, way: &[&str]) -> anyhow::Result<Contender> {
+/// Name by which the load asks for the application.
+pub(crate) fn authority() -> String {
+    format!("server.{NAMESPACE}")
+}
+
+/// Starts a mesh and its application, until requests arrive.
+///
+/// # Errors
+/// When the application does not start.
+pub(crate) fn run(mesh: Builder) -> anyhow::Result<Mesh> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mesh = runtime.block_on(mesh.pod(one_worker(PodSpec::new("client"))).start());
+    let mesh = runtime.block_on(mesh.start());
     application::start(mesh.application("server"))?;
-    runtime.block_on(mesh.reachable("client", &format!("server.{NAMESPACE}")));
+    runtime.block_on(mesh.reachable("client", &authority()));
+    Ok(mesh)
+}
+
+fn start(name: &'static str, mesh: Builder, way: &[&str]) -> anyhow::Result<Contender> {
+    let mesh = run(mesh)?;
     let processes = way.iter().filter_map(|pod| mesh.pod(pod).sidecar.as_ref());
     let proxies = processes.map(Measured::moved).collect::<Result<_, _>>()?;
     Ok(Contender {
         name,
         address: mesh.pod("client").outbound(),
-        authority: format!("server.{NAMESPACE}"),
+        authority: authority(),
         labels: &[],
         proxies,
         _alive: Alive::Mesh { _mesh: Box::new(mesh) },
