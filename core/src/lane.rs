@@ -29,7 +29,7 @@ pub use carry::{baggage, carried, foreign_baggage};
 pub use explain::{Hop, Step, StepVerdict, explain};
 pub use find::{Found, Freshness, Known, find};
 pub(crate) use forwarded::ForwardedRole;
-pub use forwarded::{SW8_CORRELATION, TRACESTATE, sw8_correlation, tracestate};
+pub use forwarded::{SW8_CORRELATION, TRACESTATE, sw8_correlation, tracestate, uses_tracestate};
 pub use leak::leak;
 pub use level::{Turn, choose, choose_again};
 pub use living::{Living, Strength, baseline_strength, living};
@@ -104,6 +104,17 @@ pub struct Carried {
     pub lane: LaneName,
     /// Where it stood.
     pub source: Source,
+}
+
+impl Carried {
+    /// The label as header fields carry it.
+    pub fn to_bytes(&self) -> Cow<'_, [u8]> {
+        let lane = self.lane.as_str();
+        match &self.group {
+            Some(group) => Cow::Owned([group.as_str(), "/", lane].concat().into_bytes()),
+            None => Cow::Borrowed(lane.as_bytes()),
+        }
+    }
 }
 
 impl fmt::Display for Carried {

@@ -43,7 +43,7 @@ fn condition(subject: Subject, name: &str, operator: Operator) -> Condition {
 }
 
 fn found_again(group: &LaneGroup, fields: &[(&str, &str)]) -> Option<String> {
-    again(group, &Prepared::new(std::slice::from_ref(group)), &fields, NOW).map(|label| label.lane.to_string())
+    again((0, group), &Prepared::new(std::slice::from_ref(group)), &fields, NOW).map(|label| label.lane.to_string())
 }
 
 #[test]

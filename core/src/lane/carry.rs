@@ -82,21 +82,20 @@ fn hex(digit: u8) -> Option<u8> {
 
 pub(super) fn in_baggage(fields: &dyn Fields, groups: &[LaneGroup]) -> Option<Carried> {
     fields.first(BAGGAGE_HEADER)?;
-    let mut keys: Vec<&str> = groups.iter().map(|group| group.carrier.baggage_key.as_str()).collect();
-    if keys.is_empty() {
-        keys.push(LANE_BAGGAGE_KEY);
+    if groups.is_empty() {
+        return baggage_label(fields, LANE_BAGGAGE_KEY);
     }
-    keys.into_iter().find_map(|key| baggage_label(fields, key))
+    groups.iter().find_map(|group| baggage_label(fields, &group.carrier.baggage_key))
 }
 
 fn baggage_label(fields: &dyn Fields, key: &str) -> Option<Carried> {
     let (mut lane, mut group) = (None, None);
-    members(fields, &mut |member| {
-        if lane.is_none() && member.is(key, "") {
-            lane = label(member.value());
-        } else if group.is_none() && member.is(key, GROUP_SUFFIX) {
+    members(fields, &mut |member| match member.role(key) {
+        Role::Lane if lane.is_none() => lane = label(member.value()),
+        Role::Group if group.is_none() => {
             group = label(member.value()).and_then(|(stroke, name)| stroke.is_none().then_some(name));
         }
+        Role::Lane | Role::Group | Role::Foreign => {}
     });
     let (named, lane) = lane?;
     Some(Carried { group: named.or(group), lane, source: Source::Baggage })
@@ -119,22 +118,51 @@ pub(super) fn own_lane(groups: &[LaneGroup], workload: &Workload) -> Option<Carr
 /// Value of the one `baggage` line to send with a label (see [`foreign_baggage`] where there is none): our member first (`<key>=<lane>`, and `<key>-group=<group>` where the label
 /// names one), every old member of these keys removed, foreign members kept in order and dropped from the end beyond
 /// 8,192 bytes; malformed foreign members are dropped. `None` when there is nothing to send.
-pub fn baggage(fields: &dyn Fields, key: &str, carried: Option<&Carried>) -> Option<Vec<u8>> {
+pub fn baggage<'f>(fields: &'f dyn Fields, key: &str, carried: Option<&Carried>) -> Option<Cow<'f, [u8]>> {
+    if let Some(carried) = carried
+        && let Some(line) = only_line(fields).filter(|line| is_line(line, key, carried))
+    {
+        return Some(Cow::Borrowed(line));
+    }
     let mut line = Vec::new();
     if let Some(carried) = carried {
-        line.extend_from_slice(format!("{key}={}", carried.lane).as_bytes());
-        if let Some(group) = &carried.group {
-            line.extend_from_slice(format!(",{key}{GROUP_SUFFIX}={group}").as_bytes());
+        let group = carried.group.as_ref().map(|group| group.as_str());
+        let more = group.map_or(0, |group| 2 + key.len() + GROUP_SUFFIX.len() + group.len());
+        line.reserve_exact(key.len() + 1 + carried.lane.as_str().len() + more);
+        let mut write = |text: &str| line.extend_from_slice(text.as_bytes());
+        [key, "=", carried.lane.as_str()].into_iter().for_each(&mut write);
+        if let Some(group) = group {
+            [",", key, GROUP_SUFFIX, "=", group].into_iter().for_each(write);
         }
     }
-    append(fields, line, |member| member.carries(key))
+    append(fields, line, |member| member.role(key) != Role::Foreign).map(Cow::Owned)
+}
+
+/// The `baggage` line of a message that has exactly one.
+fn only_line(fields: &dyn Fields) -> Option<&[u8]> {
+    let (mut only, mut count) = (None, 0);
+    fields.each(BAGGAGE_HEADER, &mut |line| (only, count) = (Some(line), count + 1));
+    only.filter(|_| count == 1)
+}
+
+/// Whether a line is what we would write, and nothing else: so it comes from a sidecar, mostly.
+fn is_line(line: &[u8], key: &str, carried: &Carried) -> bool {
+    let lane = [key, "=", carried.lane.as_str()];
+    let group = carried.group.as_ref().map(|group| [",", key, GROUP_SUFFIX, "=", group.as_str()]);
+    let parts = lane.into_iter().chain(group.into_iter().flatten());
+    let mut rest = Some(line);
+    for part in parts {
+        rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes()));
+    }
+    rest.is_some_and(<[u8]>::is_empty)
 }
 
 /// Value of the `baggage` line of a message that carries no lane: the foreign members, without those of any group. For
 /// what leaves the mesh, and for what comes from a peer that may not set a label.
 pub fn foreign_baggage(fields: &dyn Fields, groups: &[LaneGroup]) -> Option<Vec<u8>> {
     append(fields, Vec::new(), |member| {
-        member.carries(LANE_BAGGAGE_KEY) || groups.iter().any(|group| member.carries(&group.carrier.baggage_key))
+        let carries = |key: &str| member.role(key) != Role::Foreign;
+        carries(LANE_BAGGAGE_KEY) || groups.iter().any(|group| carries(&group.carrier.baggage_key))
     })
 }
 
@@ -156,6 +184,17 @@ fn append(fields: &dyn Fields, mut line: Vec<u8>, ours: impl Fn(&Member<'_>) -> 
     (!line.is_empty()).then_some(line)
 }
 
+/// What a member of baggage is to a group's baggage key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// It names the lane.
+    Lane,
+    /// It names the group.
+    Group,
+    /// Neither.
+    Foreign,
+}
+
 /// One list member of a baggage line (W3C Baggage 3.3.1), trimmed: `key=value` and properties behind `;`.
 #[derive(Clone, Copy)]
 struct Member<'a> {
@@ -171,20 +210,27 @@ impl<'a> Member<'a> {
         }
     }
 
-    /// Whether the key is `key` followed by `suffix`. Without case: some stacks keep baggage in header names. Decoded:
-    /// some decode keys when they read, and would write ours although it came in another spelling.
-    fn is(&self, key: &str, suffix: &str) -> bool {
+    /// Whether it is one of the members that carry the label of a group with this baggage key. Without case: some stacks
+    /// keep baggage in header names. Decoded: some decode keys when they read, and would write ours although it came in
+    /// another spelling.
+    fn role(&self, key: &str) -> Role {
+        // As we write it ourselves.
+        if self.text.strip_prefix(key.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'=')) {
+            return Role::Lane;
+        }
         let (name, _) = self.split();
-        let name = std::str::from_utf8(name).map_or(Cow::Borrowed(name), decoded);
-        let name = name.trim_ascii();
-        name.len() == key.len() + suffix.len()
-            && name[..key.len()].eq_ignore_ascii_case(key.as_bytes())
-            && name[key.len()..].eq_ignore_ascii_case(suffix.as_bytes())
-    }
-
-    /// Whether it is one of the members that carry the label of a group with this baggage key.
-    fn carries(&self, key: &str) -> bool {
-        self.is(key, "") || self.is(key, GROUP_SUFFIX)
+        let is_encoded = name.iter().any(|byte| matches!(byte, b'%' | b'+'));
+        let text = std::str::from_utf8(name).ok().filter(|_| is_encoded);
+        let name = text.map_or(Cow::Borrowed(name), decoded);
+        let Some((start, rest)) = name.trim_ascii().split_at_checked(key.len()) else { return Role::Foreign };
+        if !start.eq_ignore_ascii_case(key.as_bytes()) {
+            return Role::Foreign;
+        }
+        match rest {
+            [] => Role::Lane,
+            rest if rest.eq_ignore_ascii_case(GROUP_SUFFIX.as_bytes()) => Role::Group,
+            _ => Role::Foreign,
+        }
     }
 
     fn value(&self) -> &'a [u8] {
@@ -259,7 +305,7 @@ fn plain_role(name: &[u8], groups: &[LaneGroup]) -> CarrierRole {
 /// Whether two names are the same without case and with `_` for `-`.
 pub(crate) fn alike(name: &[u8], other: &[u8]) -> bool {
     let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == other.len() && name.iter().map(plain).eq(other.iter().map(plain))
+    name.len() == other.len() && (name == other || name.iter().map(plain).eq(other.iter().map(plain)))
 }
 
 /// Role of a header in carrying lanes.

@@ -9,15 +9,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashSet,
-    fmt,
-    hash::{BuildHasher as _, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use hashbrown::HashTable;
+use ahash::RandomState;
+use hashbrown::{HashSet, HashTable};
 
 use super::{
     Carried, Source,
@@ -109,7 +104,7 @@ pub struct Correlation {
     live: List,
     stale: List,
     ended: List,
-    labels: HashSet<Arc<Label>>,
+    labels: HashSet<Arc<Label>, RandomState>,
     labels_limit: usize,
     hasher: RandomState,
     capacity: usize,
@@ -126,7 +121,7 @@ impl Correlation {
             live: List::default(),
             stale: List::default(),
             ended: List::default(),
-            labels: HashSet::new(),
+            labels: HashSet::with_hasher(hasher.clone()),
             labels_limit: LABELS_MIN,
             hasher,
             capacity: capacity.clamp(1, u32::MAX as usize - 1),

@@ -9,6 +9,7 @@ mod bucket;
 mod condition;
 mod ramp;
 mod request;
+mod seen;
 mod shares;
 
 use std::{borrow::Cow, cmp::Reverse, fmt};
@@ -20,7 +21,11 @@ pub use self::{
     ramp::share_at,
     request::Asked,
 };
-use self::{request::key_value, shares::Shares};
+use self::{
+    request::key_value,
+    seen::{Look, Places, Seen},
+    shares::Shares,
+};
 use super::{Carried, Source};
 use crate::model::lane::{Condition, KeySource, Lane, LaneGroup, LaneName, LaneState, Match};
 
@@ -130,6 +135,8 @@ struct Table {
     revision: u64,
     /// Positions of the lanes that have a rule or a share, in the order in which they are asked.
     order: Vec<u32>,
+    /// At what their rules look, in the same order.
+    places: Places,
     shares: Shares,
 }
 
@@ -137,12 +144,6 @@ impl Prepared {
     /// Works out the tables.
     pub fn new(groups: &[LaneGroup]) -> Self {
         Prepared { groups: groups.iter().map(Table::new).collect() }
-    }
-
-    /// The table of a group, wherever it stands.
-    fn of(&self, group: &LaneGroup) -> Cow<'_, Table> {
-        let position = self.groups.iter().position(|table| table.group == group.name);
-        self.table(position.unwrap_or(usize::MAX), group)
     }
 
     /// The table of the group at `position`, worked out now where it was made for another revision.
@@ -156,6 +157,12 @@ impl Prepared {
 }
 
 impl Table {
+    /// The lanes in the order in which they are asked, and how the conditions of their rules look.
+    fn rules<'g, 't>(&'t self, group: &'g LaneGroup) -> impl Iterator<Item = (&'g Lane, &'t [Look])> {
+        let lanes = self.order.iter().map(|position| group.lanes.get(*position as usize));
+        lanes.zip(self.places.rules()).filter_map(|(lane, looks)| Some((lane?, looks)))
+    }
+
     fn new(group: &LaneGroup) -> Self {
         let lanes = || group.lanes.iter().zip(0_u32..);
         let mut order: Vec<(Reverse<u32>, &LaneName, u32)> = lanes()
@@ -163,10 +170,12 @@ impl Table {
             .map(|(lane, position)| (Reverse(lane.priority), &lane.name, position))
             .collect();
         order.sort_unstable();
+        let order: Vec<u32> = order.into_iter().map(|(_, _, position)| position).collect();
         Table {
             group: group.name.clone(),
             revision: group.revision,
-            order: order.into_iter().map(|(_, _, position)| position).collect(),
+            places: Places::new(order.iter().map(|position| &group.lanes[*position as usize])),
+            order,
             shares: Shares::new(&group.lanes),
         }
     }
@@ -193,17 +202,22 @@ pub fn decide<'g>(
     groups.iter().enumerate().filter(|(_, group)| place.decides(group)).find_map(stain)
 }
 
-fn stains(group: &LaneGroup, lane: &Lane, now: u64) -> bool {
-    lane.state_at(now, group.max_request_age) == LaneState::Active
+/// Whether the lane takes new requests at `now`.
+fn stains(lane: &Lane, now: u64) -> bool {
+    lane.state == LaneState::Active && lane.ends.is_none_or(|end| now < end)
 }
 
 fn by_rule<'g>(group: &'g LaneGroup, table: &Table, asked: &Asked<'_>, now: u64) -> Option<Why<'g>> {
-    table.order.iter().filter_map(|position| group.lanes.get(*position as usize)).find_map(|lane| {
-        let rule = lane.rule.as_ref().filter(|_| stains(group, lane, now))?;
-        let holds = |condition: &&Condition| condition::holds(condition, (group, lane), asked);
+    let seen = Seen::default();
+    table.rules(group).find_map(|(lane, looks)| {
+        let rule = lane.rule.as_ref().filter(|_| stains(lane, now))?;
+        let holds = |one: (&Condition, &Look)| seen.holds(one, (group, lane), asked);
         let condition = match rule {
-            Match::Any(conditions) => Some(conditions.iter().find(holds)?),
-            Match::All(conditions) if conditions.is_empty() || !conditions.iter().all(|one| holds(&one)) => {
+            Match::Any(conditions) => {
+                let mut looks = looks.iter().zip(conditions);
+                Some(looks.find(|&(how, condition)| seen.may_hold(*how) && holds((condition, how)))?.1)
+            }
+            Match::All(conditions) if conditions.is_empty() || !conditions.iter().zip(looks).all(holds) => {
                 return None;
             }
             Match::All(_) => None,
@@ -236,7 +250,7 @@ fn by_share_of<'g, 'r>(
         Some((key, bucket(&group.salt, &value)))
     };
     let takes = |position: usize, before: u32| {
-        group.lanes.get(position).is_some_and(|lane| before < share_of(lane, now) && stains(group, lane, now))
+        group.lanes.get(position).is_some_and(|lane| before < share_of(lane, now) && stains(lane, now))
     };
     // Lanes that look for the key in different places may both want the request: the order of rules decides.
     let rank = |position: usize| table.order.iter().position(|one| *one as usize == position);

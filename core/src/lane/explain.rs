@@ -1,6 +1,9 @@
 //! The decision of every hop of a chain with each level looked at, for `explain`: the same code as the data path's.
 
-use super::{Carried, Choice, Level, Usable, level};
+use super::{
+    Carried, Choice, Level, Usable,
+    level::{self, Steps},
+};
 use crate::model::{
     lane::{LaneGroup, LaneRef},
     service::Service,
@@ -72,9 +75,13 @@ pub fn explain<'a>(
 ) -> Vec<Hop<'a>> {
     let mut hops = Vec::with_capacity(chain.len());
     for service in chain {
-        let mut steps = Vec::new();
         let allows = |position| usable(service, position);
-        let choice = level::walk(carried, groups, service, Usable::Where(&allows), &mut |step| steps.push(step));
+        let mut seen = Steps::Wanted(Vec::new());
+        let choice = level::walk(carried, groups, service, Usable::Where(&allows), &mut seen);
+        let steps = match seen {
+            Steps::Wanted(steps) => steps,
+            Steps::Unwanted => Vec::new(),
+        };
         let refused = matches!(choice, Choice::RejectMissing(_) | Choice::RejectUnhealthy(_));
         hops.push(Hop { service, steps, choice });
         if refused {

@@ -34,8 +34,8 @@ pub struct Known<'a> {
     pub plain: Option<&'a mut Plain>,
     /// The requests in flight; `None` where no group allows the guess.
     pub unanimity: Option<&'a Unanimity>,
-    /// The entry rules of a group, evaluated on what the message carries.
-    pub rederive: &'a dyn Fn(&LaneGroup) -> Option<Label>,
+    /// The entry rules of the group at a position, evaluated on what the message carries.
+    pub rederive: &'a dyn Fn((usize, &LaneGroup)) -> Option<Label>,
     /// Time, on the clock of the correlation.
     pub now: Duration,
 }
@@ -113,8 +113,8 @@ fn meaning(correlation: &mut Correlation, ids: &TraceIds, now: Duration) -> Opti
     stale
 }
 
-fn rederived(groups: &[LaneGroup], rederive: &dyn Fn(&LaneGroup) -> Option<Label>) -> Option<Carried> {
-    let label = groups.iter().filter(|group| group.propagation.rederive).find_map(rederive)?;
+fn rederived(groups: &[LaneGroup], rederive: &dyn Fn((usize, &LaneGroup)) -> Option<Label>) -> Option<Carried> {
+    let label = groups.iter().enumerate().filter(|(_, group)| group.propagation.rederive).find_map(rederive)?;
     // Named only where another group could be meant.
     let group = label.group.filter(|_| groups.len() > 1);
     Some(Carried { group, lane: label.lane, source: Source::Rederived })

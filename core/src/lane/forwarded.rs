@@ -41,7 +41,7 @@ impl ForwardedRole {
 }
 
 /// Whether a group wants `tracestate` to be read.
-fn uses_tracestate(groups: &[LaneGroup]) -> bool {
+pub fn uses_tracestate(groups: &[LaneGroup]) -> bool {
     groups.iter().any(|group| group.propagation.tracestate)
 }
 
@@ -132,15 +132,49 @@ pub fn sw8_correlation(fields: &dyn Fields, groups: &[LaneGroup], label: Option<
     }
     let mut line = Vec::new();
     if let Some((key, carried)) = label {
-        let member = |key: &str, value: &str| format!("{}:{}", STANDARD.encode(key), STANDARD.encode(value));
-        line.extend(member(key, carried.lane.as_str()).bytes());
+        let room = |text: &str| encoded_length(text.len()) + 1;
+        line.reserve(room(key) + room(carried.lane.as_str()));
+        put_sw8_member(&mut line, key, carried.lane.as_str());
         if let Some(group) = &carried.group {
             line.push(b',');
-            line.extend(member(&format!("{key}{}", carry::GROUP_SUFFIX), group.as_str()).bytes());
+            put_sw8_member(&mut line, &[key, carry::GROUP_SUFFIX].concat(), group.as_str());
         }
     }
     let ours = |member: &[u8]| decoded(member).is_none_or(|(key, _)| is_ours(&key, groups));
     append(fields, SW8_CORRELATION, line, usize::MAX, ours)
+}
+
+fn put_sw8_member(line: &mut Vec<u8>, key: &str, value: &str) {
+    put_base64(line, key.as_bytes());
+    line.push(b':');
+    put_base64(line, value.as_bytes());
+}
+
+/// Appends bytes in base64. By hand, because for a few bytes the library's preparations cost more than the code.
+pub(super) fn put_base64(text: &mut Vec<u8>, bytes: &[u8]) {
+    let start = text.len();
+    text.resize(start + encoded_length(bytes.len()), b'=');
+    let (groups, rest) = bytes.as_chunks();
+    let (places, _) = text[start..].as_chunks_mut();
+    for (group, place) in groups.iter().zip(&mut *places) {
+        *place = base64_of(*group);
+    }
+    match (places.last_mut(), rest) {
+        (Some(last), [one]) => last[..2].copy_from_slice(&base64_of([*one, 0, 0])[..2]),
+        (Some(last), [one, two]) => last[..3].copy_from_slice(&base64_of([*one, *two, 0])[..3]),
+        _ => {}
+    }
+}
+
+fn base64_of([first, second, third]: [u8; 3]) -> [u8; 4] {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |six: u8| DIGITS[usize::from(six & 0x3f)];
+    [digit(first >> 2), digit(first << 4 | second >> 4), digit(second << 2 | third >> 6), digit(third)]
+}
+
+/// Characters of so many bytes in base64.
+fn encoded_length(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
 }
 
 /// Value of the one `tracestate` line to send on, where a group uses it: with the label as `<key>=<lane>` or
@@ -222,6 +256,16 @@ mod tests {
         assert_eq!(in_tracestate(&written, &groups), Some(Carried { source: Source::Tracestate, ..label() }));
         assert_eq!(text(sw8_correlation(&written, &groups, None)).as_deref(), Some("a2V5:dmFsdWU="));
         assert_eq!(text(tracestate(&written, &groups, None)).as_deref(), Some("rojo=00f0,congo=t61"));
+    }
+
+    #[test]
+    fn base64_is_that_of_the_library() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for length in 0..bytes.len() {
+            let mut text = Vec::new();
+            put_base64(&mut text, &bytes[bytes.len() - length..]);
+            assert_eq!(String::from_utf8(text).unwrap(), STANDARD.encode(&bytes[bytes.len() - length..]));
+        }
     }
 
     #[test]

@@ -18,28 +18,55 @@ pub fn choose<'a>(
     service: &'a Service,
     usable: Usable<'_>,
 ) -> Choice<'a> {
-    walk(carried, groups, service, usable, &mut |_| ())
+    walk(carried, groups, service, usable, &mut Steps::Unwanted)
 }
 
-/// As [`choose`]; tells `visit` of every level looked at, in order.
+/// Who wants to know of every level looked at, in order; the data path does not, and pays nothing for it.
+pub(super) enum Steps {
+    Unwanted,
+    Wanted(Vec<Step>),
+}
+
+impl Steps {
+    fn add(&mut self, step: impl FnOnce() -> Step) {
+        match self {
+            Steps::Unwanted => {}
+            Steps::Wanted(steps) => steps.push(step()),
+        }
+    }
+}
+
+/// As [`choose`]; tells of every level looked at.
 pub(super) fn walk<'a>(
     carried: Option<&Carried>,
     groups: &[LaneGroup],
     service: &'a Service,
     usable: Usable<'_>,
-    visit: &mut dyn FnMut(Step),
+    steps: &mut Steps,
 ) -> Choice<'a> {
     let Some(carried) = carried else {
-        return baseline(groups, service, usable, Reason::Unlabelled, visit);
+        return baseline(groups, service, usable, Reason::Unlabelled, steps);
     };
     let Some((group, wanted)) = resolve(carried, groups, service.key().label()) else {
-        return baseline(groups, service, usable, Reason::OutsideGroup, visit);
+        return baseline(groups, service, usable, Reason::OutsideGroup, steps);
     };
     if ignored(wanted) {
-        visit(Step::level(lane_of(group, wanted), 0, 0, StepVerdict::Closed));
-        return baseline(groups, service, usable, Reason::LaneClosed, visit);
+        steps.add(|| Step::level(lane_of(group, wanted), 0, 0, StepVerdict::Closed));
+        return baseline(groups, service, usable, Reason::LaneClosed, steps);
     }
-    descend((groups, group), Some(wanted), Reason::Matched, service, usable, visit)
+    if matches!(steps, Steps::Unwanted) && service.lanes().next().is_none() && falls_through(group) {
+        return baseline(groups, service, usable, Reason::Missing, steps);
+    }
+    descend((groups, group), Some(wanted), Reason::Matched, service, usable, steps)
+}
+
+/// Whether, where no lane of the group has an instance, every request is baseline's: so it is at most services of a chain,
+/// and no level needs to be looked at.
+fn falls_through(group: &LaneGroup) -> bool {
+    group.lanes.iter().all(|lane| match lane.on_missing {
+        OnMissing::Fallback => true,
+        OnMissing::Reject => false,
+    })
 }
 
 /// From this lane on down to baseline; `reason` is why no level above serves ([`Reason::Matched`] at the top).
@@ -49,19 +76,19 @@ fn descend<'a>(
     mut reason: Reason,
     service: &'a Service,
     usable: Usable<'_>,
-    visit: &mut dyn FnMut(Step),
+    steps: &mut Steps,
 ) -> Choice<'a> {
     let mut level = top;
     for _ in 0..=CHAIN_MAX {
         let Some(lane) = level else { break };
-        match at_level(group, lane, service, usable, visit) {
+        match at_level(group, lane, service, usable, steps) {
             AtLevel::Settled(choice) => return with_reason(choice, reason),
             AtLevel::Next(why) => reason = if reason == Reason::Matched { why } else { reason },
             AtLevel::Skip => (),
         }
         level = group.parent_of(lane);
     }
-    baseline(groups, service, usable, reason, visit)
+    baseline(groups, service, usable, reason, steps)
 }
 
 /// Which attempt of a request that failed at a level follows.
@@ -111,7 +138,7 @@ fn below<'a>(lane: &LaneRef, groups: &[LaneGroup], service: &'a Service, usable:
         OnUnhealthy::Stay | OnUnhealthy::Reject => false,
     })?;
     let next = group.parent_of(failed);
-    let choice = descend((groups, group), next, Reason::Retried, service, usable, &mut |_| ());
+    let choice = descend((groups, group), next, Reason::Retried, service, usable, &mut Steps::Unwanted);
     match &choice {
         Choice::Use { candidates, .. } => (!candidates.is_empty()).then_some(choice),
         Choice::RejectMissing(_) | Choice::RejectUnhealthy(_) => None,
@@ -150,28 +177,28 @@ fn at_level<'a>(
     lane: &Lane,
     service: &'a Service,
     usable: Usable<'_>,
-    visit: &mut dyn FnMut(Step),
+    steps: &mut Steps,
 ) -> AtLevel<'a> {
-    let name = lane_of(group, lane);
+    let name = || lane_of(group, lane);
     if ignored(lane) {
-        visit(Step::level(name, 0, 0, StepVerdict::Closed));
+        steps.add(|| Step::level(name(), 0, 0, StepVerdict::Closed));
         return AtLevel::Skip;
     }
     // A draining instance is registered still: a lane of such ones is not missing, it has nobody usable.
-    let (members, draining) = (service.in_lane(&name), service.draining_in_lane(&name));
+    let (members, draining) = service.registered(&group.name, &lane.name);
     if members.is_empty() && draining.is_empty() {
-        visit(Step::level(name.clone(), 0, 0, StepVerdict::Missing));
+        steps.add(|| Step::level(name(), 0, 0, StepVerdict::Missing));
         return match lane.on_missing {
             OnMissing::Fallback => AtLevel::Next(Reason::Missing),
-            OnMissing::Reject => AtLevel::Settled(Choice::RejectMissing(name)),
+            OnMissing::Reject => AtLevel::Settled(Choice::RejectMissing(name())),
         };
     }
     let able = filter(Cow::Borrowed(members), usable);
     // With `minHealthy: 0` a level without a usable member is still unhealthy: there is nothing to pick.
     let healthy = able.len() >= lane.min_healthy.max(1) as usize;
     let verdict = if healthy { StepVerdict::Serves } else { StepVerdict::Unhealthy };
-    visit(Step::level(name.clone(), members.len() + draining.len(), able.len(), verdict));
-    let serve = |candidates, reason| Choice::Use { level: Level::Lane(name.clone()), reason, candidates };
+    steps.add(|| Step::level(name(), members.len() + draining.len(), able.len(), verdict));
+    let serve = |candidates, reason| Choice::Use { level: Level::Lane(name()), reason, candidates };
     match (healthy, lane.on_unhealthy) {
         (true, _) => AtLevel::Settled(serve(able, Reason::Matched)),
         (false, OnUnhealthy::Fallback) => AtLevel::Next(Reason::Unhealthy),
@@ -179,7 +206,7 @@ fn at_level<'a>(
             let last = [able, Cow::Borrowed(members)].into_iter().find(|some| !some.is_empty());
             AtLevel::Settled(serve(last.unwrap_or(Cow::Borrowed(draining)), Reason::Unhealthy))
         }
-        (false, OnUnhealthy::Reject) => AtLevel::Settled(Choice::RejectUnhealthy(name)),
+        (false, OnUnhealthy::Reject) => AtLevel::Settled(Choice::RejectUnhealthy(name())),
     }
 }
 
@@ -199,7 +226,7 @@ fn baseline<'a>(
     service: &'a Service,
     usable: Usable<'_>,
     reason: Reason,
-    visit: &mut dyn FnMut(Step),
+    steps: &mut Steps,
 ) -> Choice<'a> {
     let members = service.baseline(groups);
     let able = filter(members.clone(), usable);
@@ -218,7 +245,7 @@ fn baseline<'a>(
         (_, 0) => StepVerdict::Unhealthy,
         _ => StepVerdict::Serves,
     };
-    visit(Step { level: Level::Baseline, members: total, usable: able.len(), verdict });
+    steps.add(|| Step { level: Level::Baseline, members: total, usable: able.len(), verdict });
     Choice::Use { level: Level::Baseline, reason, candidates }
 }
 

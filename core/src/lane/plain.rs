@@ -8,7 +8,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, hash::RandomState, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
+
+use ahash::RandomState;
 
 use super::{
     correlation::{Correlation, Label, Meaning},

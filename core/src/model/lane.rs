@@ -82,12 +82,12 @@ impl LaneGroup {
         if let Some(parent) = &lane.parent {
             return self.lane(parent);
         }
-        let mut name = lane.name.as_str();
-        while let Some((shorter, _)) = name.rsplit_once('.') {
-            if let Some(found) = self.lanes.iter().find(|lane| lane.name.as_str() == shorter) {
+        let mut name = lane.name.as_str().as_bytes();
+        while let Some(dot) = name.iter().rposition(|byte| *byte == b'.') {
+            name = &name[..dot];
+            if let Some(found) = self.lanes.iter().find(|lane| lane.name.as_str().as_bytes() == name) {
                 return Some(found);
             }
-            name = shorter;
         }
         None
     }

@@ -27,8 +27,8 @@ impl ServiceKey {
 
     /// `<name>.<namespace>`, the short form used as label in metrics.
     pub fn label(&self) -> &str {
-        let end = self.0.match_indices(['.', ':']).nth(1).map_or(self.0.len(), |(at, _)| at);
-        &self.0[..end]
+        let ends = self.0.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'.' | b':'));
+        &self.0[..ends.map(|(at, _)| at).nth(1).unwrap_or(self.0.len())]
     }
 }
 
@@ -46,7 +46,8 @@ pub struct Service {
     key: ServiceKey,
     exists: bool,
     endpoints: Vec<Arc<Endpoint>>,
-    by_lane: BTreeMap<LaneRef, Members>,
+    /// In order of lanes.
+    by_lane: Vec<(LaneRef, Members)>,
     open: Vec<usize>,
     draining: Vec<usize>,
     equal_weights: bool,
@@ -132,6 +133,7 @@ impl Service {
         let weight = |position: &usize| endpoints[*position].weight;
         let equal_weights = open.windows(2).all(|pair| weight(&pair[0]) == weight(&pair[1]));
         let baseline = Prepared { groups: Vec::new(), positions: open.clone() };
+        let by_lane = by_lane.into_iter().collect();
         Service { key, exists, endpoints, by_lane, open, draining, equal_weights, baseline }
     }
 
@@ -167,12 +169,20 @@ impl Service {
 
     /// Positions of the instances of one lane that take traffic.
     pub fn in_lane(&self, lane: &LaneRef) -> &[usize] {
-        self.by_lane.get(lane).map_or(&[], |members| &members.open)
+        self.registered(&lane.group, &lane.lane).0
+    }
+
+    /// Positions of the registered instances of one lane: of those that take traffic, and of the draining ones.
+    pub fn registered(&self, group: &LaneName, lane: &LaneName) -> (&[usize], &[usize]) {
+        match self.by_lane.binary_search_by(|(known, _)| (&known.group, &known.lane).cmp(&(group, lane))) {
+            Ok(at) => (&self.by_lane[at].1.open, &self.by_lane[at].1.draining),
+            Err(_) => (&[], &[]),
+        }
     }
 
     /// Positions of the draining instances of one lane: registered, but to be used only where nobody else can.
     pub fn draining_in_lane(&self, lane: &LaneRef) -> &[usize] {
-        self.by_lane.get(lane).map_or(&[], |members| &members.draining)
+        self.registered(&lane.group, &lane.lane).1
     }
 
     /// Positions of the draining baseline instances, worked out now.
@@ -197,7 +207,7 @@ impl Service {
 
     /// Every lane that has an instance here (of weight > 0, draining or not).
     pub fn lanes(&self) -> impl Iterator<Item = &LaneRef> {
-        self.by_lane.keys()
+        self.by_lane.iter().map(|(lane, _)| lane)
     }
 
     fn baseline_positions(&self, groups: &[LaneGroup]) -> Vec<usize> {

@@ -10,11 +10,12 @@ use mesh_core::{
     fields::Fields,
     lane::{
         Carried, MayLabel, SW8_CORRELATION, TRACESTATE, baggage, carried, foreign_baggage,
-        mint::{self, Sampled},
+        mint::{self, Minted, Sampled},
         sw8_correlation,
         trace::{Format, SW8, TraceId, TraceIds},
         tracestate,
         unanimity::Kind,
+        uses_tracestate,
     },
     model::{
         lane::{Carrier, LaneGroup},
@@ -98,7 +99,7 @@ fn mint_for(worker: &Worker, groups: &[LaneGroup], exchange: &mut Exchange, ids:
         Some(span) => (u64::from_be_bytes(span.span), Sampled::Yes),
         None => (worker.random() | 1, Sampled::No),
     };
-    exchange.minted = mint::mint(id, parent, formats, sampled, groups);
+    exchange.minted = Some(Box::new(mint::mint(id, parent, formats, sampled, groups)));
     ids.add(id);
     worker.sink.metrics.lane_minted.add(1);
 }
@@ -134,6 +135,7 @@ pub struct Edit<'a> {
     way: Way,
     groups: &'a [LaneGroup],
     removed: Vec<&'a str>,
+    minted: Option<&'a Minted>,
     extra: Vec<(&'a str, Cow<'a, [u8]>)>,
 }
 
@@ -163,9 +165,11 @@ impl<'a> Edit<'a> {
             edit.removed.push(TRACEPARENT);
             edit.extra.push((TRACEPARENT, span.header().into_bytes().into()));
         }
-        for (name, value) in &exchange.minted {
-            edit.removed.push(name);
-            edit.extra.push((name, value.as_bytes().into()));
+        if let Some(minted) = exchange.minted.as_deref() {
+            // Ids of these formats that were there could not be read.
+            let has = |(name, _)| exchange.head.as_ref().is_some_and(|head| head.fields().first(name).is_some());
+            edit.minted = minted.iter().any(has).then_some(minted);
+            edit.extra.extend(minted.iter().map(|(name, value)| (name, value.into())));
         }
         edit.filter(plan, |filter| match filter {
             Filter::RequestHeaders(change) => Some(change),
@@ -185,10 +189,10 @@ impl<'a> Edit<'a> {
     }
 
     fn new(plan: &'a Plan, way: Way) -> Edit<'a> {
-        Edit { way, groups: &plan.snapshot.lanes, removed: Vec::new(), extra: Vec::new() }
+        Edit { way, groups: &plan.snapshot.lanes, removed: Vec::new(), minted: None, extra: Vec::new() }
     }
 
-    fn carry(&mut self, fields: &'a dyn Fields, carried: Option<&Carried>, to: Side) {
+    fn carry(&mut self, fields: &'a dyn Fields, carried: Option<&'a Carried>, to: Side) {
         let carried = carried.filter(|_| to != Side::Outside);
         let line = match carried {
             Some(carried) => {
@@ -196,13 +200,14 @@ impl<'a> Edit<'a> {
                     Some(carrier) => (carrier.header.as_str(), carrier.baggage_key.as_str()),
                     None => (names::LANE_HEADER, names::LANE_BAGGAGE_KEY),
                 };
-                self.extra.push((header, carried.to_string().into_bytes().into()));
+                self.extra.reserve(LABELLED_FIELDS);
+                self.extra.push((header, carried.to_bytes()));
                 baggage(fields, key, Some(carried))
             }
-            None => foreign_baggage(fields, self.groups),
+            None => foreign_baggage(fields, self.groups).map(Cow::Owned),
         };
         if let Some(line) = line {
-            self.extra.push((names::BAGGAGE_HEADER, line.into()));
+            self.extra.push((names::BAGGAGE_HEADER, line));
         }
     }
 
@@ -216,11 +221,14 @@ impl<'a> Edit<'a> {
             let key = carrier(carried, self.groups).map(|carrier| carrier.baggage_key.as_str());
             (key.unwrap_or(names::LANE_BAGGAGE_KEY), carried)
         });
-        let mints = |name: &str| exchange.minted.iter().any(|(minted, _)| minted == name);
-        let has = |name: &str| fields.first(name).is_some() || mints(name);
+        let mints = |name: &str| exchange.minted.as_deref().is_some_and(|minted| minted.replaces(name.as_bytes()));
+        let has = |name: &str| mints(name) || fields.first(name).is_some();
         let in_sw8 = label.filter(|_| has(SW8) || has(SW8_CORRELATION));
         if let Some(line) = sw8_correlation(fields, self.groups, in_sw8) {
             self.extra.push((SW8_CORRELATION, line.into()));
+        }
+        if !uses_tracestate(self.groups) {
+            return;
         }
         // It means nothing without its other half.
         let in_state = label.filter(|_| exchange.span.is_some() || has(TRACEPARENT));
@@ -253,7 +261,7 @@ impl<'a> Edit<'a> {
     /// Whether a field crosses.
     pub fn passage(&self, name: &[u8]) -> Passage {
         let is_removed = |removed: &&str| removed.as_bytes().eq_ignore_ascii_case(name);
-        if !self.removed.is_empty() && self.removed.iter().any(is_removed) {
+        if self.removed.iter().any(is_removed) || self.minted.is_some_and(|minted| minted.replaces(name)) {
             return Passage::Reserved;
         }
         passage(name, self.way, self.groups)
@@ -265,8 +273,14 @@ impl<'a> Edit<'a> {
     }
 }
 
+/// Fields that a request with a label gets, mostly: label, baggage, `sw8-correlation`, caller, and trace ids.
+const LABELLED_FIELDS: usize = 8;
+
 /// How the group of a label carries it: the named group, or the only one that knows the lane.
 fn carrier<'a>(carried: &Carried, groups: &'a [LaneGroup]) -> Option<&'a Carrier> {
+    if let [only] = groups {
+        return Some(&only.carrier);
+    }
     let group = match &carried.group {
         Some(name) => groups.iter().find(|group| group.name == *name),
         None => groups.iter().find(|group| group.lane(&carried.lane).is_some()),

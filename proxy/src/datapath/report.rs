@@ -3,7 +3,6 @@
 mod series;
 
 use std::{
-    borrow::Cow,
     fmt,
     net::SocketAddr,
     rc::Rc,
@@ -13,7 +12,7 @@ use std::{
 
 use mesh_core::{
     identity::{Identity, Refusal},
-    lane::{Carried, Level, Reason, Source, entry::Stained, leak, probe},
+    lane::{Carried, Level, Reason, Source, entry::Stained, leak, mint::Minted, probe},
     outcome::{self, Outcome},
     snapshot::Snapshot,
 };
@@ -61,7 +60,7 @@ pub struct Exchange {
     /// Trace context, where the exchange is sampled.
     pub span: Option<Span>,
     /// Trace ids that the application is given, by header.
-    pub minted: Vec<(Cow<'static, str>, String)>,
+    pub minted: Option<Box<Minted>>,
     /// Tells calls of the application that the request is with it, until the exchange ends.
     pub noted: Option<Noted>,
     series: Option<Arc<Series>>,
@@ -100,7 +99,7 @@ impl Exchange {
             attempts: 0,
             detail: None,
             span: None,
-            minted: Vec::new(),
+            minted: None,
             noted: None,
             series: None,
             standing: Standing::Certain,

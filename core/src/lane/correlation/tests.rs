@@ -204,7 +204,11 @@ impl Model {
         for (_, number) in over {
             self.settle(number, now);
         }
-        self.stale.retain(|entry| entry.2 >= now);
+        // Stale ids stand in the order in which they were seen; behind one that was asked for lately, one that has had its
+        // time waits until it is asked for, or the first has gone.
+        while self.stale.first().is_some_and(|entry| entry.2 < now) {
+            self.stale.remove(0);
+        }
     }
 }
 

@@ -4,7 +4,11 @@
 //! A guess that could differ from the entry's decision is not made: nothing is taken from what is absent, and nothing
 //! from rules that come after one which needs more than is forwarded.
 
-use super::{Prepared, Table, by_share_of, condition, request, stains};
+use super::{
+    Prepared, Table, by_share_of, request,
+    seen::{Look, Seen, Value},
+    stains,
+};
 use crate::{
     fields::Fields,
     lane::{correlation::Label, entry::Asked},
@@ -12,12 +16,17 @@ use crate::{
     route::RequestParts,
 };
 
-/// The lane that the group's entry gave the request to which a call with these fields belongs, at `now` (Unix
-/// milliseconds); `None` = not known, or baseline.
-pub fn again(group: &LaneGroup, prepared: &Prepared, fields: &dyn Fields, now: u64) -> Option<Label> {
+/// The lane that the entry of the group at `position` gave the request to which a call with these fields belongs, at `now`
+/// (Unix milliseconds); `None` = not known, or baseline.
+pub fn again(
+    (position, group): (usize, &LaneGroup),
+    prepared: &Prepared,
+    fields: &dyn Fields,
+    now: u64,
+) -> Option<Label> {
     let parts = RequestParts { method: "", host: "", path: "", query: None, fields };
     let asked = Asked::new(parts, None, None, None);
-    let table = prepared.of(group);
+    let table = prepared.table(position, group);
     let lane = match by_rule(group, &table, &asked, now) {
         Answer::Lane(lane) => lane,
         Answer::Baseline => by_share(group, &table, &asked, now)?,
@@ -33,16 +42,20 @@ enum Answer<'g> {
 }
 
 fn by_rule<'g>(group: &'g LaneGroup, table: &Table, asked: &Asked<'_>, now: u64) -> Answer<'g> {
-    for lane in table.order.iter().filter_map(|position| group.lanes.get(*position as usize)) {
-        let Some(rule) = lane.rule.as_ref().filter(|_| stains(group, lane, now)) else { continue };
-        let holds = |condition: &Condition| condition::holds(condition, (group, lane), asked);
+    let seen = Seen::default();
+    for (lane, looks) in table.rules(group) {
+        let Some(rule) = lane.rule.as_ref().filter(|_| stains(lane, now)) else { continue };
         let (Match::Any(conditions) | Match::All(conditions)) = rule;
-        if !conditions.iter().all(|condition| is_forwarded(condition, asked)) {
+        let mut each = conditions.iter().zip(looks);
+        let is_forwarded =
+            |(condition, how): (&Condition, &Look)| is_forwarded(condition, || seen.value(*how, condition, asked));
+        if !each.clone().all(is_forwarded) {
             return Answer::Unknown;
         }
+        let holds = |one: (&Condition, &Look)| seen.holds(one, (group, lane), asked);
         let matched = match rule {
-            Match::Any(conditions) => conditions.iter().any(holds),
-            Match::All(conditions) => !conditions.is_empty() && conditions.iter().all(holds),
+            Match::Any(_) => each.any(holds),
+            Match::All(conditions) => !conditions.is_empty() && each.all(holds),
         };
         if matched {
             return Answer::Lane(lane);
@@ -52,13 +65,12 @@ fn by_rule<'g>(group: &'g LaneGroup, table: &Table, asked: &Asked<'_>, now: u64)
 }
 
 /// Whether what the condition looks at stands in the call: an absent value may have been there at the entry.
-fn is_forwarded(condition: &Condition, asked: &Asked<'_>) -> bool {
+fn is_forwarded<'r>(condition: &Condition, value: impl FnOnce() -> Value<'r>) -> bool {
     match condition.subject {
-        Subject::Header | Subject::Cookie | Subject::Claim => {
-            let mut present = false;
-            request::values(condition, asked, &mut |_| present = true);
-            present
-        }
+        Subject::Header | Subject::Cookie | Subject::Claim => match value() {
+            Value::Absent => false,
+            Value::One(_) | Value::Anew => true,
+        },
         Subject::Query | Subject::Path | Subject::Method | Subject::SourceIp | Subject::Identity => false,
     }
 }

@@ -7,10 +7,11 @@ use ipnet::IpNet;
 use super::{
     bucket::bucket_of_rule,
     request::{Asked, values},
+    seen::Value,
 };
 use crate::model::lane::{Condition, Lane, LaneGroup, Operator, Subject};
 
-/// Whether the condition holds.
+/// Whether the condition holds, where it finds `found`.
 ///
 /// A header, cookie, parameter or claim may have several values (repeated headers and parameters, cookies sent twice,
 /// claims that are lists; one header line is one value, commas or not):
@@ -23,13 +24,25 @@ use crate::model::lane::{Condition, Lane, LaneGroup, Operator, Subject};
 ///
 /// A prefix of the path is one of its text; `regex` must match the whole value. Values of headers are compared without the
 /// white space around them, paths as the server will resolve them, everything with case.
-pub(super) fn holds(condition: &Condition, (group, lane): (&LaneGroup, &Lane), asked: &Asked<'_>) -> bool {
-    let any = |holds: &dyn Fn(&[u8]) -> bool| {
-        let mut found = false;
-        values(condition, asked, &mut |value| found |= holds(value));
-        found
+pub(super) fn holds(condition: &Condition, lane: (&LaneGroup, &Lane), asked: &Asked<'_>, found: Value<'_>) -> bool {
+    let any = match found {
+        Value::Absent => false,
+        Value::One(value) => fits(condition, lane, asked, value),
+        Value::Anew => {
+            let (mut any, mut first) = (false, true);
+            values(condition, asked, &mut |value| {
+                let counts = std::mem::take(&mut first) || !matches!(condition.operator, Operator::Percentage(_));
+                any |= counts && fits(condition, lane, asked, value);
+            });
+            any
+        }
     };
-    let equals = |wanted: &str, value: &[u8]| match condition.subject {
+    any != holds_for_none(condition)
+}
+
+/// Whether one value is what the operator, or its opposite, asks for.
+fn fits(condition: &Condition, (group, lane): (&LaneGroup, &Lane), asked: &Asked<'_>, value: &[u8]) -> bool {
+    let equals = |wanted: &String| match condition.subject {
         Subject::SourceIp => asked.source.is_some_and(|source| is_in(wanted, source)),
         Subject::Header
         | Subject::Cookie
@@ -39,22 +52,26 @@ pub(super) fn holds(condition: &Condition, (group, lane): (&LaneGroup, &Lane), a
         | Subject::Identity
         | Subject::Claim => value == wanted.as_bytes(),
     };
-    let is_one_of = |list: &[String]| any(&|value| list.iter().any(|wanted| equals(wanted, value)));
     match &condition.operator {
-        Operator::Equal(wanted) => any(&|value| equals(wanted, value)),
-        Operator::NotEqual(wanted) => !any(&|value| equals(wanted, value)),
-        Operator::In(list) => is_one_of(list),
-        Operator::NotIn(list) => !is_one_of(list),
-        Operator::Prefix(prefix) => any(&|value| value.starts_with(prefix.as_bytes())),
-        Operator::Regex(pattern) => any(&|value| std::str::from_utf8(value).is_ok_and(|text| pattern.matches(text))),
-        Operator::Present => any(&|_| true),
-        Operator::Percentage(share) => {
-            let mut bucket = None;
-            values(condition, asked, &mut |value| {
-                bucket.get_or_insert_with(|| bucket_of_rule(&group.salt, lane.name.as_str(), value));
-            });
-            bucket.is_some_and(|bucket| u32::from(bucket) < *share)
-        }
+        Operator::Equal(wanted) | Operator::NotEqual(wanted) => equals(wanted),
+        Operator::In(list) | Operator::NotIn(list) => list.iter().any(equals),
+        Operator::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
+        Operator::Regex(pattern) => std::str::from_utf8(value).is_ok_and(|text| pattern.matches(text)),
+        Operator::Present => true,
+        Operator::Percentage(share) => u32::from(bucket_of_rule(&group.salt, lane.name.as_str(), value)) < *share,
+    }
+}
+
+/// Whether the condition holds where nothing is there to look at: whether it is the opposite of another.
+pub(super) fn holds_for_none(condition: &Condition) -> bool {
+    match condition.operator {
+        Operator::NotEqual(_) | Operator::NotIn(_) => true,
+        Operator::Equal(_)
+        | Operator::In(_)
+        | Operator::Prefix(_)
+        | Operator::Regex(_)
+        | Operator::Present
+        | Operator::Percentage(_) => false,
     }
 }
 

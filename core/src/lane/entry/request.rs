@@ -53,7 +53,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Path as a server resolves it, worked out once however many conditions look at it.
-    fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         self.path.get_or_init(|| without_dot_segments(self.parts.path))
     }
 
@@ -79,25 +79,38 @@ pub(super) fn values(condition: &Condition, asked: &Asked<'_>, visit: &mut dyn F
 
 /// Key of a user: the first value that is not empty; an empty one would put everybody who has none into one bucket.
 pub(super) fn key_value<'r>(key: &KeySource, asked: &'r Asked<'_>) -> Option<Cow<'r, [u8]>> {
-    let mut found: Option<Cow<'r, [u8]>> = None;
+    let mut lasting: Option<&'r [u8]> = None;
+    let mut keep = |value: &'r [u8]| lasting = lasting.or(Some(value).filter(|value| !value.is_empty()));
+    match key {
+        KeySource::Header(name) => asked.parts.fields.each(name, &mut |value| keep(value.trim_ascii())),
+        KeySource::Cookie(name) => cookies(asked.parts.fields, name, &mut keep),
+        KeySource::Query(_) | KeySource::Claim(_) | KeySource::SourceIp | KeySource::TraceId => {
+            return made_key_value(key, asked).map(Cow::Owned);
+        }
+    }
+    lasting.map(Cow::Borrowed)
+}
+
+/// As [`key_value`], of what does not stand in the request as it is.
+fn made_key_value(key: &KeySource, asked: &Asked<'_>) -> Option<Vec<u8>> {
+    let mut found: Option<Vec<u8>> = None;
     let mut first = |value: &[u8]| {
         if found.is_none() && !value.is_empty() {
-            found = Some(Cow::Owned(value.to_vec()));
+            found = Some(value.to_vec());
         }
     };
     match key {
-        KeySource::Header(name) => asked.parts.fields.each(name, &mut |value| first(value.trim_ascii())),
-        KeySource::Cookie(name) => cookies(asked.parts.fields, name, &mut first),
+        KeySource::Header(_) | KeySource::Cookie(_) => {}
         KeySource::Query(name) => parameters(asked.parts.query, name, &mut first),
         KeySource::Claim(name) => asked.claims().into_iter().for_each(|claims| claim(claims, name, &mut first)),
         KeySource::SourceIp => asked.source.iter().for_each(|source| first(source.to_string().as_bytes())),
-        KeySource::TraceId => return asked.trace.map(|trace| Cow::Owned(trace.to_string().into_bytes())),
+        KeySource::TraceId => return asked.trace.map(|trace| trace.to_string().into_bytes()),
     }
     found
 }
 
 /// Values of a cookie over all `cookie` lines, without the quotes that RFC 6265 allows around them.
-fn cookies(fields: &dyn Fields, name: &str, visit: &mut dyn FnMut(&[u8])) {
+pub(super) fn cookies<'r>(fields: &'r dyn Fields, name: &str, visit: &mut dyn FnMut(&'r [u8])) {
     fields.each("cookie", &mut |line| {
         for pair in line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
             let Some(at) = pair.iter().position(|byte| *byte == b'=') else { continue };

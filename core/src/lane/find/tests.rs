@@ -1,6 +1,8 @@
 //! The order of the sources, and what becomes of contexts that an application keeps for ever.
 
-use std::{hash::RandomState, sync::Arc};
+use std::sync::Arc;
+
+use ahash::RandomState;
 
 use super::*;
 use crate::{

@@ -4,12 +4,12 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    hash::RandomState,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
+use ahash::RandomState;
 use mesh_core::{
     fields::Fields,
     lane::{

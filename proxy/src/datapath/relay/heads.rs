@@ -16,12 +16,18 @@ use crate::{
     net::http1::{self, Framing, Persistence, RequestPlan, ResponsePlan},
 };
 
+/// Fields that are appended to a request without a list of them being made: more than it mostly gets.
+const FEW: usize = 12;
+
 /// Writes a request for an HTTP/1 upstream.
 pub(super) fn request_to_http1(out: &mut BytesMut, head: &RequestHead, framing: Framing, edit: &Edit<'_>) {
     match head {
         RequestHead::Http1(head) => {
-            let extra: Vec<(&str, &[u8])> = edit.extra().collect();
-            let plan = RequestPlan { target: None, host: None, framing, persistence: Persistence::Keep, extra: &extra };
+            let mut few = [("", &b""[..]); FEW];
+            let count = few.iter_mut().zip(edit.extra()).map(|(place, field)| *place = field).count();
+            let many: Vec<(&str, &[u8])> = if count < FEW { Vec::new() } else { edit.extra().collect() };
+            let extra = if many.is_empty() { &few[..count] } else { &many };
+            let plan = RequestPlan { target: None, host: None, framing, persistence: Persistence::Keep, extra };
             http1::write_request_head(out, head, &plan, |name| edit.passage(name));
         }
         RequestHead::Http2(head) => {

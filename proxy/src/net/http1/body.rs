@@ -5,7 +5,7 @@ use httparse::{EMPTY_HEADER, Status};
 
 use super::{
     Framing, Malformed,
-    fields::{FieldTable, Span},
+    fields::FieldTable,
     reader::{check_line_breaks, collect, is_due},
     trailers::Trailers,
 };
@@ -219,5 +219,5 @@ fn section(buffer: &mut BytesMut) -> Result<Option<Trailers>, Malformed> {
     let fields = collect(Vec::new(), window, headers);
     check_line_breaks(window, fields.iter().skip(1), length)?;
     let bytes = buffer.split_to(length).freeze();
-    Ok(Some(Trailers::new(FieldTable { bytes, fields, end: Span::new(0, length - 2).end })))
+    Ok(Some(Trailers::new(FieldTable::new(bytes, fields, (length - 2) as u32))))
 }

@@ -27,6 +27,10 @@ impl Span {
         self.start as usize..self.end as usize
     }
 
+    pub(super) fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
     pub(super) fn is_empty(self) -> bool {
         self.start == self.end
     }
@@ -80,16 +84,45 @@ pub(super) struct Field {
     pub(super) kind: Kind,
 }
 
+/// Names of the fields of a message, as far as it takes to know of most names that they are not there: nearly every
+/// field that is looked for is not, and a look for it then costs no walk over those that are.
+#[derive(Clone, Copy, Default)]
+struct Names(u64);
+
+impl Names {
+    fn with(self, name: &[u8]) -> Names {
+        Names(self.0 | Names::bit(name))
+    }
+
+    fn may_have(self, name: &[u8]) -> bool {
+        self.0 & Names::bit(name) != 0
+    }
+
+    /// The same for names that differ only in case.
+    fn bit(name: &[u8]) -> u64 {
+        let folded = |byte: Option<&u8>| byte.map_or(0, |byte| u32::from(byte | 0x20));
+        let (first, last) = (folded(name.first()), folded(name.last()));
+        1 << ((name.len() as u32 * 7 + first * 5 + last) % u64::BITS)
+    }
+}
+
 /// The fields of one message: its bytes and where each field stands in them, in the order received.
 #[derive(Clone)]
 pub struct FieldTable {
     pub(super) bytes: Bytes,
     pub(super) fields: Vec<Field>,
+    names: Names,
     /// Position after the CRLF of the last field line.
     pub(super) end: u32,
 }
 
 impl FieldTable {
+    /// The fields that stand in `bytes`; `end` is the position after the CRLF of the last.
+    pub(super) fn new(bytes: Bytes, fields: Vec<Field>, end: u32) -> FieldTable {
+        let names = fields.iter().fold(Names::default(), |names, field| names.with(&bytes[field.name.range()]));
+        FieldTable { bytes, fields, names, end }
+    }
+
     /// Name and value of each field, in the order received; names in the sender's case.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|field| (self.slice(field.name), self.slice(field.value)))
@@ -122,9 +155,14 @@ impl FieldTable {
 
 impl Fields for FieldTable {
     fn each<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8])) {
-        for field in &self.fields {
+        if !self.names.may_have(name.as_bytes()) {
+            return;
+        }
+        let name = name.as_bytes();
+        for field in self.fields.iter().filter(|field| field.name.len() == name.len()) {
             let known = self.slice(field.name);
-            if known.eq_ignore_ascii_case(name.as_bytes()) {
+            // Most senders write names in lower case, and comparing what is alike costs least.
+            if known == name || known.eq_ignore_ascii_case(name) {
                 visit(self.slice(field.value));
             }
         }

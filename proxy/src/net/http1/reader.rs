@@ -167,7 +167,7 @@ impl HeadReader {
     fn take(&mut self, buffer: &mut BytesMut, fields: Vec<Field>, length: usize) -> FieldTable {
         self.searched = 0;
         self.empty_lines = 0;
-        FieldTable { bytes: buffer.split_to(length).freeze(), fields, end: (length - 2) as u32 }
+        FieldTable::new(buffer.split_to(length).freeze(), fields, (length - 2) as u32)
     }
 }
 
