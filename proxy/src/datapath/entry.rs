@@ -14,14 +14,14 @@ use mesh_core::{
 use super::{
     enforce::{Plan, To},
     forwarded,
-    message::RequestHead,
     report::Exchange,
 };
 use crate::{telemetry::worker::Direction, wall_clock, worker::Worker};
 
 /// The label that a request without one gets, if this is an entry and a lane wants it.
-pub fn stain<'p>(worker: &Worker, plan: &'p Plan, exchange: &Exchange, head: &RequestHead) -> Option<Stained<'p>> {
+pub fn stain<'p>(worker: &Worker, plan: &'p Plan, exchange: &Exchange) -> Option<Stained<'p>> {
     let groups = &plan.snapshot.lanes;
+    let head = exchange.head.as_ref()?;
     let place = place(plan, exchange.direction(), head.fields())?;
     if !groups.iter().any(|group| place.decides(group)) {
         return None;

@@ -84,13 +84,14 @@ pub async fn exchange(
     let Some(head) = &exchange.head else {
         return refuse(exchange, down, Refused::new(Outcome::Internal, "an exchange without head"));
     };
-    exchange.carried = lane::label(worker, &plan, connection.direction, head.fields());
+    exchange.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
+    let label = lane::label(worker, &plan, connection.direction, head.fields());
+    exchange.label(label);
     if connection.direction == Direction::Inbound && plan.from == Side::Mesh {
         report::arrived(worker, &plan.snapshot, exchange.carried.as_ref());
     }
-    exchange.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
     if exchange.carried.is_none()
-        && let Some(stained) = entry::stain(worker, &plan, &exchange, head)
+        && let Some(stained) = entry::stain(worker, &plan, &exchange)
     {
         exchange.stain(stained);
     }

@@ -139,7 +139,7 @@ async fn go(
         Err(refused) => return Err(end(exchange, refused.outcome, refused.detail)),
     };
     exchange.service = plan.service.clone();
-    exchange.carried = super::lane::label(worker, &plan, exchange.direction(), super::lane::no_fields());
+    exchange.label(super::lane::label(worker, &plan, exchange.direction(), super::lane::no_fields()));
     super::lane::arrive(worker, &plan, &mut exchange);
     let mut tried = Vec::new();
     loop {

@@ -39,8 +39,9 @@ pub struct Exchange {
     pub service: Arc<str>,
     /// Identity that the other side proved.
     pub peer: Option<Identity>,
-    /// Label that the request carries.
+    /// Label that the request carries; see [`Exchange::label`].
     pub carried: Option<Carried>,
+    sought: Sought,
     /// Why it was stained here, where somebody reads it.
     entry: Option<String>,
     /// Level that serves, and why.
@@ -68,6 +69,13 @@ pub struct Exchange {
     done: bool,
 }
 
+/// Whether a label was looked for. What ends before is no request that lacks one: a handshake that was given up, say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sought {
+    No,
+    Yes,
+}
+
 /// Whether there is an exchange at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -90,6 +98,7 @@ impl Exchange {
             service: worker.series.no_service(),
             peer: None,
             carried: None,
+            sought: Sought::No,
             entry: None,
             level: None,
             endpoint: None,
@@ -127,6 +136,12 @@ impl Exchange {
     /// Address of the caller.
     pub fn client(&self) -> SocketAddr {
         self.client
+    }
+
+    /// The label that was found, if one was.
+    pub fn label(&mut self, found: Option<Carried>) {
+        self.carried = found;
+        self.sought = Sought::Yes;
     }
 
     /// The request gets a label here.
@@ -182,7 +197,9 @@ impl Exchange {
         series.bytes_in.add(self.bytes_in);
         series.bytes_out.add(self.bytes_out);
         series.finish(outcome, self.status, duration);
-        self.worker.sink.metrics.lane_source(self.source());
+        if self.sought == Sought::Yes {
+            self.worker.sink.metrics.lane_source(self.source());
+        }
         if self.is_wanted(outcome) {
             let record = Box::new(self.take_record(outcome, duration));
             self.worker.sink.record(record);

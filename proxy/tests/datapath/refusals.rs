@@ -2,6 +2,7 @@
 
 use mesh_core::{
     identity::Refusal,
+    lane::Source,
     model::policy::{Clients, InboundProtocol},
     outcome::Outcome,
 };
@@ -23,6 +24,17 @@ async fn plaintext_at_the_inbound_port_is_cut_off_without_a_byte() {
     assert_eq!(pair.callee.record().await.outcome, mesh_core::outcome::Outcome::TlsRefused);
     assert_eq!(refused(&pair.callee, Direction::Inbound, Refusal::Plaintext), 1);
     assert_eq!(pair.callee.metrics.connects.get(), 0);
+}
+
+#[tokio::test]
+async fn connection_that_is_refused_is_no_request_without_label() {
+    let mut pair = Pair::start().await;
+    // A handshake that its caller gave up, as one on a busy machine does after a second, and tries again.
+    let mut client = Peer::connect(pair.callee.inbound).await;
+    client.send(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00").await;
+    assert!(client.rest().await.is_ok());
+    assert_eq!(pair.callee.record().await.outcome, Outcome::TlsRefused);
+    assert_eq!(pair.callee.metrics.lane_sources[Source::None as usize].get(), 0);
 }
 
 #[tokio::test]
