@@ -21,3 +21,4 @@ pub mod resources;
 pub mod retry;
 pub mod route;
 pub mod snapshot;
+pub mod zone;

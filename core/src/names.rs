@@ -31,6 +31,8 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 /// Service account of the controller itself.
 pub const CONTROLLER_SERVICE_ACCOUNT: &str = "lanemesh-controller";
 
+/// Label or metadata key of an instance whose value is its lane mark.
+pub const LANE_LABEL: &str = "lanemesh.io/lane";
 /// Carrier header of a lane, unless the group says otherwise.
 pub const LANE_HEADER: &str = "x-mesh-lane";
 /// Baggage member of a lane, unless the group says otherwise.
@@ -67,6 +69,8 @@ pub mod labels {
     pub const READY_SINCE: &str = "ready_since";
     /// `true` while an endpoint drains.
     pub const DRAINING: &str = "draining";
+    /// `false` while the registry of an endpoint does not believe it healthy.
+    pub const HEALTHY: &str = "healthy";
     /// Revision of the source that published an endpoint.
     pub const REVISION: &str = "revision";
     /// Service of an address set, `<name>.<namespace>`.

@@ -62,6 +62,7 @@ impl World {
                     zone: None,
                     ready_since: None,
                     draining: *state == State::Draining,
+                    healthy: true,
                     labels: Default::default(),
                 });
                 usable.push(*state != State::Unusable);

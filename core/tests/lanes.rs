@@ -47,6 +47,7 @@ fn endpoint(index: usize, lanes: &[&str]) -> Endpoint {
         zone: None,
         ready_since: None,
         draining: false,
+        healthy: true,
         labels: Default::default(),
     }
 }
@@ -94,7 +95,9 @@ fn any_endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
     prop::collection::vec(one, 0..10).prop_map(|endpoints| {
         let build = |(index, (lanes, closed, draining)): (usize, (Vec<&str>, bool, bool))| Endpoint {
             weight: if closed { 0 } else { 10_000 },
-            draining,
+            // Who is unhealthy by the word of its registry is treated like one who drains.
+            draining: draining && index % 2 == 0,
+            healthy: !draining || index % 2 == 0,
             ..endpoint(index, &lanes)
         };
         endpoints.into_iter().enumerate().map(build).collect()
@@ -112,8 +115,8 @@ enum Served {
 /// The rules once more, as plainly as they can be said.
 fn expected(wanted: Option<&str>, group: &LaneGroup, endpoints: &[Endpoint], usable: &[bool]) -> Served {
     let is_member = group.members.contains("b.demo");
-    let open = |at: &usize| endpoints[*at].weight > 0 && !endpoints[*at].draining;
-    let drains = |at: &usize| endpoints[*at].weight > 0 && endpoints[*at].draining;
+    let open = |at: &usize| endpoints[*at].weight > 0 && !endpoints[*at].draining && endpoints[*at].healthy;
+    let drains = |at: &usize| endpoints[*at].weight > 0 && !open(at);
     let state = |text: &str| group.lanes.iter().find(|lane| lane.name.as_str() == text).map(|lane| lane.state);
     let honoured = |text: &str| matches!(state(text), Some(LaneState::Draft | LaneState::Active | LaneState::Draining));
     let is_in = |at: usize, text: &str| endpoints[at].lanes.iter().any(|lane| lane.lane.as_str() == text);

@@ -37,6 +37,7 @@ fn services_workloads_and_lanes_come_out_as_written() {
     assert_eq!(lanes, [vec![], vec!["demo/canary".to_owned()]]);
     assert_eq!(port.endpoints[0].identity.as_ref().unwrap().to_string(), "spiffe://cluster.local/ns/demo/sa/b");
     assert_eq!(port.endpoints[1].weight, 5_000);
+    assert_eq!(port.endpoints[0].ready_since, Some(1_764_028_800));
     let workload = &world.workloads["demo/b-canary"];
     assert_eq!(workload.lanes[0].to_string(), "demo/canary");
     assert_eq!(workload.services, ["b.demo"]);
@@ -92,7 +93,7 @@ fn access_policy_names_callers_and_routes() {
 }
 
 #[test]
-fn traffic_policy_says_when_instances_are_ejected_and_how_they_are_probed() {
+fn traffic_policy_says_when_instances_are_ejected_how_they_are_probed_and_in_which_zone_they_are() {
     let world = world(MESH);
     let policy = &world.traffic["b.demo"];
     let expected = OutlierDetection {
@@ -109,6 +110,7 @@ fn traffic_policy_says_when_instances_are_ejected_and_how_they_are_probed() {
         ..HealthCheck::new(Probe::Http { path: "/healthz".to_owned(), host: None, statuses })
     };
     assert_eq!(policy.health_check, Some(check));
+    assert!(policy.zones.prefer_same);
 }
 
 #[test]

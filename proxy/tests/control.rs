@@ -44,6 +44,7 @@ fn endpoint(last: u8) -> Arc<Endpoint> {
         zone: None,
         ready_since: None,
         draining: false,
+        healthy: true,
         labels: BTreeMap::new(),
     })
 }

@@ -96,6 +96,7 @@ fn endpoints(world: &World) -> Vec<Value> {
                     "inboundPort": endpoint.inbound_port,
                     "readySince": endpoint.ready_since,
                     "draining": endpoint.draining,
+                    "healthy": endpoint.healthy,
                     "labels": endpoint.labels,
                 })
             }));

@@ -149,7 +149,7 @@ impl<'w> Members<'w> {
         let mut total = 0;
         let service = |(label, endpoints): (&&str, &Vec<&Endpoint>)| {
             total += endpoints.len();
-            let takes_traffic = |endpoint: &&&Endpoint| endpoint.weight > 0 && !endpoint.draining;
+            let takes_traffic = |endpoint: &&&Endpoint| endpoint.is_open();
             json!({
                 "service": label,
                 "instances": endpoints.iter().map(|one| one.address).collect::<BTreeSet<_>>(),

@@ -6,7 +6,7 @@ use mesh_core::resources::{
     World,
     mesh_service::Source,
     parse,
-    services::{Endpoint, Port, Protocol, Service},
+    services::{Endpoint, Health, Port, Protocol, Service},
 };
 use proptest::prelude::*;
 
@@ -27,6 +27,8 @@ fn service(number: u8, endpoints: &BTreeSet<u8>) -> Service {
         inbound_port: 4143,
         enabled: true,
         draining: false,
+        ready_since: None,
+        health: Health::default(),
     };
     Service {
         name: format!("s{number}"),

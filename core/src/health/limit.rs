@@ -73,7 +73,7 @@ fn can_be_left(lane: &LaneRef, groups: &[LaneGroup], service: &Service, stays: &
     match choose(Some(&carried), groups, service, Usable::Where(stays)) {
         // Where nobody is usable, those who are not are offered, and those who soon leave.
         Choice::Use { candidates, .. } => {
-            candidates.iter().any(|position| stays(*position) && !service.endpoints()[*position].draining)
+            candidates.iter().any(|position| stays(*position) && service.endpoints()[*position].is_open())
         }
         Choice::RejectMissing(_) | Choice::RejectUnhealthy(_) => false,
     }

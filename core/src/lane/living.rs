@@ -85,6 +85,7 @@ mod tests {
             zone: None,
             ready_since: None,
             draining: false,
+            healthy: true,
             labels: Default::default(),
         }
     }

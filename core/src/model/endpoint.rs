@@ -33,8 +33,23 @@ pub struct Endpoint {
     pub ready_since: Option<u64>,
     /// Takes no new exchanges.
     pub draining: bool,
+    /// Whether its registry believes it healthy; true where it says nothing.
+    #[serde(default = "yes")]
+    pub healthy: bool,
     /// Labels as registered, for `get endpoints` and selectors.
     pub labels: BTreeMap<String, String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Endpoint {
+    /// Takes new exchanges: has weight, does not drain, and is healthy by the word of its registry. Instances with weight
+    /// that are not open are used where nobody else is left.
+    pub fn is_open(&self) -> bool {
+        self.weight > 0 && !self.draining && self.healthy
+    }
 }
 
 /// Protocol that an endpoint's sidecar announced.

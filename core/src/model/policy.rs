@@ -119,6 +119,9 @@ pub struct TrafficPolicy {
     /// How instances are probed; `None` = not at all.
     #[serde(default)]
     pub health_check: Option<HealthCheck>,
+    /// Which zones' instances are used.
+    #[serde(default)]
+    pub zones: Zones,
     /// Labels as written, for display.
     pub labels: BTreeMap<String, String>,
 }
@@ -131,9 +134,17 @@ impl Default for TrafficPolicy {
             limits: Limits::default(),
             outlier_detection: OutlierDetection::default(),
             health_check: None,
+            zones: Zones::default(),
             labels: BTreeMap::new(),
         }
     }
+}
+
+/// Which zones' instances are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zones {
+    /// Those of the caller's own zone, as long as one of them is usable; default false.
+    pub prefer_same: bool,
 }
 
 /// Time limits of an exchange.

@@ -117,14 +117,14 @@ impl Service {
         let mut draining = Vec::new();
         // Weight 0 takes an instance out of its lanes too: it is as if it were not registered.
         for (position, endpoint) in endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.weight > 0) {
-            if endpoint.draining {
-                draining.push(position)
-            } else {
+            if endpoint.is_open() {
                 open.push(position)
+            } else {
+                draining.push(position)
             }
             for lane in &endpoint.lanes {
                 let members = by_lane.entry(lane.clone()).or_default();
-                let list = if endpoint.draining { &mut members.draining } else { &mut members.open };
+                let list = if endpoint.is_open() { &mut members.open } else { &mut members.draining };
                 if list.last() != Some(&position) {
                     list.push(position);
                 }
@@ -162,7 +162,7 @@ impl Service {
         &self.endpoints
     }
 
-    /// Positions (in [`Service::endpoints`]) of every instance that takes traffic: weight > 0 and not draining.
+    /// Positions (in [`Service::endpoints`]) of every open instance, see [`Endpoint::is_open`].
     pub fn open(&self) -> &[usize] {
         &self.open
     }
@@ -180,12 +180,13 @@ impl Service {
         }
     }
 
-    /// Positions of the draining instances of one lane: registered, but to be used only where nobody else can.
+    /// Positions of the instances of one lane that drain, or are unhealthy by the word of their registry: registered, but to
+    /// be used only where nobody else can.
     pub fn draining_in_lane(&self, lane: &LaneRef) -> &[usize] {
         self.registered(&lane.group, &lane.lane).1
     }
 
-    /// Positions of the draining baseline instances, worked out now.
+    /// Positions of the baseline instances that drain, or are unhealthy by the word of their registry, worked out now.
     pub fn draining_baseline(&self, groups: &[LaneGroup]) -> Vec<usize> {
         self.plain(&self.draining, groups)
     }

@@ -50,7 +50,7 @@ pub struct Trust {
 }
 
 /// Labels that mark an instance unless the group says otherwise.
-const LANE_KEYS: &[&str] = &["lanemesh.io/lane", "lane", "version", "alicloud.service.tag", "dubbo.tag"];
+const LANE_KEYS: &[&str] = &[names::LANE_LABEL, "lane", "version", "alicloud.service.tag", "dubbo.tag"];
 
 /// Words for [`Baseline`].
 const BASELINES: &[(&str, Baseline)] =

@@ -84,6 +84,23 @@ pub struct Endpoint {
     pub enabled: bool,
     /// Takes no new exchanges.
     pub draining: bool,
+    /// Unix seconds since when it is ready.
+    pub ready_since: Option<u64>,
+    /// What its registry says of its health, as far as that is believed.
+    pub health: Health,
+}
+
+/// What is believed of an instance's health by the word of its registry. Callers' own checks come on top.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Takes traffic.
+    #[default]
+    Healthy,
+    /// Takes traffic only where nobody else is left.
+    Unhealthy,
+    /// Takes traffic; the registry's word is worth nothing now, callers have to check by themselves.
+    Unknown,
 }
 
 /// Service account of an instance; the trust domain is the mesh's.
@@ -139,6 +156,7 @@ fn endpoint(node: &Node<'_>, namespace: &str, ports: &[Port]) -> Option<Endpoint
         "inboundPort",
         "enabled",
         "draining",
+        "readySince",
     ])?;
     let address = object.required("address").and_then(|node| node.parsed("an IP address with port, e.g. 127.0.0.1:80"));
     let port = service_port(&object, ports);
@@ -150,6 +168,7 @@ fn endpoint(node: &Node<'_>, namespace: &str, ports: &[Port]) -> Option<Endpoint
     let inbound_port = object.get("inboundPort").and_then(|node| node.port()).unwrap_or(names::INBOUND_PORT);
     let enabled = object.get("enabled").and_then(|node| node.boolean()).unwrap_or(true);
     let draining = object.get("draining").and_then(|node| node.boolean()).unwrap_or(false);
+    let ready_since = object.get("readySince").and_then(|node| node.integer(0..=u64::MAX));
     let address: SocketAddr = address?;
     Some(Endpoint {
         pod: pod.unwrap_or_else(|| address.to_string()),
@@ -162,6 +181,8 @@ fn endpoint(node: &Node<'_>, namespace: &str, ports: &[Port]) -> Option<Endpoint
         inbound_port,
         enabled,
         draining,
+        ready_since,
+        health: Health::default(),
     })
 }
 

@@ -23,7 +23,8 @@ const LIMIT_MAX: u64 = 1_000_000;
 
 /// Reads the specification.
 pub(super) fn read(spec: &Node<'_>, namespace: &str) -> Option<TrafficPolicy> {
-    let spec = spec.object(&["service", "timeouts", "retries", "limits", "outlierDetection", "healthCheck"])?;
+    let spec =
+        spec.object(&["service", "timeouts", "retries", "limits", "outlierDetection", "healthCheck", "zones"])?;
     let service = spec.required("service").and_then(|node| service_label(&node, namespace));
     let mut policy = Policy::default();
     if let Some(node) = spec.get("timeouts") {
@@ -40,6 +41,9 @@ pub(super) fn read(spec: &Node<'_>, namespace: &str) -> Option<TrafficPolicy> {
         policy.outlier_detection = health::outlier_detection(&node);
     }
     policy.health_check = spec.get("healthCheck").and_then(|node| health::health_check(&node));
+    if let Some(node) = spec.get("zones").and_then(|node| node.object(&["preferSame"])) {
+        policy.zones.prefer_same = node.required("preferSame").and_then(|node| node.boolean()).unwrap_or_default();
+    }
     Some(TrafficPolicy { service: service?, policy })
 }
 

@@ -124,6 +124,9 @@ fn metric_labels(endpoint: &Endpoint) -> HashMap<String, String> {
     if endpoint.draining {
         written.insert(labels::DRAINING.to_owned(), "true".to_owned());
     }
+    if !endpoint.healthy {
+        written.insert(labels::HEALTHY.to_owned(), "false".to_owned());
+    }
     written
 }
 
@@ -172,6 +175,7 @@ pub fn from_wire(wire: WeightedAddr, control_namespace: &str) -> Result<Endpoint
         zone: labels.remove(labels::ZONE),
         ready_since: labels.remove(labels::READY_SINCE).map(|text| seconds(&text)).transpose()?,
         draining: labels.remove(labels::DRAINING).is_some_and(|text| text == "true"),
+        healthy: labels.remove(labels::HEALTHY).is_none_or(|text| text != "false"),
         labels,
     })
 }

@@ -8,7 +8,7 @@ use std::{
 use mesh_core::{
     model::{
         lane::{LaneGroup, LaneRef},
-        policy::{Limits, Timeouts, TrafficPolicy},
+        policy::{Limits, Timeouts, TrafficPolicy, Zones},
     },
     snapshot::Workload,
 };
@@ -91,6 +91,7 @@ fn traffic_to_wire(policy: &TrafficPolicy) -> wire::TrafficPolicy {
         max_requests: policy.limits.requests,
         outlier_detection: Some(health::outlier_to_wire(&policy.outlier_detection)),
         health_check: policy.health_check.as_ref().map(health::check_to_wire),
+        zones: Some(wire::Zones { prefer_same: policy.zones.prefer_same }),
     }
 }
 
@@ -116,6 +117,7 @@ fn traffic_from_wire(policy: wire::TrafficPolicy) -> Result<TrafficPolicy, Inval
         },
         outlier_detection: policy.outlier_detection.map(health::outlier_from_wire).transpose()?.unwrap_or_default(),
         health_check: policy.health_check.map(health::check_from_wire).transpose()?,
+        zones: policy.zones.map(|zones| Zones { prefer_same: zones.prefer_same }).unwrap_or_default(),
         labels: BTreeMap::new(),
     })
 }

@@ -12,7 +12,7 @@ use mesh_core::{
         lane::LaneRef,
         policy::{
             Authorization, Clients, InboundProtocol, InboundRoute, InboundServer, Limits, Network, Timeouts,
-            TrafficPolicy,
+            TrafficPolicy, Zones,
         },
         route::{
             Backend, Distribution, Filter, HeaderChange, HostMatch, HttpRoute, HttpRule, OutboundPolicy,
@@ -48,10 +48,10 @@ pub(super) fn endpoint() -> BoxedStrategy<Endpoint> {
     let hint = prop_oneof![Just(ProtocolHint::Unknown), Just(ProtocolHint::Http2), Just(ProtocolHint::Opaque)];
     let identity = identity();
     let tls = option::of((identity, option::of("[a-z]{3}\\.example")));
-    let place = (option::of("[a-z0-9]{1,5}"), option::of(any::<u64>()), any::<bool>());
+    let place = (option::of("[a-z0-9]{1,5}"), option::of(any::<u64>()), any::<bool>(), any::<bool>());
     let reach = (any::<SocketAddr>(), any::<u32>(), option::of(1..=u16::MAX), hint);
     (reach, tls, vec(lane_ref(), 0..3), place)
-        .prop_map(|((address, weight, inbound_port, hint), tls, lanes, (zone, ready_since, draining))| {
+        .prop_map(|((address, weight, inbound_port, hint), tls, lanes, (zone, ready_since, draining, healthy))| {
             let (identity, server_name) = tls.map_or((None, None), |(identity, name)| (Some(identity), name));
             let address = SocketAddr::new(address.ip(), address.port());
             let labels = BTreeMap::new();
@@ -66,6 +66,7 @@ pub(super) fn endpoint() -> BoxedStrategy<Endpoint> {
                 zone,
                 ready_since,
                 draining,
+                healthy,
                 labels,
             }
         })
@@ -242,14 +243,17 @@ fn traffic() -> BoxedStrategy<TrafficPolicy> {
     let timeouts = (span(), option::of(span()), option::of(span()), span())
         .prop_map(|(connect, request, response_headers, idle)| Timeouts { connect, request, response_headers, idle });
     let numbers = (1..9_u32, 1..9_u32, 1..9_u32);
-    (timeouts, numbers, health::outlier(), option::of(health::check()))
-        .prop_map(|(timeouts, (attempts, connections, requests), outlier_detection, health_check)| TrafficPolicy {
-            timeouts,
-            attempts,
-            limits: Limits { connections, requests },
-            outlier_detection,
-            health_check,
-            labels: BTreeMap::new(),
+    (timeouts, numbers, health::outlier(), option::of(health::check()), any::<bool>())
+        .prop_map(|(timeouts, (attempts, connections, requests), outlier_detection, health_check, prefer_same)| {
+            TrafficPolicy {
+                timeouts,
+                attempts,
+                limits: Limits { connections, requests },
+                outlier_detection,
+                health_check,
+                zones: Zones { prefer_same },
+                labels: BTreeMap::new(),
+            }
         })
         .boxed()
 }

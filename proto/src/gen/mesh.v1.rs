@@ -489,6 +489,16 @@ pub struct TrafficPolicy {
     /// How instances are probed; absent = not at all.
     #[prost(message, optional, tag = "9")]
     pub health_check: ::core::option::Option<HealthCheck>,
+    /// Which zones' instances are used; absent = any.
+    #[prost(message, optional, tag = "10")]
+    pub zones: ::core::option::Option<Zones>,
+}
+/// Which zones' instances are used.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Zones {
+    /// Those of the caller's own zone, as long as one of them is usable.
+    #[prost(bool, tag = "1")]
+    pub prefer_same: bool,
 }
 /// When an instance is ejected because calls to it fail.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

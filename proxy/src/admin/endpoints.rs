@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::telemetry::{health::Unusable, metrics::render::Sources};
 
-/// The page: one entry per service and instance. `usability` is `usable`, `draining`, `out_of_traffic` (weight 0), or what
+/// The page: one entry per service and instance. `usability` is `usable`, `draining`, `unhealthy`
+/// (says its registry), `out_of_traffic` (weight 0), or what
 /// the worker says that has most against it; `workers` is how many have something against it.
 pub(super) fn page(sources: &Sources) -> Value {
     let snapshot = sources.shared.load();
@@ -32,10 +33,11 @@ pub(super) fn page(sources: &Sources) -> Value {
 
 fn usability(endpoint: &Endpoint, found: &[Usability]) -> &'static str {
     let worst = [Usability::FailingHealth, Usability::Ejected, Usability::OnTrial, Usability::HalfOpen];
-    match (endpoint.weight, endpoint.draining, worst.iter().find(|state| found.contains(state))) {
-        (0, _, _) => "out_of_traffic",
-        (_, true, _) => "draining",
-        (_, false, Some(state)) => state.label(),
-        (_, false, None) => Usability::Usable.label(),
+    match worst.iter().find(|state| found.contains(state)) {
+        _ if endpoint.weight == 0 => "out_of_traffic",
+        _ if endpoint.draining => "draining",
+        _ if !endpoint.healthy => "unhealthy",
+        Some(state) => state.label(),
+        None => Usability::Usable.label(),
     }
 }

@@ -305,6 +305,7 @@ mod tests {
             zone: None,
             ready_since: None,
             draining: false,
+            healthy: true,
             labels: BTreeMap::new(),
         })
     }

@@ -8,6 +8,7 @@ use mesh_core::{
     model::{endpoint::Endpoint, service::Service},
     outcome::Outcome,
     pick::{Weights, two_choices},
+    zone::prefer,
 };
 
 use super::{
@@ -99,7 +100,11 @@ fn among(
     let half_open = |position: &usize| !is_whole && usability(*position) == Usability::HalfOpen;
     let (position, exchange) = match candidates.iter().copied().find(half_open) {
         Some(position) => (Some(position), Exchange::Trial),
-        None => (balance(worker, service, &candidates), Exchange::Ordinary),
+        None => {
+            let (zones, own) = (plan.traffic.zones, plan.snapshot.workload.zone.as_deref());
+            let (near, _) = prefer(zones, own, candidates, |position| endpoints[position].zone.as_deref());
+            (balance(worker, service, &near), Exchange::Ordinary)
+        }
     };
     let Some(position) = position else {
         return Err(Refused::new(Outcome::NoEndpoints, format!("{key} has no instance for {level}")));
@@ -115,7 +120,7 @@ fn among(
     })
 }
 
-/// Zone, warm-up (neither yet) and load, among the usable instances of the level.
+/// Warm-up (not yet) and load, among the usable instances of the level and zone.
 fn balance(worker: &Worker, service: &Service, candidates: &[usize]) -> Option<usize> {
     let endpoints = service.endpoints();
     // Not asked for where there is one candidate: neither is the time.

@@ -81,7 +81,7 @@ impl Prober {
             let traffic = snapshot.traffic.get(key.label());
             let Some((service, traffic)) = snapshot.services.get(&key).zip(traffic) else { continue };
             let Some(check) = &traffic.health_check else { continue };
-            let takes_traffic = |endpoint: &&Arc<Endpoint>| endpoint.weight > 0 && !endpoint.draining;
+            let takes_traffic = |endpoint: &&Arc<Endpoint>| endpoint.is_open();
             for endpoint in service.endpoints().iter().filter(takes_traffic) {
                 let place = (key.clone(), endpoint.address);
                 // First probe at once.

@@ -205,6 +205,7 @@ pub(crate) fn endpoint(address: SocketAddr, meshed: Option<(&str, SocketAddr)>) 
         zone: None,
         ready_since: None,
         draining: false,
+        healthy: true,
         labels: Default::default(),
     })
 }

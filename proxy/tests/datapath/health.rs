@@ -16,7 +16,7 @@ use mesh_core::{
     model::{
         endpoint::Endpoint,
         lane::{Lane, LaneGroup, LaneRef, OnUnhealthy},
-        policy::{Clients, HealthCheck, InboundProtocol, OutlierDetection, Probe, TrafficPolicy},
+        policy::{Clients, HealthCheck, InboundProtocol, OutlierDetection, Probe, TrafficPolicy, Zones},
     },
 };
 use tokio::{
@@ -128,6 +128,29 @@ async fn grpc_unavailable_in_trailers_ejects_and_others_serve() {
     assert_eq!((failed, usability(&caller, ill)), (5, Usability::Ejected));
     for _ in 0..50 {
         assert_eq!(grpc_call(&caller).await, "0");
+    }
+}
+
+#[tokio::test]
+async fn instances_of_the_own_zone_serve_while_one_of_them_is_usable() {
+    let (near, far) = (http_server(well(true)).await, http_server(well(false)).await);
+    let traffic = TrafficPolicy { zones: Zones { prefer_same: true }, ..TrafficPolicy::default() };
+    let caller = caller(traffic, &[]);
+    let in_zone = |address, zone: &str, healthy| {
+        Arc::new(Endpoint { zone: Some(zone.to_owned()), healthy, ..Endpoint::clone(&endpoint(address, None)) })
+    };
+    for (near_is_healthy, status) in [(true, "HTTP/1.1 204"), (false, "HTTP/1.1 500"), (true, "HTTP/1.1 204")] {
+        caller.publish(|snapshot| {
+            snapshot.workload.zone = Some("z1".to_owned());
+            let endpoints = vec![in_zone(near, "z1", near_is_healthy), in_zone(far, "z2", true)];
+            route(snapshot, authority("b.demo"), "b", endpoints);
+        });
+        let mut client = Peer::connect(caller.outbound).await;
+        for _ in 0..20 {
+            client.send("GET / HTTP/1.1\r\nhost: b.demo\r\n\r\n").await;
+            let head = client.head().await;
+            assert!(head.starts_with(status), "near is healthy: {near_is_healthy}: {head}");
+        }
     }
 }
 

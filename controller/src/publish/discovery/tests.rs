@@ -17,6 +17,7 @@ fn endpoint(number: u8, weight: u32) -> Arc<Endpoint> {
         zone: None,
         ready_since: None,
         draining: false,
+        healthy: true,
         labels: BTreeMap::new(),
     })
 }

@@ -1,9 +1,13 @@
-//! What a Nacos server says about one service, as it says it: nothing is checked here, see `instance`. The names in JSON
-//! are the server's own.
+//! What a Nacos server says about one service, as it says it: only whether an address can be one is found out here, the
+//! rest in `instance`. The names in JSON are the server's own.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Deserializer, Serialize};
+use thiserror::Error;
 
 use super::Name;
 
@@ -65,6 +69,50 @@ impl Default for Host {
     }
 }
 
+/// Why nothing can be reached at an instance's address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadAddress {
+    /// No text.
+    #[error("ip is empty")]
+    Empty,
+    /// A host name, or anything else.
+    #[error("ip {0:?} is no IP address; an instance must be registered by its address, not by a name")]
+    NoAddress(String),
+    /// The address of no host in particular.
+    #[error("ip {0} is nobody's address")]
+    Nobody(IpAddr),
+    /// Out of range.
+    #[error("port {0} is not 1 to 65535")]
+    Port(i64),
+}
+
+impl Host {
+    /// Address of the instance.
+    ///
+    /// # Errors
+    /// Says why it cannot be one.
+    pub fn address(&self) -> Result<SocketAddr, BadAddress> {
+        let ip = self.ip.trim();
+        if ip.is_empty() {
+            return Err(BadAddress::Empty);
+        }
+        let ip: IpAddr = ip.parse().map_err(|_| BadAddress::NoAddress(ip.chars().take(80).collect()))?;
+        let ip = ip.to_canonical();
+        let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+        if ip.is_unspecified() || ip.is_multicast() || is_broadcast {
+            return Err(BadAddress::Nobody(ip));
+        }
+        let port = u16::try_from(self.port).ok().filter(|port| *port != 0).ok_or(BadAddress::Port(self.port))?;
+        Ok(SocketAddr::new(ip, port))
+    }
+
+    /// Takes traffic as far as its registration says.
+    pub fn takes_traffic(&self) -> bool {
+        // A weight that is no number counts as none given.
+        self.enabled && (self.weight > 0.0 || self.weight.is_nan())
+    }
+}
+
 fn number_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
@@ -101,6 +149,27 @@ mod tests {
         let nothing = r#"{"clusterName":null,"metadata":null}"#;
         assert_eq!(serde_json::from_str::<Host>(nothing).unwrap(), Host::default());
         assert!(serde_json::from_str::<Host>(r#"{"weight":null}"#).unwrap().weight.is_nan());
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_one_says_why() {
+        let address = |ip: &str, port| Host { ip: ip.to_owned(), port, ..Host::default() }.address();
+        for (ip, port, expected) in [
+            ("10.0.0.1", 80, Ok("10.0.0.1:80")),
+            (" 10.0.0.1", 80, Ok("10.0.0.1:80")),
+            ("fd00::1", 80, Ok("[fd00::1]:80")),
+            ("::ffff:10.0.0.1", 80, Ok("10.0.0.1:80")),
+            ("", 80, Err(BadAddress::Empty)),
+            ("order-1.example", 80, Err(BadAddress::NoAddress("order-1.example".to_owned()))),
+            ("fe80::1%eth0", 80, Err(BadAddress::NoAddress("fe80::1%eth0".to_owned()))),
+            ("0.0.0.0", 80, Err(BadAddress::Nobody("0.0.0.0".parse().unwrap()))),
+            ("224.0.0.1", 80, Err(BadAddress::Nobody("224.0.0.1".parse().unwrap()))),
+            ("10.0.0.1", 0, Err(BadAddress::Port(0))),
+            ("10.0.0.1", 70_000, Err(BadAddress::Port(70_000))),
+            ("10.0.0.1", -1, Err(BadAddress::Port(-1))),
+        ] {
+            assert_eq!(address(ip, port), expected.map(|text| text.parse().unwrap()), "{ip:?} {port}");
+        }
     }
 
     #[test]

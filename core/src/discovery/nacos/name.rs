@@ -265,7 +265,7 @@ fn ends_in_hash(text: &str) -> bool {
 }
 
 /// Lower case, with one dash for every run of what a label cannot hold, none at the ends.
-fn dashed(text: &str) -> String {
+pub(in crate::discovery) fn dashed(text: &str) -> String {
     let mut label = String::with_capacity(LABEL_MAX);
     // Longer would be cut off anyway, and the text may be of any length.
     for character in text.chars().take(4 * LABEL_MAX) {
@@ -280,7 +280,7 @@ fn dashed(text: &str) -> String {
 }
 
 /// A label that ends in the digits of a hash, cut to fit.
-fn with_digits(label: &str, digits: &str) -> String {
+pub(in crate::discovery) fn with_digits(label: &str, digits: &str) -> String {
     let kept = &label[..label.len().min(LABEL_MAX - HASH_DIGITS - 1)];
     let kept = kept.trim_end_matches('-');
     // A label begins with a letter or digit even where nothing of the text could be kept.
@@ -289,7 +289,7 @@ fn with_digits(label: &str, digits: &str) -> String {
 
 /// First digits of SHA-256 over the parts: stable between versions and replicas, and not to be met on purpose by somebody
 /// who may register under a name of his choice.
-fn hash(parts: &[&str]) -> String {
+pub(in crate::discovery) fn hash(parts: &[&str]) -> String {
     let mut state = Sha256::new();
     for part in parts {
         state.update((part.len() as u64).to_be_bytes());

@@ -12,7 +12,7 @@ use crate::{
     model::{endpoint, endpoint::ProtocolHint, lane::LaneRef, service::ServiceKey},
     resources::{
         Resource, World,
-        services::{Endpoint, Protocol, Service},
+        services::{Endpoint, Health, Protocol, Service},
         world::{WorldPort, WorldService, WorldWorkload},
     },
 };
@@ -75,8 +75,12 @@ fn instance(endpoint: &Endpoint, domains: &Domains, lanes: Vec<LaneRef>) -> Opti
         hint: ProtocolHint::Unknown,
         lanes,
         zone: endpoint.zone.clone(),
-        ready_since: None,
+        ready_since: endpoint.ready_since,
         draining: endpoint.draining,
+        healthy: match endpoint.health {
+            Health::Healthy | Health::Unknown => true,
+            Health::Unhealthy => false,
+        },
         labels: endpoint.labels.clone(),
     })
 }

@@ -46,6 +46,7 @@ fn with_lanes(shared: &Shared) {
             zone: None,
             ready_since: None,
             draining: false,
+            healthy: true,
             labels: Default::default(),
         })
     };

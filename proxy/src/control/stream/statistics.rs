@@ -132,6 +132,7 @@ mod tests {
             zone: None,
             ready_since: None,
             draining: false,
+            healthy: true,
             labels: BTreeMap::new(),
         };
         let service = Arc::new(Service::new(key.clone(), true, vec![Arc::new(endpoint)]));

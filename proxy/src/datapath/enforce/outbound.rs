@@ -195,10 +195,11 @@ pub async fn distribute(
 
 fn is_available(backend: &Backend, snapshot: &Snapshot) -> bool {
     match backend {
-        Backend::Forward(endpoint) => endpoint.weight > 0 && !endpoint.draining,
-        Backend::Service(key) => snapshot.services.get(key).is_some_and(|service| {
-            service.exists() && service.endpoints().iter().any(|endpoint| endpoint.weight > 0 && !endpoint.draining)
-        }),
+        Backend::Forward(endpoint) => endpoint.is_open(),
+        Backend::Service(key) => snapshot
+            .services
+            .get(key)
+            .is_some_and(|service| service.exists() && service.endpoints().iter().any(|endpoint| endpoint.is_open())),
     }
 }
 
