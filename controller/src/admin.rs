@@ -4,6 +4,7 @@
 //! (no `Origin`, a loopback `Host`), or a page that somebody opens on this machine could steer the mesh.
 
 mod answers;
+mod endpoints;
 mod explain;
 mod lanes;
 
@@ -30,6 +31,7 @@ use crate::{
         self,
         file::{self, Request as SourceRequest},
         folder::ApplyError,
+        nacos::table::Table,
     },
     telemetry::Metrics,
 };
@@ -57,6 +59,8 @@ pub struct Console {
     pub states: sources::States,
     /// State of the file source.
     pub state: Arc<sources::Shared>,
+    /// Services of registries, as they are registered.
+    pub registered: Arc<Table>,
     /// To the file source.
     pub requests: mpsc::Sender<file::Request>,
     /// Signs tokens.

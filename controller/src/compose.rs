@@ -2,13 +2,19 @@
 //! resources are taken only when everything compiles with them; what a registry says is always taken.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
 use mesh_core::resources::{
-    Compiled, Domains, Input, Problem, Resource, Spec, compile_all, mesh_service::Member, registered::Registered,
+    Compiled, Domains, Input, Problem, Resource, Spec, compile_all,
+    mesh_service::Member,
+    registered::Registered,
+    services::{Account, Endpoint},
 };
+use serde::{Deserialize, Serialize};
 
 /// Name of a source, e.g. `file` or `nacos/main`.
 pub type SourceName = Arc<str>;
@@ -30,10 +36,25 @@ pub enum News {
         /// By any name that is the source's own; `None` = no longer told.
         services: Vec<(String, Option<Arc<Registered>>)>,
     },
+    /// Workloads whose proxies are connected, by address of their pod.
+    Meshed(BTreeMap<IpAddr, Meshed>),
     /// The source has said for the first time whatever it can say.
     Ready(SourceName),
     /// The authority's trust anchors, DER.
     TrustAnchors(Vec<Arc<[u8]>>),
+}
+
+/// Who runs at an address behind a sidecar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Meshed {
+    /// Service account; the trust domain is the mesh's.
+    #[serde(flatten)]
+    pub account: Account,
+    /// Name by which the sidecar calls itself.
+    pub pod: String,
+    /// Port on which it takes calls of the mesh.
+    pub inbound_port: u16,
 }
 
 /// What all sources say.
@@ -44,12 +65,14 @@ pub struct Said {
     registered: BTreeMap<(SourceName, String), Arc<Registered>>,
     /// Registries are asked on demand: services that nobody knows may yet be known.
     open: bool,
+    /// Instances of registries are taken for these workloads. Registries say who is there, but not who that is.
+    meshed: BTreeMap<IpAddr, Meshed>,
 }
 
 impl Said {
     /// Nothing; `open` where there will be registries.
     pub fn new(domains: Domains, open: bool) -> Self {
-        Said { domains, resources: BTreeMap::new(), registered: BTreeMap::new(), open }
+        Said { domains, resources: BTreeMap::new(), registered: BTreeMap::new(), open, meshed: BTreeMap::new() }
     }
 
     /// Compiles everything, with `resources` in place of those of `source`.
@@ -107,9 +130,45 @@ impl Said {
         }
     }
 
+    /// Takes in who is connected. Who was, and is still registered somewhere, stays known: its instances would be called
+    /// without mTLS otherwise.
+    pub fn mesh(&mut self, connected: BTreeMap<IpAddr, Meshed>) {
+        let services = self.registered.values().map(|registered| &registered.service);
+        let registered: BTreeSet<IpAddr> =
+            services.flat_map(|service| &service.endpoints).map(|endpoint| endpoint.address.ip()).collect();
+        self.meshed.retain(|address, _| registered.contains(address));
+        self.meshed.extend(connected);
+    }
+
+    /// Who runs behind a sidecar, as far as it is known.
+    pub fn meshed(&self) -> &BTreeMap<IpAddr, Meshed> {
+        &self.meshed
+    }
+
+    /// A service of a registry with the identities of its instances.
+    fn identified<'r>(&self, registered: &'r Registered) -> Cow<'r, Registered> {
+        let unknown = |endpoint: &Endpoint| {
+            let meshed = self.meshed.get(&endpoint.address.ip())?;
+            endpoint.identity.is_none().then_some(meshed)
+        };
+        if !registered.service.endpoints.iter().any(|endpoint| unknown(endpoint).is_some()) {
+            return Cow::Borrowed(registered);
+        }
+        let mut known = registered.clone();
+        for endpoint in &mut known.service.endpoints {
+            if let Some(meshed) = unknown(endpoint) {
+                endpoint.identity = Some(meshed.account.clone());
+                endpoint.pod.clone_from(&meshed.pod);
+                endpoint.inbound_port = meshed.inbound_port;
+            }
+        }
+        Cow::Owned(known)
+    }
+
     fn compile<'r>(&'r self, resources: impl Iterator<Item = &'r Resource>) -> Result<Compiled, Vec<Problem>> {
         let resources: Vec<&Resource> = resources.collect();
-        let registered: Vec<&Registered> = self.registered.values().map(AsRef::as_ref).collect();
+        let registered: Vec<Cow<'_, Registered>> = self.registered.values().map(|one| self.identified(one)).collect();
+        let registered: Vec<&Registered> = registered.iter().map(AsRef::as_ref).collect();
         let input = Input { resources: &resources, registered: &registered, open: self.open };
         compile_all(&input, &self.domains)
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use mesh_core::{
     identity::Identity,
@@ -26,6 +26,9 @@ use crate::sign::{
 const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(5);
 /// Longest life of a leaf.
 const LEAF_LIFETIME_MAX: Duration = Duration::from_secs(90 * 24 * 3_600);
+
+/// Folder of the state directory for resources, where no other is given beside Nacos.
+const RESOURCES: &str = "resources";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -142,13 +145,19 @@ impl Settings {
         }
     }
 
-    /// File or folder of the file source.
+    /// File or folder of the file source; with Nacos alone a folder in the state directory.
     ///
     /// # Errors
-    /// When none is given.
+    /// When none is given, or the folder cannot be made.
     pub fn file(&self) -> anyhow::Result<PathBuf> {
         match &self.file {
             Some(file) => Ok(file.clone()),
+            // Whoever has Nacos needs no file of services; what the console applies is written here.
+            None if self.nacos.is_some() => {
+                let folder = self.state_directory()?.join(RESOURCES);
+                std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+                Ok(folder)
+            }
             None => bail!("--file is missing: name a YAML file, or a folder of *.yaml, with services and resources"),
         }
     }

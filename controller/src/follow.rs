@@ -86,6 +86,11 @@ impl Follower {
                     is_stale = true;
                     done.extend(answer);
                 }
+                News::Meshed(connected) => {
+                    self.said.send_modify(|said| Arc::make_mut(said).mesh(connected));
+                    is_stale = true;
+                    done.extend(answer);
+                }
                 News::TrustAnchors(anchors) => {
                     self.apply(Event::TrustAnchors(anchors));
                     done.extend(answer);

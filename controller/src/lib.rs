@@ -11,6 +11,7 @@ pub mod demand;
 pub mod follow;
 pub mod guard;
 pub mod index;
+pub mod meshed;
 pub mod publish;
 pub mod runtime;
 pub mod serve;

@@ -1,6 +1,6 @@
 //! Joins the parts and owns every long-lived task.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use mesh_core::{identity::Identity, resources::nacos::Server};
@@ -15,13 +15,14 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{self, Console},
-    compose::{News, Said},
+    compose::{News, Said, SourceName},
     config::Settings,
     demand::Demand,
     follow::Follower,
     guard::Guards,
     index::Index,
-    publish::{Published, Reported, proxies::Proxies},
+    meshed,
+    publish::{Published, Reported},
     serve::{
         self, Services,
         acceptor::{self, ACCEPTED_QUEUE, Security},
@@ -36,7 +37,9 @@ use crate::{
     sources::{
         self, Change, EVENT_QUEUE, Shared, States,
         file::FileSource,
-        nacos::{self, policies::Policies, register::Registrar},
+        nacos::{
+            self, policies::Policies, register::Registrar, source::Source, start::Common, table::Table, wire::Link,
+        },
     },
     telemetry::{Load, Metrics},
 };
@@ -101,22 +104,20 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let mut running = Running::on(&ports)?;
     let stopping = running.stopping.clone();
     let state = Arc::new(sources::Shared::new(sources::file::NAME.into(), place.display().to_string()));
-    let said = Said::new(settings.domains(), false);
-    let (composed, is_said) = watch::channel(Arc::new(said));
-    let demand = Arc::new(Demand::new(BTreeSet::new()));
     let (changes, incoming) = mpsc::channel(EVENT_QUEUE);
-    let servers = servers(&settings)?;
-    let (policies, states) = policies(&servers, &changes, &state);
     let (requests, requested) = mpsc::channel(sources::file::REQUEST_QUEUE);
     let (ready, is_ready) = watch::channel(false);
     let index = Index::new(settings.domains());
-    let published = Arc::new(Published::new(index.view(), demand, stopping.clone()));
+    let registries = Registries::new(&settings, changes.clone())?;
+    let published = Arc::new(Published::new(index.view(), Arc::clone(&registries.common.demand), stopping.clone()));
     let reported = Reported::default();
+    let states = registries.states(&state);
     let console = Console {
         published: Arc::clone(&published),
         reported: reported.clone(),
         states: states.clone(),
         state: Arc::clone(&state),
+        registered: Arc::clone(&registries.common.table),
         requests: requests.clone(),
         tokens: Arc::clone(&signing.tokens),
         ready: is_ready.clone(),
@@ -126,22 +127,26 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         Guards { states, statistics: Arc::clone(&reported.statistics), requests, metrics: Arc::clone(&metrics) };
     let source = FileSource {
         place: place.clone(),
-        said: is_said,
+        said: registries.common.said.clone(),
         state,
         changes: changes.clone(),
         requests: requested,
         metrics: Arc::clone(&metrics),
     };
-    let registrars = registrars(&servers, &published, &reported.proxies);
-    let services = signing.services(&settings, Arc::clone(&published), reported, Arc::clone(&metrics));
+    let services = signing.services(&settings, Arc::clone(&published), reported.clone(), Arc::clone(&metrics));
     let listeners = signing.listeners(&settings, ports.grpc, ports.plaintext);
+    let follower = Follower {
+        index,
+        said: registries.composed.clone(),
+        waiting: registries.names(),
+        published: Arc::clone(&published),
+        metrics: Arc::clone(&metrics),
+        ready,
+    };
     running.own("source", source.run(stopping.clone()));
-    policies.into_iter().for_each(|source| running.own("policies", source.run(stopping.clone())));
-    registrars.into_iter().for_each(|registrar| running.own("registrar", registrar.run(stopping.clone())));
+    running.follow(registries, &published, &reported, settings.state_directory()?.join(meshed::FILE));
     running.own("guards", guards.run(stopping.clone()));
     running.own("anchors", anchors(signing.authority.subscribe(), changes, stopping.clone()));
-    let waiting = BTreeSet::from([sources::file::NAME.into()]);
-    let follower = Follower { index, said: composed, waiting, published, metrics: Arc::clone(&metrics), ready };
     running.own("index", follower.run(incoming, stopping.clone()));
     running.own("console", admin::serve(ports.console, console, stopping.clone()));
     running.own("server", serve_when_ready(services, listeners, is_ready, stopping.clone()));
@@ -150,25 +155,79 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     Ok(running)
 }
 
-/// The Nacos servers of the settings.
-fn servers(settings: &Settings) -> anyhow::Result<Vec<Server>> {
-    let Some(file) = &settings.nacos else { return Ok(Vec::new()) };
-    nacos::settings::read(file).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("--nacos: {}", lines.join("\n"))
-    })
+/// Sources beside the file.
+struct Registries {
+    servers: Vec<Server>,
+    sources: Vec<(Source, Link)>,
+    policies: Vec<(Policies, Arc<Shared>)>,
+    common: Common,
+    composed: watch::Sender<Arc<Said>>,
 }
 
-/// What reads policies from Nacos servers, and the state of each source, first that of the files.
-fn policies(servers: &[Server], changes: &mpsc::Sender<Change>, files: &Arc<Shared>) -> (Vec<Policies>, States) {
-    let all = servers.iter().filter_map(|server| Policies::of(server, changes.clone()));
-    let (policies, shown): (Vec<_>, Vec<_>) = all.unzip();
-    (policies, States(std::iter::once(Arc::clone(files)).chain(shown).collect()))
+impl Registries {
+    fn new(settings: &Settings, changes: mpsc::Sender<Change>) -> anyhow::Result<Self> {
+        let servers = match &settings.nacos {
+            None => Vec::new(),
+            Some(file) => nacos::settings::read(file).map_err(|problems| {
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                anyhow::anyhow!("--nacos: {}", lines.join("\n"))
+            })?,
+        };
+        let said = Said::new(settings.domains(), !servers.is_empty());
+        let (composed, is_said) = watch::channel(Arc::new(said));
+        let common = Common {
+            demand: Arc::new(Demand::new(nacos::start::names(&servers).collect())),
+            said: is_said,
+            changes,
+            table: Arc::new(Table::default()),
+        };
+        let sources = nacos::start::sources(servers.clone(), &settings.state_directory()?, &common);
+        let policies = servers.iter().filter_map(|server| Policies::of(server, common.changes.clone())).collect();
+        Ok(Registries { servers, sources, policies, common, composed })
+    }
+
+    /// States of all sources, the file's first.
+    fn states(&self, file: &Arc<Shared>) -> States {
+        let sources = self.sources.iter().map(|(source, _)| Arc::clone(&source.state));
+        let policies = self.policies.iter().map(|(_, state)| Arc::clone(state));
+        States(std::iter::once(Arc::clone(file)).chain(sources).chain(policies).collect())
+    }
+
+    /// Names of all sources, the file's too.
+    fn names(&self) -> BTreeSet<SourceName> {
+        let names = self.sources.iter().map(|(source, _)| Arc::clone(&source.name));
+        std::iter::once(sources::file::NAME.into()).chain(names).collect()
+    }
 }
 
-/// What registers workloads with Nacos servers.
-fn registrars(servers: &[Server], published: &Arc<Published>, proxies: &Arc<Proxies>) -> Vec<Registrar> {
-    servers.iter().flat_map(|server| Registrar::all(server, published, proxies)).collect()
+impl Running {
+    /// Runs registries, and whoever registers workloads there. `meshed` is where it is kept who runs behind a sidecar.
+    fn follow(&mut self, registries: Registries, published: &Arc<Published>, reported: &Reported, meshed: PathBuf) {
+        let stopping = self.stopping.clone();
+        if registries.servers.is_empty() {
+            return;
+        }
+        let watcher = meshed::Watcher {
+            proxies: Arc::clone(&reported.proxies),
+            demand: Arc::clone(&registries.common.demand),
+            said: registries.common.said.clone(),
+            changes: registries.common.changes.clone(),
+            file: meshed,
+        };
+        self.own("meshed", watcher.run(stopping.clone()));
+        for (source, link) in registries.sources {
+            self.own("connection", link.run(stopping.clone()));
+            self.own("registry", source.run(stopping.clone()));
+        }
+        for (policies, _) in registries.policies {
+            self.own("policies", policies.run(stopping.clone()));
+        }
+        for server in &registries.servers {
+            for registrar in Registrar::all(server, published, &reported.proxies) {
+                self.own("registrar", registrar.run(stopping.clone()));
+            }
+        }
+    }
 }
 
 /// Listeners of the process.

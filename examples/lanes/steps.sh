@@ -10,7 +10,8 @@ for argument in "$@"; do
   esac
 done
 
-# Starts a mesh with the resources of the example and runs it again inside; returns at once when inside.
+# Starts a mesh with the resources of the example, and with the Nacos servers of the file DEMO_NACOS, and runs it again
+# inside; returns at once when inside.
 mesh() { # [--without-application SERVICE] | SERVICE=LANE...
   [[ -z ${DEMO_ENTRY:-} ]] || return 0
   local repository binaries arguments=()
@@ -28,6 +29,7 @@ mesh() { # [--without-application SERVICE] | SERVICE=LANE...
       *) arguments+=(--instance "$1"); shift ;;
     esac
   done
+  [[ -z ${DEMO_NACOS:-} ]] || arguments+=(--nacos "$DEMO_NACOS")
   exec "$binaries/mesh-ctl" demo --resources "$HERE/resources" "${arguments[@]}" -- "$0" ${CHECK:+--check}
 }
 

@@ -92,6 +92,9 @@ pub(crate) struct Demo {
     /// One more instance of service a, b, c or d, with the label `lane: LANE`; may be repeated
     #[arg(long = "instance", value_name = "SERVICE=LANE", requires = "command")]
     pub(crate) instances: Vec<Instance>,
+    /// Settings of the Nacos servers that the controller reads beside the demo's services, see docs/nacos.md
+    #[arg(long, value_name = "FILE", requires = "command")]
+    pub(crate) nacos: Option<PathBuf>,
     /// Leave the applications of service a, b, c or d to COMMAND, which starts its own at the addresses that DEMO_PODS says;
     /// may be repeated
     #[arg(
@@ -165,6 +168,12 @@ pub(crate) enum Kind {
     /// Policies of traffic and access
     #[value(alias = "policy")]
     Policies,
+    /// Sources of services and resources: connected or not, and what of them is refused
+    #[value(alias = "source")]
+    Sources,
+    /// What is wrong without refusing anything
+    #[value(alias = "note")]
+    Notes,
 }
 
 /// Commands about proxies.

@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use mesh_core::{
     identity::Identity,
-    model::endpoint::WEIGHT_ONE,
     names::DEFAULT_NAMESPACE,
     resources::{Resource, World},
 };
@@ -15,12 +15,13 @@ use mesh_proto::convert::time;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Console, lanes};
+use super::{Console, endpoints, lanes};
 use crate::{
+    compose::SourceName,
     config::duration,
     publish::{probes::Seen, proxies::Proxy},
     sign::tokens::Grant,
-    sources::{SourceState, file},
+    sources::{SourceState, file, nacos::table::Shown},
 };
 
 /// Collections, for people who asked for another one.
@@ -37,14 +38,14 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
         return Some(json!({ "items": probes(console, trace) }));
     }
     let items = match name {
-        "services" => services(view.world()),
-        "endpoints" => endpoints(view.world()),
+        "services" => services(view.world(), &console.registered.all()),
+        "endpoints" => endpoints::all(view.world(), &console.registered.all()),
         "lanes" => lanes::groups(console),
         "policies" => policies(&console.states.resources()),
         "proxies" => console.reported.proxies.all().iter().map(proxy).collect(),
         "resources" => resources(&console.states.resources()),
         "source" => console.states.all().iter().map(source).collect(),
-        "notes" => console.published.notes().iter().map(|note| json!(note)).collect(),
+        "notes" => endpoints::notes(&console.published.notes(), &console.registered.all()),
         "version" => return Some(json!({ "version": env!("CARGO_PKG_VERSION") })),
         _ => return None,
     };
@@ -55,7 +56,11 @@ pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn services(world: &World) -> Vec<Value> {
+fn services(world: &World, shown: &[Shown]) -> Vec<Value> {
+    let mut registered: BTreeMap<String, Vec<SourceName>> = BTreeMap::new();
+    for shown in shown {
+        registered.entry(shown.label.clone()).or_default().push(Arc::clone(&shown.source));
+    }
     let service = |service: &mesh_core::resources::world::WorldService| {
         let ports: Vec<_> = service
             .ports
@@ -68,41 +73,10 @@ fn services(world: &World) -> Vec<Value> {
             "addresses": service.addresses,
             "ports": ports,
             "endpoints": service.ports.values().map(|port| port.endpoints.len()).sum::<usize>(),
-            "sources": [file::NAME],
+            "sources": registered.get(&service.label()).map_or_else(|| vec![file::NAME.into()], Vec::clone),
         })
     };
     world.services.values().map(service).collect()
-}
-
-fn endpoints(world: &World) -> Vec<Value> {
-    let mut pods = BTreeMap::new();
-    for workload in world.workloads.values() {
-        pods.extend(workload.addresses.iter().map(|address| (*address, workload.pod.as_str())));
-    }
-    let mut items = Vec::new();
-    for service in world.services.values() {
-        for (number, port) in &service.ports {
-            items.extend(port.endpoints.iter().map(|endpoint| {
-                json!({
-                    "namespace": service.namespace,
-                    "service": service.name,
-                    "port": number,
-                    "address": endpoint.address,
-                    "pod": pods.get(&endpoint.address),
-                    "lanes": endpoint.lanes,
-                    "zone": endpoint.zone,
-                    "weight": f64::from(endpoint.weight) / f64::from(WEIGHT_ONE),
-                    "identity": endpoint.identity,
-                    "inboundPort": endpoint.inbound_port,
-                    "readySince": endpoint.ready_since,
-                    "draining": endpoint.draining,
-                    "healthy": endpoint.healthy,
-                    "labels": endpoint.labels,
-                })
-            }));
-        }
-    }
-    items
 }
 
 /// Kinds of resources that are policies.

@@ -6,7 +6,7 @@ use mesh_core::resources::{
     World,
     mesh_service::Source,
     parse,
-    services::{Endpoint, Health, Port, Protocol, Service},
+    services::{AddressCalls, Endpoint, Health, Port, Protocol, Service},
 };
 use proptest::prelude::*;
 
@@ -36,6 +36,8 @@ fn service(number: u8, endpoints: &BTreeSet<u8>) -> Service {
         addresses: Vec::new(),
         ports: vec![Port { port: 80, protocol: Protocol::Detect }],
         endpoints: endpoints.iter().map(endpoint).collect(),
+        address_calls: AddressCalls::Service,
+        any_port: Some(80),
     }
 }
 
@@ -156,4 +158,27 @@ fn without_registries_a_reference_to_nothing_is_a_problem() {
     let said = Said::new(Domains::default(), false);
     let problems = said.compiled_with("file", &parse("file", text).unwrap()).unwrap_err();
     assert!(problems[0].message.contains("there is no service s1.default"), "{problems:?}");
+}
+
+#[test]
+fn an_instance_of_a_registry_has_the_identity_of_the_proxy_at_its_address_and_keeps_it() {
+    let mut said = said();
+    register(&mut said, "nacos/a", &Sketch::from([(1, BTreeSet::from([1, 2]))]));
+    let account = Account { namespace: "shop".to_owned(), service_account: "order".to_owned() };
+    let meshed = Meshed { account, pod: "order-1".to_owned(), inbound_port: 4143 };
+    let address: IpAddr = "127.1.0.1".parse().unwrap();
+    said.mesh(BTreeMap::from([(address, meshed)]));
+    let identities = |said: &Said| -> Vec<bool> {
+        let world = world(said);
+        let endpoints = &world.services["s1.default"].ports[&80].endpoints;
+        assert_eq!(world.workloads.contains_key("shop/order-1"), endpoints[0].identity.is_some());
+        endpoints.iter().map(|endpoint| endpoint.identity.is_some()).collect()
+    };
+    assert_eq!(identities(&said), [true, false]);
+    said.mesh(BTreeMap::new());
+    assert_eq!(identities(&said), [true, false], "its proxy is away, and it is registered");
+    register(&mut said, "nacos/a", &Sketch::from([(1, BTreeSet::from([2]))]));
+    said.mesh(BTreeMap::new());
+    register(&mut said, "nacos/a", &Sketch::from([(1, BTreeSet::from([1, 2]))]));
+    assert_eq!(identities(&said), [false, false], "another may have its address by now");
 }

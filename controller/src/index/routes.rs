@@ -8,7 +8,7 @@ use mesh_core::{
         route::{Backend, Distribution, HttpRoute, HttpRule, OutboundPolicy, OutboundProtocol, RouteTimeouts, Target},
         service::ServiceKey,
     },
-    resources::services::Protocol,
+    resources::services::{AddressCalls, Protocol},
 };
 
 use super::{Key, View};
@@ -32,19 +32,24 @@ impl View {
             Target::Authority(host, port) => {
                 let candidates = self.candidates(host, caller_namespace);
                 let service = candidates.iter().find_map(|label| self.service(label))?;
-                let port = service.ports.get(port)?;
+                let port = service.port(*port)?;
                 Some(Found { policy: Arc::clone(&port.outbound), service: port.key.clone() })
             }
             Target::Address(address) => match self.service_at(*address) {
                 Some((_, port)) => Some(Found { policy: Arc::clone(&port.outbound), service: port.key.clone() }),
-                None => self.pinned(*address),
+                None => self.of_instance(*address),
             },
         }
     }
 
-    fn pinned(&self, address: SocketAddr) -> Option<Found> {
-        let (_, port, endpoint) = self.instance(address)?;
-        Some(Found { policy: Arc::new(forward(endpoint, port.protocol)), service: port.key.clone() })
+    /// Policy of the address of an instance.
+    fn of_instance(&self, address: SocketAddr) -> Option<Found> {
+        let (service, port, endpoint) = self.instance(address)?;
+        let policy = match service.address_calls {
+            AddressCalls::Pinned => Arc::new(forward(endpoint, port.protocol)),
+            AddressCalls::Service => Arc::clone(&port.outbound),
+        };
+        Some(Found { policy, service: port.key.clone() })
     }
 
     /// What to watch in order to know when the answer of [`View::outbound`] may change.

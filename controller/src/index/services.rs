@@ -7,10 +7,12 @@ use std::{
 };
 
 use mesh_core::{
+    discovery::nacos::name::Spoken,
     model::{endpoint::Endpoint, service::ServiceKey},
     names::DEFAULT_NAMESPACE,
     resources::{
         World,
+        services::AddressCalls,
         world::{WorldPort, WorldService},
     },
 };
@@ -21,6 +23,9 @@ impl View {
     /// Labels (`<name>.<namespace>`) that a host may mean, in the order in which they are tried: as written, or for a
     /// bare name in the caller's namespace and then in the default one.
     pub fn candidates(&self, host: &str, caller_namespace: &str) -> Vec<String> {
+        if let Ok(spoken) = Spoken::parse(host) {
+            return vec![spoken.label];
+        }
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let cluster = format!(".svc.{}", self.domains().cluster);
         let short = host.strip_suffix(&cluster).or_else(|| host.strip_suffix(".svc")).unwrap_or(&host);
@@ -49,11 +54,14 @@ impl View {
         Some((service, service.ports.get(&address.port())?))
     }
 
-    /// The instance at an address, with the service and port it belongs to (the first in order of names).
+    /// The instance at an address, with the service and port it belongs to. Of several services it is the first, in order
+    /// of names, of those whose callers use addresses, since whoever calls it so found it there; else the first.
     pub fn instance(&self, address: SocketAddr) -> Option<(&WorldService, &WorldPort, &Arc<Endpoint>)> {
-        let (label, number) = self.addresses.get(&address)?.first()?;
-        let service = self.service(label)?;
-        let port = service.ports.get(number)?;
+        let places = self.addresses.get(&address)?;
+        let services = || places.iter().filter_map(|(label, number)| Some((self.service(label)?, *number)));
+        let by_address = |(service, _): &(&WorldService, u16)| service.address_calls == AddressCalls::Service;
+        let (service, number) = services().find(by_address).or_else(|| services().next())?;
+        let port = service.ports.get(&number)?;
         let endpoint = port.endpoints.iter().find(|endpoint| endpoint.address == address)?;
         Some((service, port, endpoint))
     }

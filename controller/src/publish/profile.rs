@@ -52,7 +52,7 @@ fn profile(view: &View, target: &Target, namespace: &str, control_namespace: &st
         Target::Authority(host, number) => {
             let candidates = view.candidates(host, namespace);
             let service = candidates.iter().find_map(|label| view.service(label));
-            service.map(|service| whole(service, service.ports.get(number))).unwrap_or_default()
+            service.map(|service| whole(service, service.port(*number))).unwrap_or_default()
         }
         Target::Address(address) => match (view.service_at(*address), view.instance(*address)) {
             (Some((service, port)), _) => whole(service, Some(port)),

@@ -7,7 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-use mesh_core::{identity::Identity, resources::World};
+use mesh_core::{
+    identity::Identity,
+    resources::{World, services::Account},
+};
 use mesh_proto::{
     convert::{
         time,
@@ -16,6 +19,8 @@ use mesh_proto::{
     mesh::v1::{Hello, Status, proxy_report::Report},
 };
 use tokio::sync::watch;
+
+use crate::compose::Meshed;
 
 /// Longest text of a proxy that is kept, characters.
 const TEXT_MAX: usize = 500;
@@ -37,6 +42,10 @@ pub struct Proxy {
     pub role: String,
     /// Where it connects from.
     pub address: String,
+    /// Address of its pod.
+    pub host: IpAddr,
+    /// Port on which it takes calls of the mesh; `None` for a gateway.
+    pub inbound_port: Option<u16>,
     /// Its admin port, at an address that others can use.
     pub admin_address: String,
     /// Revision that it serves, empty if none.
@@ -79,7 +88,32 @@ fn reachable(said: &str, from: IpAddr) -> String {
     }
 }
 
+/// Address of a proxy's pod. A proxy elsewhere could say any address, and be taken for whoever is there.
+fn host(said: &str, from: IpAddr) -> IpAddr {
+    match said.parse() {
+        Ok(said) if from.is_loopback() => said,
+        Ok(_) | Err(_) => from,
+    }
+}
+
 impl Proxies {
+    /// Workloads by address of their pod: who runs there behind a sidecar.
+    pub fn meshed(&self) -> BTreeMap<IpAddr, Meshed> {
+        let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |proxy: &Proxy| {
+            let identity = proxy.identity.as_ref();
+            let account = Account {
+                namespace: identity.map_or(proxy.namespace.as_str(), |identity| identity.namespace()).to_owned(),
+                service_account: identity
+                    .map_or(proxy.service_account.as_str(), |identity| identity.service_account())
+                    .to_owned(),
+            };
+            let meshed = Meshed { account, pod: proxy.pod.clone(), inbound_port: proxy.inbound_port? };
+            Some((proxy.host, meshed))
+        };
+        connected.values().filter_map(of).collect()
+    }
+
     /// Enters a proxy; it leaves the table when the entry is dropped.
     pub fn enter(self: &Arc<Self>, hello: &Hello, identity: Option<Identity>, address: SocketAddr) -> Entry {
         let proxy = Proxy {
@@ -90,6 +124,8 @@ impl Proxies {
             version: short(&hello.version),
             role: short(&hello.role),
             address: address.to_string(),
+            host: host(&hello.address, address.ip().to_canonical()),
+            inbound_port: u16::try_from(hello.inbound_port).ok().filter(|port| *port != 0),
             admin_address: reachable(&hello.admin_address, address.ip()),
             acked: short(&hello.applied_revision),
             current: String::new(),

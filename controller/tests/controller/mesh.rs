@@ -29,6 +29,7 @@ pub(crate) fn hello(service_account: &str, pod: &str) -> Hello {
         applied_revision: String::new(),
         admin_address: "127.1.0.2:4191".to_owned(),
         role: "sidecar".to_owned(),
+        ..Hello::default()
     }
 }
 

@@ -367,7 +367,9 @@ pub fn service(question: &Question, places: &[Place]) -> Service {
     let each = places.iter().flat_map(|place| numbers.iter().map(move |port| (place, *port)));
     let (name, namespace) = question.service();
     let namespace = namespace.to_owned();
-    Service { name, namespace, addresses: Vec::new(), ports, endpoints: each.map(endpoint).collect() }
+    let (address_calls, any_port) = Default::default();
+    let endpoints = each.map(endpoint).collect();
+    Service { name, namespace, addresses: Vec::new(), ports, endpoints, address_calls, any_port }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{
     document::without_place,
     node::{Context, Node},
     problem::{Origin, Problem},
+    services::AddressCalls,
 };
 use crate::discovery::nacos::Name;
 
@@ -92,15 +93,6 @@ pub struct Namespace {
     pub id: String,
     /// Namespace of its services in the mesh; made of its id and their group without.
     pub mesh_namespace: Option<String>,
-}
-
-/// What a call to the address of a known instance is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressCalls {
-    /// A call to its service: the proxy picks among the instances.
-    Service,
-    /// A call to that instance, by the rules of its service.
-    Pinned,
 }
 
 /// Where policies are read.

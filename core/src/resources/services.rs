@@ -21,6 +21,21 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// Instances.
     pub endpoints: Vec<Endpoint>,
+    /// What a call to the address of an instance is.
+    pub address_calls: AddressCalls,
+    /// Port that a call to any other port means; `None` = such a call means nothing.
+    pub any_port: Option<u16>,
+}
+
+/// What a call to the address of a known instance is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AddressCalls {
+    /// A call to that instance, by the rules of its service.
+    #[default]
+    Pinned,
+    /// A call to its service: the proxy picks among the instances.
+    Service,
 }
 
 /// A port of a service.
@@ -104,7 +119,8 @@ pub enum Health {
 }
 
 /// Service account of an instance; the trust domain is the mesh's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Account {
     /// Namespace.
     pub namespace: String,
@@ -134,7 +150,15 @@ fn service(node: &Node<'_>) -> Option<Service> {
     }
     let addresses = object.list("addresses").iter().filter_map(|node| node.parsed("an IP address")).collect();
     let endpoints = object.list("endpoints").iter().filter_map(|node| endpoint(node, &namespace, &ports)).collect();
-    Some(Service { name, namespace, addresses, ports, endpoints })
+    Some(Service {
+        name,
+        namespace,
+        addresses,
+        ports,
+        endpoints,
+        address_calls: AddressCalls::default(),
+        any_port: None,
+    })
 }
 
 fn port(node: &Node<'_>) -> Option<Port> {

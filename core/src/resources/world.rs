@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::services::Protocol;
+use super::services::{AddressCalls, Protocol};
 use crate::{
     identity::Identity,
     model::{
@@ -63,9 +63,18 @@ pub struct WorldService {
     pub addresses: Vec<IpAddr>,
     /// Ports by number.
     pub ports: BTreeMap<u16, WorldPort>,
+    /// What a call to the address of an instance is.
+    pub address_calls: AddressCalls,
+    /// Port that a call to any other port means; `None` = such a call means nothing.
+    pub any_port: Option<u16>,
 }
 
 impl WorldService {
+    /// The port that a number means.
+    pub fn port(&self, number: u16) -> Option<&WorldPort> {
+        self.ports.get(&number).or_else(|| self.ports.get(&self.any_port?))
+    }
+
     /// `<name>.<namespace>`.
     pub fn label(&self) -> String {
         format!("{}.{}", self.name, self.namespace)

@@ -76,6 +76,7 @@ pub(crate) async fn run(demo: &args::Demo) -> Result<Exit, Failure> {
     let mesh = Mesh::new(topology, &resources, block, &programs);
     let mut mesh = mesh.map_err(|error| Failure::not_well("cannot start", error))?;
     mesh.without_application = demo.without_application.clone();
+    mesh.nacos = demo.nacos.clone();
     match &demo.command[..] {
         [program, arguments @ ..] => commanded(mesh, demo, program, arguments).await,
         [] if demo.check => checked(mesh, demo).await,

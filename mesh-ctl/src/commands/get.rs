@@ -43,12 +43,15 @@ fn collection(kind: Kind) -> &'static str {
         Kind::Lanes => "lanes",
         Kind::Proxies => "proxies",
         Kind::Policies => "policies",
+        Kind::Sources => "source",
+        Kind::Notes => "notes",
     }
 }
 
 fn is_named(item: &Value, kind: Kind, name: &str) -> bool {
     let field = match kind {
-        Kind::Services | Kind::Lanes | Kind::Policies => "name",
+        Kind::Services | Kind::Lanes | Kind::Policies | Kind::Sources => "name",
+        Kind::Notes => "path",
         Kind::Endpoints => "service",
         Kind::Proxies => "pod",
     };
@@ -65,12 +68,29 @@ type Columns = (&'static [&'static str], fn(&Value) -> Vec<Vec<Text>>);
 fn columns(kind: Kind) -> Columns {
     match kind {
         Kind::Services => (&["NAMESPACE", "NAME", "PORTS", "ENDPOINTS"], service),
-        Kind::Endpoints => {
-            (&["NAMESPACE", "SERVICE", "PORT", "ADDRESS", "POD", "LANES", "ZONE", "WEIGHT", "STATE"], endpoint)
-        }
+        Kind::Endpoints => (
+            &[
+                "NAMESPACE",
+                "SERVICE",
+                "PORT",
+                "ADDRESS",
+                "POD",
+                "SOURCE",
+                "CLUSTER",
+                "LANES",
+                "ZONE",
+                "WEIGHT",
+                "REGISTERED",
+                "BELIEVED",
+                "STATE",
+            ],
+            endpoint,
+        ),
         Kind::Lanes => (&["GROUP", "LANE", "PARENT", "STATE", "ON MISSING", "ON UNHEALTHY", "ENDPOINTS"], lane),
         Kind::Proxies => (&["NAMESPACE", "POD", "ROLE", "VERSION", "SERVICE ACCOUNT", "ADMIN"], proxy),
         Kind::Policies => (&["NAMESPACE", "KIND", "NAME"], policy),
+        Kind::Sources => (&["NAME", "PLACE", "RESOURCES", "STATE"], source),
+        Kind::Notes => (&["WHERE", "WHAT"], note),
     }
 }
 
@@ -99,13 +119,58 @@ fn service(item: &Value) -> Vec<Vec<Text>> {
 }
 
 fn endpoint(item: &Value) -> Vec<Vec<Text>> {
-    let state = match (item["draining"].as_bool(), item["weight"].as_f64()) {
-        (Some(true), _) => ("draining".to_owned(), Tone::Odd),
-        (_, Some(0.0)) => ("out of traffic".to_owned(), Tone::Odd),
-        _ => ("in traffic".to_owned(), Tone::Good),
+    let state = match (item["out"].as_str(), item["draining"].as_bool()) {
+        (Some(reason), _) => (format!("out: {reason}"), Tone::Odd),
+        (None, Some(true)) => ("draining".to_owned(), Tone::Odd),
+        (None, _) => ("in traffic".to_owned(), Tone::Good),
     };
-    let fields = ["namespace", "service", "port", "address", "pod", "lanes", "zone", "weight"];
-    vec![fields.iter().map(|field| text(item, field)).chain([state]).collect()]
+    let before = ["namespace", "service", "port", "address", "pod", "source", "cluster", "lanes", "zone", "weight"];
+    let cells = before.iter().map(|field| text(item, field)).chain([registered(item), believed(item), state]);
+    vec![cells.collect()]
+}
+
+/// What a registry says of an instance: weight, and what speaks against it.
+fn registered(item: &Value) -> Text {
+    let said = &item["registered"];
+    let Some(weight) = said["weight"].as_f64() else { return plain("-".to_owned()) };
+    let is = |field: &str| said[field].as_bool().unwrap_or(true);
+    match (is("enabled"), is("healthy")) {
+        (true, true) => (format!("{weight} healthy"), Tone::Good),
+        (true, false) => (format!("{weight} unhealthy"), Tone::Odd),
+        (false, _) => (format!("{weight} disabled"), Tone::Odd),
+    }
+}
+
+/// What is believed of its health, and why where that is not what the registry says.
+fn believed(item: &Value) -> Text {
+    let why = item["why"].as_str().filter(|why| *why != "as the registry says");
+    match (item["believed"].as_str(), why) {
+        (None, _) => plain("-".to_owned()),
+        (Some(believed), None) => plain(believed.to_owned()),
+        (Some(believed), Some(why)) => (format!("{believed} ({why})"), Tone::Odd),
+    }
+}
+
+fn source(item: &Value) -> Vec<Vec<Text>> {
+    let facts = &item["facts"];
+    let problems = item["problems"].as_array().map_or(0, Vec::len);
+    let first = item["problems"][0]["message"].as_str();
+    let state = match (facts["connection"].as_str(), first) {
+        (Some("down"), _) => (format!("away: {}", facts["reason"].as_str().unwrap_or_default()), Tone::Bad),
+        (_, Some(first)) => (format!("{problems} problems, the last good state is in force: {first}"), Tone::Bad),
+        (Some(_), None) => (format!("connected to {}", facts["server"].as_str().unwrap_or_default()), Tone::Good),
+        (None, None) => ("loaded".to_owned(), Tone::Good),
+    };
+    vec![["name", "place", "resources"].iter().map(|field| text(item, field)).chain([state]).collect()]
+}
+
+fn note(item: &Value) -> Vec<Vec<Text>> {
+    let place = match item["path"].as_str() {
+        Some(path) => path.to_owned(),
+        None => ["service", "instance", "key"].map(|field| item[field].as_str().unwrap_or_default()).join(" "),
+    };
+    let what = item["message"].as_str().or(item["problem"].as_str()).unwrap_or_default();
+    vec![vec![plain(place), plain(what.to_owned())]]
 }
 
 fn lane(item: &Value) -> Vec<Vec<Text>> {

@@ -143,6 +143,13 @@ pub struct Hello {
     /// sidecar or gateway.
     #[prost(string, tag = "7")]
     pub role: ::prost::alloc::string::String,
+    /// IP address of the pod, as its application is registered; empty = that of the connection. Another one than that is
+    /// believed only of a proxy on the controller's own machine.
+    #[prost(string, tag = "8")]
+    pub address: ::prost::alloc::string::String,
+    /// Port on which calls of the mesh are taken; 0 = none.
+    #[prost(uint32, tag = "9")]
+    pub inbound_port: u32,
 }
 /// A snapshot is in force.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

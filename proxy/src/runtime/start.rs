@@ -165,6 +165,12 @@ pub(super) fn worker_config(settings: &Settings) -> WorkerConfig {
 
 /// How the proxy introduces itself to the controller.
 pub(super) fn hello(settings: &Settings) -> Hello {
+    let inbound = match settings.role {
+        Role::Sidecar => Some(settings.inbound_listen),
+        Role::Gateway => None,
+    };
+    let listened = inbound.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified());
+    let address = settings.application_address.or(listened);
     Hello {
         namespace: settings.identity.namespace().to_owned(),
         pod: settings.pod.clone(),
@@ -173,5 +179,7 @@ pub(super) fn hello(settings: &Settings) -> Hello {
         applied_revision: String::new(),
         admin_address: settings.admin_listen.to_string(),
         role: settings.role.label().to_owned(),
+        address: address.map(|ip| ip.to_string()).unwrap_or_default(),
+        inbound_port: inbound.map_or(0, |listen| u32::from(listen.port())),
     }
 }

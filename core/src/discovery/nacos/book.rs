@@ -242,6 +242,18 @@ impl Book {
         names
     }
 
+    /// Services that have instances on a host, in order of names. Looks at every address.
+    pub fn on(&self, host: IpAddr) -> Vec<&Name> {
+        let host = host.to_canonical();
+        let is_there = |entry: &&Entry| match host {
+            IpAddr::V4(ip) => entry.addresses.v4.iter().any(|(bits, _)| *bits == ip.to_bits()),
+            IpAddr::V6(ip) => entry.addresses.v6.iter().any(|(bits, _)| *bits == ip.to_bits()),
+        };
+        let mut names: Vec<&Name> = self.names.iter().flatten().filter(is_there).map(|entry| &entry.name).collect();
+        names.sort();
+        names
+    }
+
     /// Every known name, in no order.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.names.iter().flatten().map(|entry| &entry.name)

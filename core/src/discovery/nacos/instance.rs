@@ -137,13 +137,7 @@ pub fn read(service: &Name, host: &Host, (believed, why): (Believed, Why), now: 
     let lane = metadata.lane();
     let protocol = metadata.protocol();
     let address = host.address();
-    let out = match &address {
-        Err(problem) => Some(Out::Address(problem.clone())),
-        Ok(_) if !host.enabled => Some(Out::Disabled),
-        Ok(_) if weight == 0 => Some(Out::NoWeight),
-        Ok(_) if believed == Believed::Unhealthy => Some(Out::Unhealthy),
-        Ok(_) => None,
-    };
+    let out = out(&address, host, weight, believed);
     let mut endpoints = Vec::new();
     match address {
         Ok(address) => {
@@ -189,6 +183,17 @@ pub fn read(service: &Name, host: &Host, (believed, why): (Believed, Why), now: 
         out,
     };
     Instance { endpoints, protocol, row, notes: metadata.notes() }
+}
+
+/// Why an instance takes no traffic, if it does not.
+fn out(address: &Result<SocketAddr, BadAddress>, host: &Host, weight: u32, believed: Believed) -> Option<Out> {
+    match address {
+        Err(problem) => Some(Out::Address(problem.clone())),
+        Ok(_) if !host.enabled => Some(Out::Disabled),
+        Ok(_) if weight == 0 => Some(Out::NoWeight),
+        Ok(_) if believed == Believed::Unhealthy => Some(Out::Unhealthy),
+        Ok(_) => None,
+    }
 }
 
 /// What is said of the health of a registration that is not used: its own word.

@@ -4,7 +4,7 @@ use super::{
     Guard, Name,
     instance::{self, GRPC_SERVICE_PORT, Note, Out, Row, SERVICE_PORT},
 };
-use crate::resources::services::{Port, Protocol, Service};
+use crate::resources::services::{AddressCalls, Port, Protocol, Service};
 
 /// Most notes that are kept of one service: they are for people, and thousands of instances may be wrong alike.
 pub const NOTES_MAX: usize = 50;
@@ -23,7 +23,13 @@ pub struct Listed {
 }
 
 /// Makes the service `<name>.<namespace>` (the two halves of its label) of what is believed. `now` is in Unix seconds.
-pub fn register(registered: &Name, (name, namespace): (&str, &str), guard: &Guard, now: u64) -> Listed {
+pub fn register(
+    registered: &Name,
+    (name, namespace): (&str, &str),
+    guard: &Guard,
+    address_calls: AddressCalls,
+    now: u64,
+) -> Listed {
     let (mut endpoints, mut rows, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     let mut protocols = Vec::new();
     for (_, host, believed, why) in guard.instances() {
@@ -55,7 +61,15 @@ pub fn register(registered: &Name, (name, namespace): (&str, &str), guard: &Guar
         ports.push(Port { port: GRPC_SERVICE_PORT, protocol: Protocol::Grpc });
     }
     let (name, namespace) = (name.to_owned(), namespace.to_owned());
-    let service = Service { name, namespace, addresses: Vec::new(), ports, endpoints };
+    let service = Service {
+        name,
+        namespace,
+        addresses: Vec::new(),
+        ports,
+        endpoints,
+        address_calls,
+        any_port: Some(SERVICE_PORT),
+    };
     Listed { service, rows, notes, notes_left_out }
 }
 

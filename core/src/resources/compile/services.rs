@@ -201,7 +201,10 @@ fn logical(
         }
     }
     let (name, namespace) = (resource.metadata.name.clone(), resource.metadata.namespace.clone());
-    let mut joined = Service { name, namespace, addresses: Vec::new(), ports: Vec::new(), endpoints: Vec::new() };
+    let address_calls = members.first().map(|first| first.address_calls).unwrap_or_default();
+    let any_port = members.iter().find_map(|member| member.any_port);
+    let (addresses, ports, endpoints) = Default::default();
+    let mut joined = Service { name, namespace, addresses, ports, endpoints, address_calls, any_port };
     for port in members.iter().flat_map(|member| &member.ports) {
         if joined.ports.iter().all(|known| known.port != port.port) {
             joined.ports.push(*port);

@@ -120,7 +120,14 @@ impl Built {
         if given.is_loose() {
             self.loose.insert(label.to_owned());
         }
-        let world = WorldService { name, namespace, addresses, ports: ports.collect() };
+        let world = WorldService {
+            name,
+            namespace,
+            addresses,
+            ports: ports.collect(),
+            address_calls: service.address_calls,
+            any_port: service.any_port,
+        };
         self.services.insert(label.to_owned(), world);
     }
 

@@ -66,6 +66,8 @@ pub(crate) struct Mesh {
     pub(crate) processes: Processes,
     /// Services whose applications somebody else starts.
     pub(crate) without_application: Vec<&'static str>,
+    /// Settings of Nacos servers that the controller reads.
+    pub(crate) nacos: Option<PathBuf>,
     programs: Programs,
     block: Block,
     outside: Outside,
@@ -103,7 +105,7 @@ impl Mesh {
             }
         };
         let processes = Processes::new(&block)?;
-        Ok(Mesh { topology, processes, without_application: Vec::new(), programs, block, outside })
+        Ok(Mesh { topology, processes, without_application: Vec::new(), nacos: None, programs, block, outside })
     }
 
     /// Starts controller, proxies and applications, and waits until each is ready.
@@ -138,7 +140,7 @@ impl Mesh {
     /// When it does not become ready.
     pub(crate) async fn start_controller(&mut self) -> anyhow::Result<()> {
         let folder = &self.block.folder;
-        let arguments = vec![
+        let mut arguments = vec![
             "--file".to_owned(),
             text(&folder.join("source"))?,
             "--state-directory".to_owned(),
@@ -148,6 +150,10 @@ impl Mesh {
             "--admin".to_owned(),
             self.topology.console().to_string(),
         ];
+        if let Some(nacos) = &self.nacos {
+            let settings = std::path::absolute(nacos).context("cannot find the current folder")?;
+            arguments.extend(["--nacos".to_owned(), text(&settings)?]);
+        }
         let start = self.process(CONTROLLER, "host", None, &self.programs.controller, arguments, BTreeMap::new())?;
         self.processes.start(start).await?;
         self.ready(CONTROLLER, self.topology.console()).await

@@ -11,7 +11,7 @@ fn name(service: &str) -> Name {
 }
 
 fn address(number: u8) -> SocketAddr {
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         ([0, 0, 0, 0, 0, 0, 1, u16::from(number)], 80).into()
     } else {
         ([10, 0, 0, number], 80).into()

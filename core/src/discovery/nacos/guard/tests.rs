@@ -158,7 +158,9 @@ fn what_an_earlier_run_knew_stays_until_the_registry_answers_and_is_held_then() 
 fn health_is_the_registrys_word_unless_it_gave_up_on_it_or_says_it_of_nobody() {
     let sick = |number| Host { healthy: false, ..host(number) };
     let disabled = |number| Host { enabled: false, ..host(number) };
-    let cases: [(Vec<Host>, bool, &[(Believed, Why)]); 5] = [
+    /// Listed hosts, whether protection is reached, and what is believed of each.
+    type Case = (Vec<Host>, bool, &'static [(Believed, Why)]);
+    let cases: [Case; 5] = [
         (
             vec![host(1), sick(2)],
             false,

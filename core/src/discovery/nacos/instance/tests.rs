@@ -239,7 +239,7 @@ proptest! {
         let host = Host { ip, port, weight, healthy, enabled, ephemeral: true, cluster, metadata };
         let made = made(&host);
         for endpoint in &made.endpoints {
-            prop_assert_eq!(endpoint.weight > 0, !(host.weight <= 0.0));
+            prop_assert_eq!(endpoint.weight > 0, host.weight > 0.0 || host.weight.is_nan());
             if let Some(lane) = endpoint.labels.get(names::LANE_LABEL) {
                 prop_assert!(lane.parse::<LaneName>().is_ok());
             }

@@ -12,7 +12,7 @@ fn register_all(hosts: Vec<Host>) -> Listed {
     let mut guard = Guard::new(HOLD);
     let listing = Listing { name: name.clone(), hosts, last_ref_time: 1, reach_protection: false };
     guard.take(listing, Duration::ZERO);
-    register(&name, ("order", "default"), &guard, 1_764_000_000)
+    register(&name, ("order", "default"), &guard, AddressCalls::Service, 1_764_000_000)
 }
 
 fn host(number: u8, metadata: &[(&str, &str)]) -> Host {
