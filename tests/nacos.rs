@@ -24,9 +24,21 @@ macro_rules! on_both_servers {
 mod clients;
 #[path = "nacos/differences.rs"]
 mod differences;
+#[path = "nacos/examples.rs"]
+mod examples;
+#[path = "nacos/followed.rs"]
+mod followed;
+#[path = "nacos/lost.rs"]
+mod lost;
+#[path = "nacos/mistakes.rs"]
+mod mistakes;
 #[path = "nacos/operations.rs"]
 mod operations;
+#[path = "nacos/scale.rs"]
+mod scale;
 #[path = "nacos/servers.rs"]
 mod servers;
 #[path = "nacos/wire.rs"]
 mod wire;
+#[path = "nacos/world.rs"]
+mod world;

@@ -35,7 +35,7 @@ use crate::{
         tokens::Tokens,
     },
     sources::{
-        self, Change, EVENT_QUEUE, Shared, States,
+        self, Change, EVENT_QUEUE, Shared, States, dns,
         file::FileSource,
         nacos::{
             self, policies::Policies, register::Registrar, source::Source, start::Common, table::Table, wire::Link,
@@ -204,6 +204,8 @@ impl Running {
     /// Runs registries, and whoever registers workloads there. `meshed` is where it is kept who runs behind a sidecar.
     fn follow(&mut self, registries: Registries, published: &Arc<Published>, reported: &Reported, meshed: PathBuf) {
         let stopping = self.stopping.clone();
+        let (said, changes) = (registries.common.said.clone(), registries.common.changes.clone());
+        self.own("names", dns::Names { said, changes }.run(stopping.clone()));
         if registries.servers.is_empty() {
             return;
         }

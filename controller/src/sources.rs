@@ -1,5 +1,6 @@
 //! Where the controller learns what there is: each source turns what it watches into events for the index.
 
+pub mod dns;
 pub mod file;
 pub mod folder;
 pub mod lanes;

@@ -15,7 +15,6 @@ async fn services_that_register_themselves_are_called_over_mutual_tls_in_their_l
     let spec = Spec::new("nacos-example", run)
         .env("DEMO_PYTHON", programs::nacos_python())
         .env("DEMO_RNACOS", programs::rnacos())
-        .env("DEMO_BINARIES", programs::binaries())
         .arg("--check");
     let finished = spec.run(logs.path(), LIMIT).await;
     assert!(finished.status.success(), "{}", finished.output);

@@ -29,7 +29,7 @@ const LISTED: Duration = Duration::from_secs(10);
 
 /// What somebody does with an instance.
 #[derive(Clone, Debug)]
-enum Operation {
+pub(crate) enum Operation {
     /// Registers it, or registers it again with something changed.
     Register(Registration),
     /// Takes it back.
@@ -38,20 +38,24 @@ enum Operation {
 
 /// What a list shows of an instance.
 #[derive(Clone, Debug, PartialEq)]
-struct Shown {
-    weight: f64,
-    cluster: String,
+pub(crate) struct Shown {
+    pub(crate) weight: f64,
+    pub(crate) cluster: String,
     metadata: BTreeMap<String, String>,
 }
 
 /// What the server should say of one service.
 #[derive(Default)]
-struct Model {
+pub(crate) struct Model {
     instances: BTreeMap<SocketAddr, Registration>,
 }
 
 impl Model {
-    fn apply(&mut self, server: Server, operation: &Operation) {
+    pub(crate) fn instance(&self, address: SocketAddr) -> Option<&Registration> {
+        self.instances.get(&address)
+    }
+
+    pub(crate) fn apply(&mut self, server: Server, operation: &Operation) {
         match operation {
             Operation::Register(new) => {
                 let mut new = new.clone();
@@ -65,7 +69,7 @@ impl Model {
         }
     }
 
-    fn shown(&self) -> BTreeMap<SocketAddr, Shown> {
+    pub(crate) fn shown(&self) -> BTreeMap<SocketAddr, Shown> {
         let enabled = self.instances.values().filter(|instance| instance.enabled);
         let shown = |instance: &Registration| Shown {
             weight: instance.weight,
@@ -84,7 +88,11 @@ async fn listed(api: &OpenApi, service: &str) -> BTreeMap<SocketAddr, Shown> {
 }
 
 /// One change of an instance that is there, or its registration.
-fn operation(random: &mut StdRng, old: Option<&Registration>, new: impl FnOnce() -> Registration) -> Operation {
+pub(crate) fn operation(
+    random: &mut StdRng,
+    old: Option<&Registration>,
+    new: impl FnOnce() -> Registration,
+) -> Operation {
     let Some(old) = old else { return Operation::Register(new()) };
     let changed = old.clone();
     match random.random_range(0..6) {

@@ -55,6 +55,11 @@ impl Load {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// Whether any request has failed.
+    pub fn has_failed(&self) -> bool {
+        !self.failures.lock().expect("no panic while held").is_empty()
+    }
+
     /// Ends the load between two requests and returns how many there were.
     ///
     /// # Panics

@@ -63,7 +63,6 @@ pub struct Builder {
     controller: Vec<String>,
     captured: bool,
     held: Option<Block>,
-    own_authority: bool,
 }
 
 impl Builder {
@@ -98,14 +97,21 @@ impl Builder {
     }
 
     /// An authority of the test's own: the controller signs with `own.pem` and `own.key` of its state directory.
-    pub fn authority(mut self, authority: &Authority) -> Builder {
-        self.own_authority = true;
+    pub fn authority(self, authority: &Authority) -> Builder {
         self.state("own.pem", &authority.certificate)
             .state("own.key", &authority.key)
             .state("trust-bundle.pem", &authority.certificate)
+            .controller_argument("--issuer-certificate={state}/own.pem")
+            .controller_argument("--issuer-key={state}/own.key")
+            .controller_argument("--trust-bundle={state}/trust-bundle.pem")
     }
 
-    /// A further argument of the controller.
+    /// The controller reads registries by these settings, a YAML document as docs/nacos.md has it.
+    pub fn nacos(self, settings: &str) -> Builder {
+        self.state("nacos.yaml", settings).controller_argument("--nacos={state}/nacos.yaml")
+    }
+
+    /// A further argument of the controller; `{state}` in it is its state directory.
     pub fn controller_argument(mut self, argument: &str) -> Builder {
         self.controller.push(argument.to_owned());
         self
@@ -115,7 +121,7 @@ impl Builder {
     ///
     /// # Panics
     /// When a part does not become ready.
-    pub async fn start(mut self) -> Mesh {
+    pub async fn start(self) -> Mesh {
         let mut place =
             if self.captured { Place::Namespaces(Network::new()) } else { Place::Loopback(Block::reserve()) };
         let folder = make_folder();
@@ -131,14 +137,6 @@ impl Builder {
         std::fs::write(source.join("services.yaml"), service_list(&pods)).expect("the source folder is writable");
         if !self.resources.is_empty() {
             std::fs::write(source.join("resources.yaml"), self.resources.join("\n---\n")).expect("writable");
-        }
-        if self.own_authority {
-            for (option, file) in
-                [("issuer-certificate", "own.pem"), ("issuer-key", "own.key"), ("trust-bundle", "trust-bundle.pem")]
-            {
-                let file = folder.path().join("state").join(file);
-                self.controller.push(format!("--{option}={}", file.display()));
-            }
         }
         let controller = controller_spec(&place, folder.path(), &self.controller);
         let controller = controller.start(&folder.path().join("logs"));
@@ -166,14 +164,16 @@ fn write_private(path: &Path, text: &str) {
 
 fn controller_spec(place: &Place, folder: &Path, arguments: &[String]) -> Spec {
     let (namespace, address, admin) = place.controller();
+    let state = folder.join("state");
+    let argument = |argument: &String| argument.replace("{state}", &state.display().to_string());
     let spec = Spec::new("controller", programs::ours("mesh-controller"))
         .arg("--file")
         .arg(folder.join("source"))
         .arg("--state-directory")
-        .arg(folder.join("state"))
+        .arg(&state)
         .args(["--listen".to_owned(), format!("{address}:8086"), "--admin".to_owned(), format!("{admin}:8084")])
         .args(["--trust-domain", TRUST_DOMAIN])
-        .args(arguments.iter().cloned());
+        .args(arguments.iter().map(argument));
     match namespace {
         Some(namespace) => spec.in_namespace(namespace),
         None => spec,
@@ -238,7 +238,6 @@ impl Mesh {
             controller: Vec::new(),
             captured: false,
             held: None,
-            own_authority: false,
         }
     }
 

@@ -153,6 +153,21 @@ spec:
 }
 
 #[test]
+fn callers_stay_in_their_cluster_of_nacos_unless_a_policy_says_otherwise() {
+    let mut clustered = Registered::clone(&registered(1, &BTreeSet::from([1, 2])));
+    clustered.service.endpoints[0].zone = Some("hz".to_owned());
+    let mut said = said();
+    said.register(&"nacos/a".into(), "s1".to_owned(), Some(Arc::new(clustered)));
+    said.register(&"nacos/a".into(), "s2".to_owned(), Some(registered(2, &BTreeSet::from([1]))));
+    let compiled = world(&said);
+    assert!(compiled.traffic["s1.default"].zones.prefer_same);
+    assert_eq!(compiled.traffic.len(), 1, "no cluster, nothing to prefer");
+    let text = "apiVersion: lanemesh.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: t}\nspec: {service: s1}\n";
+    said.take("file".into(), Arc::new(parse("file", text).unwrap()));
+    assert!(!world(&said).traffic["s1.default"].zones.prefer_same);
+}
+
+#[test]
 fn without_registries_a_reference_to_nothing_is_a_problem() {
     let text = "apiVersion: lanemesh.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: t}\nspec: {service: s1}\n";
     let said = Said::new(Domains::default(), false);

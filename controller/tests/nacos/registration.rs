@@ -83,6 +83,7 @@ impl Proxy {
             applied_revision: String::new(),
             admin_address: "127.1.0.2:4191".to_owned(),
             role: "sidecar".to_owned(),
+            ..Hello::default()
         };
         reports.send(ProxyReport { report: Some(Report::Hello(hello)) }).await.expect("a queue");
         let stream = MeshPolicyClient::new(channel).watch(ReceiverStream::new(receiver)).await;

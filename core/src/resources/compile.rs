@@ -78,7 +78,8 @@ pub fn compile_all(input: &Input<'_>, domains: &Domains) -> Result<Compiled, Vec
     let mut built = workloads::build(&given, domains, &lanes_of, &mut findings);
     routes::apply(resources, domains, &mut built, &mut findings);
     access::apply(resources, domains, &mut built, &mut findings);
-    let traffic = traffic::build(resources, &built, &mut findings);
+    let mut traffic = traffic::build(resources, &built, &mut findings);
+    traffic::prefer_clusters(&given, &mut traffic);
     let Findings { mut problems, mut notes, .. } = findings;
     for list in [&mut problems, &mut notes] {
         list.sort();

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, workloads::Built};
+use super::{
+    Findings,
+    services::{Given, Teller},
+    workloads::Built,
+};
 use crate::{
-    model::policy::TrafficPolicy,
-    resources::{Resource, Spec},
+    model::policy::{TrafficPolicy, Zones},
+    resources::{Resource, Spec, mesh_service::Source, registered::Registered},
 };
 
 pub(super) fn build(
@@ -24,4 +28,16 @@ pub(super) fn build(
         }
     }
     found
+}
+
+/// What Nacos' own clients do: instances of the caller's cluster first, any if there is none. Of services that somebody
+/// wrote a policy for the policy says.
+pub(super) fn prefer_clusters(given: &[Given<'_>], policies: &mut BTreeMap<String, TrafficPolicy>) {
+    for given in given {
+        let Teller::Registry(Registered { source: Source::Nacos, service, .. }) = given.teller else { continue };
+        if service.endpoints.iter().any(|endpoint| endpoint.zone.is_some()) {
+            let near = TrafficPolicy { zones: Zones { prefer_same: true }, ..TrafficPolicy::default() };
+            policies.entry(given.label()).or_insert(near);
+        }
+    }
 }
