@@ -75,7 +75,7 @@ impl Guards {
                 _ = tick.tick() => (),
             }
             let resources = self.states.resources();
-            let guarded = guarded(&resources);
+            let guarded = guarded(resources.iter().flat_map(|list| list.iter()));
             let now = now();
             self.statistics.keep(guarded.iter().map(|one| one.guard.window), now);
             let verdicts = self.judge(&guarded, now);
@@ -128,7 +128,7 @@ impl Guards {
     }
 }
 
-fn guarded(resources: &[Resource]) -> Vec<Guarded<'_>> {
+fn guarded<'r>(resources: impl Iterator<Item = &'r Resource>) -> Vec<Guarded<'r>> {
     let mut guarded = Vec::new();
     for resource in resources {
         if let Spec::Lane(lane) = &resource.spec

@@ -86,8 +86,8 @@ impl States {
         self.0.iter().map(|shared| shared.get()).collect()
     }
 
-    /// Resources in force of every source.
-    pub fn resources(&self) -> Vec<Resource> {
-        self.all().iter().flat_map(|state| state.resources.iter().cloned()).collect()
+    /// Resources in force, by source.
+    pub fn resources(&self) -> Vec<Arc<Vec<Resource>>> {
+        self.0.iter().map(|shared| shared.get().resources).collect()
     }
 }

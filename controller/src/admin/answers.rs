@@ -41,9 +41,9 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
         "services" => services(view.world(), &console.registered.all()),
         "endpoints" => endpoints::all(view.world(), &console.registered.all()),
         "lanes" => lanes::groups(console),
-        "policies" => policies(&console.states.resources()),
+        "policies" => policies(console.states.resources().iter().flat_map(|list| list.iter())),
         "proxies" => console.reported.proxies.all().iter().map(proxy).collect(),
-        "resources" => resources(&console.states.resources()),
+        "resources" => resources(console.states.resources().iter().flat_map(|list| list.iter())),
         "source" => console.states.all().iter().map(source).collect(),
         "notes" => endpoints::notes(&console.published.notes(), &console.registered.all()),
         "version" => return Some(json!({ "version": env!("CARGO_PKG_VERSION") })),
@@ -82,18 +82,18 @@ fn services(world: &World, shown: &[Shown]) -> Vec<Value> {
 /// Kinds of resources that are policies.
 const POLICIES: [&str; 4] = ["TrafficPolicy", "AccessPolicy", "HTTPRoute", "GRPCRoute"];
 
-fn policies(resources: &[Resource]) -> Vec<Value> {
-    let policies = resources.iter().filter(|resource| POLICIES.contains(&resource.metadata.kind));
+fn policies<'r>(resources: impl Iterator<Item = &'r Resource>) -> Vec<Value> {
+    let policies = resources.filter(|resource| POLICIES.contains(&resource.metadata.kind));
     policies.map(|resource| json!(resource.metadata)).collect()
 }
 
-fn resources(resources: &[Resource]) -> Vec<Value> {
+fn resources<'r>(resources: impl Iterator<Item = &'r Resource>) -> Vec<Value> {
     let resource = |resource: &Resource| {
         let mut value = json!(resource.metadata);
         value["text"] = json!(resource.text);
         value
     };
-    resources.iter().map(resource).collect()
+    resources.map(resource).collect()
 }
 
 fn source(state: &SourceState) -> Value {
