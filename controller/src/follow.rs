@@ -9,7 +9,7 @@ use std::{
 
 use mesh_core::resources::{Compiled, Problem, Resource};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
@@ -26,9 +26,6 @@ use crate::{
 
 /// How often lanes are looked at that drain or end by time alone.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Told when news is published, or why it is refused.
-type Done = oneshot::Sender<Result<(), Vec<Problem>>>;
 
 /// The owner.
 pub struct Follower {
@@ -104,9 +101,15 @@ impl Follower {
             }
         }
         for (source, resources, answer) in written {
-            if let Some(answer) = self.resources(source, resources, answer).await {
-                is_stale = false;
-                done.push(answer);
+            match self.resources(source, resources).await {
+                Ok(()) => {
+                    is_stale = false;
+                    done.extend(answer);
+                }
+                Err(problems) => {
+                    // Who asked may have gone.
+                    let _ = answer.map(|answer| answer.send(Err(problems)));
+                }
             }
         }
         if is_stale {
@@ -121,30 +124,15 @@ impl Follower {
         }
     }
 
-    /// Takes the resources of a source in if everything compiles with them; gives back whom to tell when it is published.
-    async fn resources(
-        &mut self,
-        source: SourceName,
-        resources: Arc<Vec<Resource>>,
-        answer: Option<Done>,
-    ) -> Option<Done> {
+    /// Takes the resources of a source in if everything compiles with them.
+    async fn resources(&mut self, source: SourceName, resources: Arc<Vec<Resource>>) -> Result<(), Vec<Problem>> {
         let said = Arc::clone(&self.said.borrow());
         let (name, list) = (Arc::clone(&source), Arc::clone(&resources));
-        match blocking(move || said.compiled_with(&name, &list)).await {
-            Ok(compiled) => {
-                self.said.send_modify(|said| Arc::make_mut(said).take(Arc::clone(&source), resources));
-                self.waiting.remove(&source);
-                self.publish(compiled);
-                // Whoever waits for nothing still makes what was compiled before obsolete.
-                Some(answer.unwrap_or_else(|| oneshot::channel().0))
-            }
-            Err(problems) => {
-                if let Some(answer) = answer {
-                    let _ = answer.send(Err(problems));
-                }
-                None
-            }
-        }
+        let compiled = blocking(move || said.compiled_with(&name, &list)).await?;
+        self.said.send_modify(|said| Arc::make_mut(said).take(Arc::clone(&source), resources));
+        self.waiting.remove(&source);
+        self.publish(compiled);
+        Ok(())
     }
 
     async fn compile_again(&mut self) {
