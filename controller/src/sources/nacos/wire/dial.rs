@@ -3,18 +3,14 @@
 use std::{
     io,
     path::Path,
-    pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
 };
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::either::Either;
 
 use super::{Cause, Tls};
 
@@ -45,10 +41,10 @@ pub(super) async fn dial(host: &str, port: u16, tls: Option<&Tls>, protocol: Pro
     let stream = TcpStream::connect((host, port)).await.map_err(Cause::Unreachable)?;
     stream.set_nodelay(true).map_err(Cause::Unreachable)?;
     match security {
-        None => Ok(Connection::Plaintext(stream)),
+        None => Ok(Connection::Left(stream)),
         Some((connector, name)) => {
             let stream = connector.connect(name, stream).await.map_err(Cause::Tls)?;
-            Ok(Connection::Tls(Box::new(stream)))
+            Ok(Connection::Right(Box::new(stream)))
         }
     }
 }
@@ -99,53 +95,14 @@ fn system_roots() -> Result<Arc<RootCertStore>, Cause> {
     Ok(Arc::clone(roots))
 }
 
-/// A connection.
-pub(super) enum Connection {
-    /// In the clear.
-    Plaintext(TcpStream),
-    /// Under TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// A connection: in the clear, or under TLS.
+pub(super) type Connection = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-impl Connection {
-    /// Our address as this server sees it, or nothing.
-    pub(super) fn local_ip(&self) -> String {
-        let stream = match self {
-            Connection::Plaintext(stream) => stream,
-            Connection::Tls(stream) => stream.get_ref().0,
-        };
-        stream.local_addr().map(|address| address.ip().to_string()).unwrap_or_default()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Connection::Plaintext(stream) => Pin::new(stream).poll_read(cx, buf),
-            Connection::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Connection::Plaintext(stream) => Pin::new(stream).poll_write(cx, buf),
-            Connection::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Connection::Plaintext(stream) => Pin::new(stream).poll_flush(cx),
-            Connection::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Connection::Plaintext(stream) => Pin::new(stream).poll_shutdown(cx),
-            Connection::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
+/// Our address as this server sees it, or nothing.
+pub(super) fn local_ip(connection: &Connection) -> String {
+    let stream = match connection {
+        Either::Left(stream) => stream,
+        Either::Right(stream) => stream.get_ref().0,
+    };
+    stream.local_addr().map(|address| address.ip().to_string()).unwrap_or_default()
 }

@@ -25,7 +25,7 @@ use tower::service_fn;
 
 use super::{
     Address, CALL_TIMEOUT, CONNECT_TIMEOUT, Cause, Error, Event, MESSAGE_MAX, Options,
-    dial::{Connection, Protocol, dial},
+    dial::{Connection, Protocol, dial, local_ip},
     message::{ConfigChanged, ConnectReset, ConnectionSetup, Head, HealthCheck, Listed, Request, ServerCheck},
     payload::{self, Sender},
 };
@@ -83,7 +83,7 @@ impl Session {
         server: Arc<str>,
     ) -> Result<(Arc<Session>, Pushes), Cause> {
         let connection = dial(&address.host, address.grpc_port, options.tls.as_ref(), Protocol::Http2).await?;
-        let ip = connection.local_ip();
+        let ip = local_ip(&connection);
         let channel = channel(connection, address, options).await?;
         let session = Arc::new(Session {
             server,
