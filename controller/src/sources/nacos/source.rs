@@ -41,6 +41,8 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// A service that nothing was heard of for so long is asked for again: pushes get lost.
 const RECONCILE: Duration = Duration::from_secs(30);
+/// What a server refused to say is asked for again after this.
+const AGAIN: Duration = Duration::from_secs(5);
 /// How often instances that are held are checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait for an instance that is checked.
@@ -104,6 +106,8 @@ pub(super) struct Running {
     pub(super) scan: Scan,
     pub(super) questions: JoinSet<Outcome>,
     pub(super) connected: bool,
+    /// The connection, for the console.
+    connection: Vec<(&'static str, String)>,
     /// A connection was made, or could not be.
     pub(super) tried: bool,
     start: Instant,
@@ -153,6 +157,7 @@ impl Running {
             book: Book::default(),
             questions: JoinSet::new(),
             connected: false,
+            connection: Vec::new(),
             tried: false,
             start: now,
             dirty: BTreeSet::new(),
@@ -232,7 +237,11 @@ impl Running {
             return;
         }
         let free = ASKED_AT_ONCE.saturating_sub(self.watched.values().filter(|watched| watched.asking).count());
-        let open = self.watched.iter_mut().filter(|(_, watched)| !watched.subscribed && !watched.asking).take(free);
+        let now = Instant::now();
+        let is_open = |watched: &Watched| {
+            !watched.subscribed && !watched.asking && watched.not_before.is_none_or(|moment| moment <= now)
+        };
+        let open = self.watched.iter_mut().filter(|(_, watched)| is_open(watched)).take(free);
         for (name, watched) in open {
             watched.asking = true;
             let (client, name) = (self.source.client.clone(), name.clone());
@@ -250,19 +259,19 @@ impl Running {
                 (self.connected, self.tried) = (true, true);
                 let now = self.now();
                 for watched in self.watched.values_mut() {
-                    (watched.subscribed, watched.asking) = (false, false);
+                    (watched.subscribed, watched.asking, watched.not_before) = (false, false, None);
                     watched.guard.reconnected(now);
                 }
-                let facts = vec![("connection", "up".to_owned()), ("server", server.to_string())];
-                self.source.state.change(|state| state.facts = facts);
+                self.connection = vec![("connection", "up".to_owned()), ("server", server.to_string())];
+                self.show();
                 self.scan.again();
                 self.subscribe();
             }
             Event::Disconnected { reason } => {
                 warn!(source = %self.source.name, %reason, "no connection; what was known stays");
                 (self.connected, self.tried) = (false, true);
-                let facts = vec![("connection", "down".to_owned()), ("reason", reason.to_string())];
-                self.source.state.change(|state| state.facts = facts);
+                self.connection = vec![("connection", "down".to_owned()), ("reason", reason.to_string())];
+                self.show();
                 self.answer();
             }
             Event::Pushed(listing) => self.listed(listing),
@@ -273,6 +282,16 @@ impl Running {
                 self.watched.values_mut().for_each(|watched| watched.asked = self.start);
             }
         }
+    }
+
+    /// Shows how the source stands.
+    fn show(&self) {
+        let mut facts = self.connection.clone();
+        facts.push(("services", self.book.len().to_string()));
+        facts.push(("addresses", self.book.addresses().to_string()));
+        facts.push(("followed", self.watched.len().to_string()));
+        facts.push(("lookedThrough", self.scan.is_complete().to_string()));
+        self.source.state.change(|state| state.facts = facts);
     }
 
     fn listed(&mut self, listing: Listing) {
@@ -299,6 +318,7 @@ impl Running {
                 warn!(service = %name, %error, "cannot be asked for");
                 if let Some(watched) = self.watched.get_mut(&name) {
                     (watched.asking, watched.asked) = (false, Instant::now());
+                    watched.not_before = Some(Instant::now() + AGAIN);
                 }
             }
             Outcome::Names(Ok(names)) => {
@@ -355,6 +375,7 @@ impl Running {
         self.reconcile();
         self.check();
         self.ask_scan();
+        self.show();
         self.save();
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Instant,
 };
 
@@ -46,12 +47,18 @@ impl Running {
         needed.extend(self.wants.kept.keys().cloned());
         let members = self.source.said.borrow().members();
         let mut services = BTreeMap::new();
-        for Wanted { want, idle } in self.source.demand.all() {
+        let wanted = self.source.demand.all();
+        let hosts = wanted.iter().filter_map(|wanted| match wanted.want {
+            Want::Host(host) => Some(host),
+            Want::Service(_) | Want::Address(_) => None,
+        });
+        let on_hosts = self.book.on(hosts);
+        for Wanted { want, idle } in wanted {
             if idle.is_some_and(|idle| idle >= idle_after) {
                 self.source.demand.forget(&self.source.name, &want);
                 continue;
             }
-            let names = self.services_of(&want, &members);
+            let names = self.services_of(&want, &members, &on_hosts);
             needed.extend(names.iter().cloned());
             services.insert(want, names);
         }
@@ -61,7 +68,12 @@ impl Running {
         needed
     }
 
-    fn services_of(&self, want: &Want, members: &BTreeMap<String, BTreeSet<Member>>) -> BTreeSet<Name> {
+    fn services_of(
+        &self,
+        want: &Want,
+        members: &BTreeMap<String, BTreeSet<Member>>,
+        on_hosts: &BTreeMap<IpAddr, BTreeSet<&Name>>,
+    ) -> BTreeSet<Name> {
         match want {
             Want::Service(label) => {
                 let own = self.labels.service(label, &self.book);
@@ -69,7 +81,9 @@ impl Running {
                 own.into_iter().chain(joined).collect()
             }
             Want::Address(address) => self.book.at(*address).into_iter().cloned().collect(),
-            Want::Host(host) => self.book.on(*host).into_iter().cloned().collect(),
+            Want::Host(host) => {
+                on_hosts.get(&host.to_canonical()).into_iter().flatten().map(|name| Name::clone(name)).collect()
+            }
         }
     }
 

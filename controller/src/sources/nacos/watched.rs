@@ -31,6 +31,8 @@ pub(super) struct Watched {
     pub(super) subscribed: bool,
     /// A question is under way.
     pub(super) asking: bool,
+    /// The server refused to answer; not asked again before.
+    pub(super) not_before: Option<Instant>,
     /// A list came in this run.
     pub(super) listed: bool,
     /// When the last list came, or the service was taken up.
@@ -43,7 +45,16 @@ impl Watched {
     /// Nothing is known of it yet.
     pub(super) fn new(label: String, hold: Duration, now: Instant) -> Self {
         let guard = Guard::new(hold);
-        Watched { guard, label, subscribed: false, asking: false, listed: false, asked: now, told: None }
+        Watched {
+            guard,
+            label,
+            subscribed: false,
+            asking: false,
+            not_before: None,
+            listed: false,
+            asked: now,
+            told: None,
+        }
     }
 
     /// Known from an earlier run.

@@ -4,8 +4,9 @@
 mod index;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use hashbrown::HashTable;
@@ -242,16 +243,23 @@ impl Book {
         names
     }
 
-    /// Services that have instances on a host, in order of names. Looks at every address.
-    pub fn on(&self, host: IpAddr) -> Vec<&Name> {
-        let host = host.to_canonical();
-        let is_there = |entry: &&Entry| match host {
-            IpAddr::V4(ip) => entry.addresses.v4.iter().any(|(bits, _)| *bits == ip.to_bits()),
-            IpAddr::V6(ip) => entry.addresses.v6.iter().any(|(bits, _)| *bits == ip.to_bits()),
-        };
-        let mut names: Vec<&Name> = self.names.iter().flatten().filter(is_there).map(|entry| &entry.name).collect();
-        names.sort();
-        names
+    /// Services that have instances on these hosts, by host as it is given. Looks at every address, once for all hosts.
+    pub fn on(&self, hosts: impl IntoIterator<Item = IpAddr>) -> BTreeMap<IpAddr, BTreeSet<&Name>> {
+        let mut found: BTreeMap<IpAddr, BTreeSet<&Name>> =
+            hosts.into_iter().map(|host| (host.to_canonical(), BTreeSet::new())).collect();
+        if found.is_empty() {
+            return found;
+        }
+        for entry in self.names.iter().flatten() {
+            let v4 = entry.addresses.v4.iter().map(|(bits, _)| IpAddr::from(Ipv4Addr::from_bits(*bits)));
+            let v6 = entry.addresses.v6.iter().map(|(bits, _)| IpAddr::from(Ipv6Addr::from_bits(*bits)));
+            for host in v4.chain(v6) {
+                if let Some(names) = found.get_mut(&host) {
+                    names.insert(&entry.name);
+                }
+            }
+        }
+        found
     }
 
     /// Every known name, in no order.
