@@ -51,6 +51,16 @@ pub struct SourceState {
 #[derive(Debug)]
 pub struct Shared(Mutex<SourceState>);
 
+/// Facts of a source that is connected to a server.
+pub fn connected(server: &str) -> Vec<(&'static str, String)> {
+    vec![("connection", "up".to_owned()), ("server", server.to_owned())]
+}
+
+/// Facts of a source without connection.
+pub fn away(reason: &dyn std::fmt::Display) -> Vec<(&'static str, String)> {
+    vec![("connection", "down".to_owned()), ("reason", reason.to_string())]
+}
+
 impl Shared {
     /// A source that has done nothing yet.
     pub fn new(name: SourceName, place: String) -> Self {

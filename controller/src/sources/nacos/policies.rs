@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     compose::{News, SourceName},
-    sources::{Change, Shared},
+    sources::{Change, Shared, away, connected as connected_to},
 };
 
 /// Ending of the ids that are policies.
@@ -82,11 +82,11 @@ impl Policies {
                     None => return,
                     Some(Event::Connected { server }) => {
                         connected = true;
-                        self.fact(format!("connected to {server}"));
+                        self.show(connected_to(&server));
                     }
                     Some(Event::Disconnected { reason }) => {
                         connected = false;
-                        self.fact(reason.to_string());
+                        self.show(away(&reason));
                     }
                     Some(Event::ConfigChanged { .. } | Event::Unreadable(_)) => (),
                     Some(Event::Pushed(_)) => continue,
@@ -99,7 +99,7 @@ impl Policies {
                 Ok(changed) => self.offer(changed).await,
                 Err(error) => {
                     warn!(%error, "policies not read; the last good ones stay in force");
-                    self.fact(error.to_string());
+                    self.show(away(&error));
                 }
             }
         }
@@ -177,8 +177,8 @@ impl Policies {
         });
     }
 
-    fn fact(&self, connection: String) {
-        self.state.change(|state| state.facts = vec![("connection", connection)]);
+    fn show(&self, facts: Vec<(&'static str, String)>) {
+        self.state.change(|state| state.facts = facts);
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) struct Scan {
     fresh: BTreeSet<Name>,
     /// Services that were, in the order in which they are looked at again.
     known: VecDeque<Name>,
+    /// Of those that were never looked at, the ones that are asked for now.
+    fresh_under_way: BTreeSet<Name>,
+    /// Of those that are looked at again.
     under_way: BTreeSet<Name>,
     names_under_way: bool,
     /// Names were listed since the start.
@@ -43,6 +46,7 @@ impl Default for Scan {
         Scan {
             fresh: BTreeSet::new(),
             known: VecDeque::new(),
+            fresh_under_way: BTreeSet::new(),
             under_way: BTreeSet::new(),
             names_under_way: false,
             listed: false,
@@ -56,14 +60,15 @@ impl Default for Scan {
 impl Scan {
     /// Every service was looked at once.
     pub(super) fn is_complete(&self) -> bool {
-        self.listed && self.fresh.is_empty() && self.under_way.is_empty()
+        self.listed && self.fresh.is_empty() && self.fresh_under_way.is_empty()
     }
 
     /// The connection is new: what was under way is lost.
     pub(super) fn again(&mut self) {
         self.names_under_way = false;
         self.next_names = Instant::now();
-        self.fresh.append(&mut self.under_way);
+        self.fresh.append(&mut self.fresh_under_way);
+        self.known.extend(std::mem::take(&mut self.under_way));
     }
 
     /// Names could not be listed.
@@ -98,7 +103,7 @@ impl Scan {
 
     /// A service was looked at.
     pub(super) fn scanned(&mut self, name: &Name) {
-        if self.under_way.remove(name) {
+        if self.fresh_under_way.remove(name) | self.under_way.remove(name) {
             self.known.push_back(name.clone());
         }
     }
@@ -126,24 +131,51 @@ impl Scan {
         let since = self.filled.elapsed().as_secs_f64();
         self.filled = Instant::now();
         self.budget = (self.budget + per_second * since).min(per_second);
-        while self.under_way.len() < AT_ONCE {
-            let name = match self.fresh.pop_first() {
-                Some(name) => name,
-                None if self.budget >= 1.0 => match self.known.pop_front() {
-                    Some(name) => {
-                        self.budget -= 1.0;
-                        name
-                    }
-                    None => break,
-                },
-                None => break,
+        while self.under_way.len() + self.fresh_under_way.len() < AT_ONCE {
+            let name = if let Some(name) = self.fresh.pop_first() {
+                self.fresh_under_way.insert(name.clone());
+                name
+            } else if self.budget >= 1.0
+                && let Some(name) = self.known.pop_front()
+            {
+                self.budget -= 1.0;
+                self.under_way.insert(name.clone());
+                name
+            } else {
+                break;
             };
-            self.under_way.insert(name.clone());
             let client = source.client.clone();
             questions.spawn(async move {
                 let listing = client.query(&name).await;
                 Outcome::Scanned(name, listing)
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_is_complete_when_all_that_is_new_was_looked_at_and_stays_so_while_others_are_looked_at_again() {
+        let (mut scan, mut book) = (Scan::default(), Book::default());
+        let name = |service: &str| Name::new("", "", service);
+        assert!(!scan.is_complete(), "nothing was listed");
+        scan.names(&mut book, vec![name("a")]);
+        assert!(!scan.is_complete());
+        assert_eq!(scan.fresh.pop_first(), Some(name("a")));
+        scan.fresh_under_way.insert(name("a"));
+        assert!(!scan.is_complete(), "asked, not answered");
+        scan.scanned(&name("a"));
+        assert!(scan.is_complete());
+        assert_eq!(scan.known.pop_front(), Some(name("a")));
+        scan.under_way.insert(name("a"));
+        assert!(scan.is_complete(), "looked at again");
+        scan.again();
+        assert!(scan.is_complete(), "what was known is known after a reconnection");
+        assert_eq!(scan.known, [name("a")]);
+        scan.names(&mut book, vec![name("a"), name("b")]);
+        assert!(!scan.is_complete(), "b is new");
     }
 }

@@ -34,7 +34,7 @@ use crate::{
     compose::{News, Said, SourceName},
     demand::Demand,
     sign::files,
-    sources::{Change, Shared},
+    sources::{Change, Shared, away, connected},
 };
 
 /// How often time alone is looked at.
@@ -262,7 +262,7 @@ impl Running {
                     (watched.subscribed, watched.asking, watched.not_before) = (false, false, None);
                     watched.guard.reconnected(now);
                 }
-                self.connection = vec![("connection", "up".to_owned()), ("server", server.to_string())];
+                self.connection = connected(&server);
                 self.show();
                 self.scan.again();
                 self.subscribe();
@@ -270,7 +270,7 @@ impl Running {
             Event::Disconnected { reason } => {
                 warn!(source = %self.source.name, %reason, "no connection; what was known stays");
                 (self.connected, self.tried) = (false, true);
-                self.connection = vec![("connection", "down".to_owned()), ("reason", reason.to_string())];
+                self.connection = away(&reason);
                 self.show();
                 self.answer();
             }
