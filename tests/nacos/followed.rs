@@ -8,7 +8,7 @@ use mesh_tests::{
     mesh::Mesh,
     registry::{
         Registry, Server,
-        open_api::{Listed, OpenApi, Registration},
+        open_api::{Listed, Registration},
         sdk::Sdk,
     },
     wait::{PATIENCE, until},
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::{
     operations::{Model, Operation, operation},
-    world::{Known, Member, answers, effective_after_listing, known, mesh, own, rows, settings},
+    world::{EFFECTIVE, Known, Member, answers, known, mesh, own, rows, settings},
 };
 
 on_both_servers! {
@@ -26,66 +26,78 @@ on_both_servers! {
     list_of_the_controller_follows_random_operations,
 }
 
-/// Waits until the server lists the change, then until the proxy has it; the second must be short.
+/// Waits until the server pushed the change to a subscriber that is not ours, then until the proxy has it; the second must
+/// be short.
 async fn effective(
-    (mesh, api, limit): (&Mesh, &OpenApi, Duration),
+    (mesh, subscriber): (&Mesh, &mut Sdk),
     service: &str,
     what: &str,
-    is_listed: impl Fn(&[Listed]) -> bool,
+    is_pushed: impl Fn(&[Listed]) -> bool,
     is_known: impl Fn(Option<&Known>) -> bool,
     address: SocketAddr,
 ) {
-    until(&format!("{what} listed"), PATIENCE, || async { is_listed(&api.instances(service).await).then_some(()) })
-        .await;
-    let listed = Instant::now();
+    let awaited = Instant::now();
+    while !is_pushed(&subscriber.pushed(service).await) {
+        assert!(awaited.elapsed() < PATIENCE, "{what} was not pushed");
+    }
+    let pushed = Instant::now();
     until(&format!("{what} at the proxy"), PATIENCE, || async {
         is_known(known(mesh, "a", service).await.get(&address)).then_some(())
     })
     .await;
-    let took = listed.elapsed();
-    assert!(took < limit, "{what} took {took:?} after the server listed it");
-    println!("{what}: {took:?} after the server listed it");
+    let took = pushed.elapsed();
+    assert!(took < EFFECTIVE, "{what} took {took:?} after the server pushed it");
+    println!("{what}: {took:?} after the server pushed it");
 }
 
 async fn change_is_at_the_proxy_within_a_second(server: Server) {
     let registry = Registry::shared(server).await;
     let (block, service) = (Block::reserve(), own("orders"));
-    let api = registry.open_api().await;
+    let mut subscriber = Sdk::start(registry);
+    subscriber.subscribe(&service).await;
     let _steady = Member::start(registry, &block, 1, &service).await;
     let mesh = mesh(&settings(registry, ""), &["a"]).await;
     answers(&mesh, "a", &service).await;
     let mut one = Member::start(registry, &block, 2, &service).await;
     let address = one.instance.address;
     let here = |listed: &[Listed]| listed.iter().find(|listed| listed.address() == address).cloned();
-    let both = (&mesh, &api, effective_after_listing(server));
-    effective(both, &service, "registration", |l| here(l).is_some(), |k| k.is_some(), address).await;
+    effective((&mesh, &mut subscriber), &service, "registration", |l| here(l).is_some(), |k| k.is_some(), address)
+        .await;
     let before = known(&mesh, "a", &service).await[&address].weight;
     one.instance = one.instance.weight(0.5);
     one.register().await;
     let half = move |known: Option<&Known>| known.is_some_and(|known| known.weight * 2.0 == before);
-    effective(both, &service, "weight", |l| here(l).is_some_and(|one| one.weight == 0.5), half, address).await;
+    effective(
+        (&mesh, &mut subscriber),
+        &service,
+        "weight",
+        |l| here(l).is_some_and(|one| one.weight == 0.5),
+        half,
+        address,
+    )
+    .await;
     one.instance = one.instance.metadata("zone", "z1");
     one.register().await;
     let has_zone = |l: &[Listed]| here(l).is_some_and(|one| one.metadata.contains_key("zone"));
     let in_zone = |known: Option<&Known>| known.is_some_and(|known| known.zone == "z1");
-    effective(both, &service, "metadata", has_zone, in_zone, address).await;
+    effective((&mesh, &mut subscriber), &service, "metadata", has_zone, in_zone, address).await;
     one.instance.metadata.clear();
     one.instance = one.instance.cluster("east");
     one.register().await;
     let is_east = |l: &[Listed]| here(l).is_some_and(|one| one.cluster_name == "east");
     let east = |known: Option<&Known>| known.is_some_and(|known| known.zone == "east");
-    effective(both, &service, "cluster", is_east, east, address).await;
+    effective((&mesh, &mut subscriber), &service, "cluster", is_east, east, address).await;
     let whole = one.instance.clone();
     one.instance = one.instance.disabled();
     one.register().await;
     let out = |known: Option<&Known>| known.is_none_or(|known| known.weight == 0.0);
-    effective(both, &service, "disabled", |l| here(l).is_none(), out, address).await;
+    effective((&mesh, &mut subscriber), &service, "disabled", |l| here(l).is_none(), out, address).await;
     one.deregister().await;
     one.instance = whole;
     one.register().await;
-    effective(both, &service, "registration again", |l| here(l).is_some(), half, address).await;
+    effective((&mesh, &mut subscriber), &service, "registration again", |l| here(l).is_some(), half, address).await;
     one.deregister().await;
-    effective(both, &service, "deregistration", |l| here(l).is_none(), out, address).await;
+    effective((&mesh, &mut subscriber), &service, "deregistration", |l| here(l).is_none(), out, address).await;
 }
 
 const SEEDS: u64 = 5;

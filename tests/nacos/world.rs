@@ -7,7 +7,7 @@ use mesh_tests::{
     addresses::Block,
     mesh::Mesh,
     pod::PodSpec,
-    registry::{self, Registry, open_api::Registration, sdk::Sdk},
+    registry::{Registry, open_api::Registration, sdk::Sdk},
     server::{self, Server as Application},
     wait::{PATIENCE, until},
 };
@@ -108,13 +108,4 @@ pub(crate) async fn answers(mesh: &Mesh, pod: &str, service: &str) {
 }
 
 /// How long a proxy may take after the server has pushed a change.
-const EFFECTIVE: Duration = Duration::from_secs(1);
-
-/// How long a proxy may take after the server has listed a change. rnacos pushes up to a second after it lists, to
-/// whatever client (0.97 s measured at the bare client, `controller/tests/nacos`); Nacos does both at once.
-pub(crate) fn effective_after_listing(server: registry::Server) -> Duration {
-    match server {
-        registry::Server::Rnacos => EFFECTIVE + Duration::from_secs(1),
-        registry::Server::Nacos31 => EFFECTIVE,
-    }
-}
+pub(crate) const EFFECTIVE: Duration = Duration::from_secs(1);

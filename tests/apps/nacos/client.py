@@ -19,6 +19,7 @@ from v2.nacos import (
     NacosConfigService,
     NacosNamingService,
     RegisterInstanceParam,
+    SubscribeServiceParam,
 )
 
 
@@ -50,6 +51,7 @@ class Client:
         self.configuration = configuration(arguments)
         self.naming_service = None
         self.config_service = None
+        self.pushes = {}
 
     async def naming(self):
         if self.naming_service is None:
@@ -106,6 +108,31 @@ class Client:
         return [
             {"ip": member.ip, "port": member.port, "weight": member.weight, "metadata": member.metadata}
             for member in found
+        ]
+
+    async def subscribe(self, order):
+        """From now on `pushed` tells what the server pushed last."""
+
+        async def told(members):
+            self.pushes[order["service"]] = list(members)
+
+        parameters = SubscribeServiceParam(service_name=order["service"], subscribe_callback=told, **group(order))
+        await (await self.naming()).subscribe(parameters)
+        return True
+
+    async def pushed(self, order):
+        return [
+            {
+                "ip": member.ip,
+                "port": member.port,
+                "weight": member.weight,
+                "healthy": member.healthy,
+                "enabled": member.enabled,
+                "ephemeral": member.ephemeral,
+                "clusterName": member.clusterName,
+                "metadata": member.metadata,
+            }
+            for member in self.pushes.get(order["service"], [])
         ]
 
     async def publish(self, order):

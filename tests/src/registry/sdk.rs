@@ -8,7 +8,10 @@ use tempfile::TempDir;
 use crate::{
     process::{Process, Spec},
     programs,
-    registry::{Login, Registry, open_api::Registration},
+    registry::{
+        Login, Registry,
+        open_api::{Listed, Registration},
+    },
     wait::until,
 };
 
@@ -64,6 +67,24 @@ impl Sdk {
     /// When the SDK reports an error.
     pub async fn fill(&mut self, prefix: &str, services: usize, instances: usize) {
         self.done(json!({"do": "fill", "prefix": prefix, "services": services, "instances": instances})).await;
+    }
+
+    /// Subscribes to a service in group `DEFAULT_GROUP`; [`Sdk::pushed`] tells what comes.
+    ///
+    /// # Panics
+    /// When the SDK reports an error.
+    pub async fn subscribe(&mut self, service: &str) {
+        self.done(json!({"do": "subscribe", "service": service})).await;
+    }
+
+    /// What the server pushed last of a service; nothing before the first push.
+    ///
+    /// # Panics
+    /// When the SDK reports an error.
+    pub async fn pushed(&mut self, service: &str) -> Vec<Listed> {
+        let answer = self.ask(json!({"do": "pushed", "service": service})).await;
+        serde_json::from_value(answer["ok"].clone())
+            .unwrap_or_else(|error| panic!("pushed {service}: {error}: {answer}"))
     }
 
     /// Publishes a document of the configuration.
