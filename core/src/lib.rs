@@ -12,6 +12,7 @@ pub mod health;
 pub mod identity;
 pub mod lane;
 pub mod model;
+pub mod model_route;
 pub mod names;
 pub mod outcome;
 pub mod pick;

@@ -3,6 +3,7 @@
 
 pub mod endpoint;
 pub mod lane;
+pub mod model_route;
 pub mod policy;
 pub mod route;
 pub mod service;

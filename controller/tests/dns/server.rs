@@ -3,9 +3,10 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
     process::{Child, ChildStderr, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 use tempfile::TempDir;
@@ -24,9 +25,7 @@ impl NameServer {
     /// Starts a server with these records (`<name> <ttl> <type> <data>`).
     pub(crate) fn start(records: &[&str]) -> NameServer {
         let folder = TempDir::new().expect("a folder for the server");
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let address = socket.local_addr().expect("its number");
-        drop(socket);
+        let address = free_address();
         let place = folder.path().display();
         let zone = |name: &str| {
             format!("  - domain: {name}\n    file: {place}/{name}\n    zonefile-sync: -1\n    journal-content: none\n")
@@ -122,4 +121,16 @@ impl Drop for NameServer {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A port that nobody has, over UDP and TCP. The loopback address is this server's own: on `127.0.0.1` a connection of
+/// anybody could take the port before the server does, and again while the server is stopped.
+fn free_address() -> SocketAddr {
+    static SERVERS: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, high | 0x80, low, SERVERS.fetch_add(1, Ordering::Relaxed));
+    let udp = UdpSocket::bind((address, 0)).expect("a free port");
+    let found = udp.local_addr().expect("its number");
+    TcpListener::bind(found).expect("the same port over TCP");
+    found
 }

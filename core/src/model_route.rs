@@ -1,0 +1,3 @@
+//! Calls to language models (`ModelRoute`): which target is asked, when the next one is, what the client is told.
+//!
+//! Nouns are `model::model_route`. Everything here is pure; `mesh-proxy` moves the bytes.
