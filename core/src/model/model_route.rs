@@ -1,7 +1,15 @@
 //! Nouns of calls to language models: whose protocol a target speaks, which API a request calls, why an attempt failed,
 //! and what was used.
 
+mod route;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::route::{
+    Can, Capabilities, Counted, Credential, Escalate, Hedge, KeyPart, Limit, LimitMode, LimitStore, MidStream,
+    ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern, OnExhausted, OnStoreDown, Price,
+    Security, TokenLimits, UsageInStreams, VirtualModel,
+};
 
 /// Who serves a target; says which protocol it speaks and how a credential is shown to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
