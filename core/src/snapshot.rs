@@ -11,6 +11,7 @@ use crate::{
     lane::entry::Prepared,
     model::{
         lane::{LaneGroup, LaneRef},
+        model_route::ModelRoute,
         policy::{InboundServer, TrafficPolicy},
         route::{OutboundPolicy, Target},
         service::{Service, ServiceKey},
@@ -41,6 +42,9 @@ pub struct Snapshot {
     /// What entries have worked out of the lane groups.
     #[serde(skip)]
     pub entries: Arc<Prepared>,
+    /// Model routes, ordered by name; no host stands in two of them. Absent in files of proxies that knew none.
+    #[serde(default)]
+    pub model_routes: Arc<[Arc<ModelRoute>]>,
     /// What the controller says about this workload.
     pub workload: Workload,
     /// Trust anchors, DER; any of them may have signed a peer.
