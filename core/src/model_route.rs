@@ -1,3 +1,9 @@
 //! Calls to language models (`ModelRoute`): which target is asked, when the next one is, what the client is told.
 //!
 //! Nouns are `model::model_route`. Everything here is pure; `mesh-proxy` moves the bytes.
+
+pub mod attempts;
+pub mod choice;
+#[cfg(test)]
+mod sample;
+pub mod standing;

@@ -174,9 +174,11 @@ pub enum UsageInStreams {
 pub struct ModelTimers {
     /// Until a connection stands; default 1 s.
     pub connect: Duration,
-    /// From the request sent to the head of the answer; default 10 s. A target that is not asked for a stream sends its
-    /// head when it has finished: `total` counts for it.
+    /// From the request sent to the head of a streamed answer; default 10 s.
     pub headers: Duration,
+    /// As `headers` for an answer that is not streamed, whose head comes when it is finished: `headers` where that is
+    /// written, else `total`.
+    pub headers_whole: Duration,
     /// From the request sent to the first token; default 8 s. Streams only.
     pub first_token: Duration,
     /// Between events; default 30 s.
@@ -192,6 +194,7 @@ impl Default for ModelTimers {
         ModelTimers {
             connect: Duration::from_secs(1),
             headers: Duration::from_secs(10),
+            headers_whole: Duration::from_secs(600),
             first_token: Duration::from_secs(8),
             idle: Duration::from_secs(30),
             total: Duration::from_secs(600),

@@ -1,0 +1,399 @@
+//! The attempts of one exchange with a virtual model, streamed or not: driven by events and a clock that is passed in.
+//!
+//! Until the first token (or the whole answer, where it is not streamed) nothing reaches the client, and a failure sends
+//! the request to another target. From then on the answer is committed: a failure ends it with an error.
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    choice::{Before, Choice, Unable, Want, choose},
+    standing::Standings,
+};
+use crate::model::model_route::{Failure, Hedge, ModelTarget, OnExhausted, Reason, VirtualModel};
+
+/// How the answer is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// As a stream of events.
+    Stream,
+    /// Whole.
+    Whole,
+}
+
+/// Attempts at the same time: the first, and one that hedges.
+pub const AT_ONCE: usize = 2;
+
+/// An attempt under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Live {
+    target: usize,
+    begun: Duration,
+    headed: bool,
+    moved: Duration,
+}
+
+/// What an attempt shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saw {
+    /// The head of a good answer.
+    Head,
+    /// An event that is no token.
+    Event,
+    /// A token; of an answer that is not streamed, all of it.
+    Token,
+}
+
+/// What follows from what was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// It is kept back.
+    Hold,
+    /// What was kept back goes to the client, and everything from here on. The other attempt, if one is under way, is
+    /// given up.
+    Commit,
+    /// It goes to the client.
+    Forward,
+}
+
+/// What follows from a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Another target is asked; see [`Attempts::next`].
+    Next,
+    /// The other attempt goes on.
+    Wait,
+    /// The client is answered with this.
+    GiveUp(Failure),
+    /// The stream that the client reads ends with this.
+    EndStream(Failure),
+}
+
+/// What is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The attempt in this place took too long.
+    Late(usize, Failure),
+    /// A second target may be asked; see [`Attempts::next`].
+    Hedge,
+    /// The whole exchange took too long.
+    Over(Failure),
+}
+
+/// Why nobody else is asked; metrics and `explain` say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// The reason is none for which another target is tried.
+    Reason,
+    /// `retry.attempts`.
+    Attempts,
+    /// `retry.onlyWithin`.
+    Window,
+    /// `retry.budget`.
+    Budget,
+    /// `timers.minRemaining`.
+    Remaining,
+    /// The request cannot be sent again: it is longer than what is kept.
+    Body,
+    /// No target is left.
+    Targets,
+}
+
+impl Spent {
+    /// As metrics and logs write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Spent::Reason => "reason",
+            Spent::Attempts => "attempts",
+            Spent::Window => "window",
+            Spent::Budget => "budget",
+            Spent::Remaining => "remaining",
+            Spent::Body => "body",
+            Spent::Targets => "targets",
+        }
+    }
+}
+
+/// Whether the request can be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// It can.
+    Whole,
+    /// Only once.
+    Once,
+}
+
+/// The attempts of one exchange.
+#[derive(Debug)]
+pub struct Attempts {
+    /// `<name>.<namespace>` of the route.
+    route: Arc<str>,
+    model: Arc<VirtualModel>,
+    asked: String,
+    delivery: Delivery,
+    replay: Replay,
+    begun: Duration,
+    tried: Vec<usize>,
+    live: [Option<Live>; AT_ONCE],
+    committed: Option<usize>,
+    hedge_at: Option<Duration>,
+    last: Option<Failure>,
+    window: Option<u64>,
+    spent: Option<Spent>,
+}
+
+impl Attempts {
+    /// An exchange that begins `now`. `asked` is the model as the caller wrote it.
+    pub fn new(
+        (route, model): (Arc<str>, Arc<VirtualModel>),
+        asked: &str,
+        delivery: Delivery,
+        replay: Replay,
+        standings: &mut Standings,
+        now: Duration,
+    ) -> Attempts {
+        standings.requested(&budget_key(&route, asked), now);
+        Attempts {
+            route,
+            model,
+            asked: asked.to_owned(),
+            delivery,
+            replay,
+            begun: now,
+            tried: Vec::new(),
+            live: [None; AT_ONCE],
+            committed: None,
+            hedge_at: None,
+            last: None,
+            window: None,
+            spent: None,
+        }
+    }
+
+    /// Attempts made.
+    pub fn made(&self) -> usize {
+        self.tried.len()
+    }
+
+    /// The target of an attempt under way.
+    pub fn target(&self, slot: usize) -> Option<&Arc<ModelTarget>> {
+        self.model.targets.get(self.live.get(slot)?.as_ref()?.target)
+    }
+
+    /// Why nobody else was asked, once that is so.
+    pub fn spent(&self) -> Option<Spent> {
+        self.spent
+    }
+
+    /// Whether the client has been given some of the answer.
+    pub fn is_committed(&self) -> bool {
+        self.committed.is_some()
+    }
+
+    /// Begins the next attempt: its place among those under way, its target, and why.
+    ///
+    /// # Errors
+    /// The failure that the client is told, where nobody is left.
+    pub fn next(
+        &mut self,
+        standings: &mut Standings,
+        want: &Want<'_>,
+        bars: &dyn Fn(usize, &ModelTarget) -> Option<Unable>,
+        random: u64,
+        now: Duration,
+    ) -> Result<(usize, Choice), Failure> {
+        let Some(slot) = self.live.iter().position(Option::is_none) else { return Err(self.exhausted()) };
+        let last = self.last.as_ref().map(|failure| failure.reason);
+        let before = Before { tried: &self.tried, last, window: self.window, bars };
+        let Some(choice) = choose((&self.route, &self.model), standings, want, before, random, now) else {
+            self.spent = Some(Spent::Targets);
+            return Err(self.exhausted());
+        };
+        let target = &self.model.targets[choice.target];
+        standings.begin(target, target.model_name(&self.asked), now);
+        let is_first = self.tried.is_empty();
+        self.tried.push(choice.target);
+        self.live[slot] = Some(Live { target: choice.target, begun: now, headed: false, moved: now });
+        self.hedge_at =
+            if is_first { self.hedge_after(standings, choice.target).map(|after| now + after) } else { None };
+        Ok((slot, choice))
+    }
+
+    fn hedge_after(&self, standings: &Standings, target: usize) -> Option<Duration> {
+        let others = self.model.targets.len() > 1 && self.replay == Replay::Whole;
+        match self.model.hedge {
+            Hedge::After(after) if others => Some(after),
+            Hedge::AfterP95 if others => standings.p95(&self.route, &self.model.targets[target]),
+            Hedge::Off | Hedge::After(_) | Hedge::AfterP95 => None,
+        }
+    }
+
+    /// An attempt showed something.
+    pub fn saw(&mut self, slot: usize, what: Saw, standings: &mut Standings, now: Duration) -> Reaction {
+        let Some(live) = self.live.get_mut(slot).and_then(Option::as_mut) else { return Reaction::Hold };
+        live.moved = now;
+        live.headed = true;
+        if self.committed == Some(slot) {
+            return Reaction::Forward;
+        }
+        if what != Saw::Token || self.committed.is_some() {
+            return Reaction::Hold;
+        }
+        let (target, took) = (&self.model.targets[live.target], now.saturating_sub(live.begun));
+        let limit = match self.delivery {
+            Delivery::Stream => self.model.timers.first_token,
+            Delivery::Whole => self.model.timers.headers_whole,
+        };
+        standings.served(&self.route, target, target.model_name(&self.asked), took, limit);
+        self.committed = Some(slot);
+        self.hedge_at = None;
+        for other in (0..AT_ONCE).filter(|other| *other != slot) {
+            if let Some(given_up) = self.live[other].take() {
+                let target = &self.model.targets[given_up.target];
+                standings.withdrawn(target, target.model_name(&self.asked));
+            }
+        }
+        Reaction::Commit
+    }
+
+    /// The answer of the committed attempt is whole.
+    pub fn finished(&mut self, slot: usize) {
+        if let Some(live) = self.live.get_mut(slot) {
+            *live = None;
+        }
+    }
+
+    /// An attempt failed.
+    pub fn failed(&mut self, slot: usize, failure: Failure, standings: &mut Standings, now: Duration) -> After {
+        let Some(live) = self.live.get_mut(slot).and_then(Option::take) else { return After::Wait };
+        let target = &self.model.targets[live.target];
+        standings.failed(&self.route, target, target.model_name(&self.asked), &failure, now);
+        if self.committed == Some(slot) {
+            return After::EndStream(failure);
+        }
+        if failure.reason == Reason::Context {
+            self.window = self.window.max(target.context_window);
+        }
+        let spent = self.spends(&failure, now);
+        self.last = Some(failure);
+        if self.live.iter().any(Option::is_some) {
+            return After::Wait;
+        }
+        let budget = budget_key(&self.route, &self.asked);
+        let spent = spent.or_else(|| {
+            let within = standings.repeat(&budget, self.model.retry.budget_percent, now);
+            (!within).then_some(Spent::Budget)
+        });
+        match spent {
+            None => After::Next,
+            Some(spent) => {
+                self.spent = Some(spent);
+                After::GiveUp(self.exhausted())
+            }
+        }
+    }
+
+    fn spends(&self, failure: &Failure, now: Duration) -> Option<Spent> {
+        let (retry, timers) = (&self.model.retry, &self.model.timers);
+        let passed = now.saturating_sub(self.begun);
+        let cases = [
+            (!retry.on.contains(&failure.reason), Spent::Reason),
+            (self.replay == Replay::Once, Spent::Body),
+            (self.tried.len() >= retry.attempts as usize, Spent::Attempts),
+            (self.tried.len() >= self.model.targets.len(), Spent::Targets),
+            (passed > retry.only_within, Spent::Window),
+            (timers.total.saturating_sub(passed) <= timers.min_remaining, Spent::Remaining),
+        ];
+        cases.into_iter().find(|(is_spent, _)| *is_spent).map(|(_, spent)| spent)
+    }
+
+    /// What the client is told once nobody is left.
+    fn exhausted(&self) -> Failure {
+        let nobody = || Failure {
+            reason: Reason::Overloaded,
+            status: 503,
+            message: format!("no target of model {} can serve this request", self.asked),
+            code: None,
+            retry_after: None,
+        };
+        let last = self.last.clone().unwrap_or_else(nobody);
+        match (self.model.on_exhausted, self.spent) {
+            // The request's own fault stays visible as such.
+            (OnExhausted::Unavailable, Some(spent)) if spent != Spent::Reason => Failure { status: 503, ..last },
+            (OnExhausted::Unavailable | OnExhausted::LastError, _) => last,
+        }
+    }
+
+    /// When [`Attempts::due`] has to be asked next.
+    pub fn deadline(&self) -> Duration {
+        let over = self.begun + self.model.timers.total;
+        let late = (0..AT_ONCE).filter_map(|slot| self.late_at(slot)).map(|(at, _)| at);
+        late.chain(self.hedge_at).fold(over, Duration::min)
+    }
+
+    /// What is due, if anything.
+    pub fn due(&mut self, standings: &mut Standings, now: Duration) -> Option<Due> {
+        let late = (0..AT_ONCE).find_map(|slot| self.late_at(slot).filter(|(at, _)| *at <= now).map(|at| (slot, at.1)));
+        if let Some((slot, reason)) = late {
+            return Some(Due::Late(slot, too_late(reason)));
+        }
+        if self.begun + self.model.timers.total <= now {
+            return Some(Due::Over(Failure {
+                message: "the time for the whole answer passed".to_owned(),
+                ..too_late(Reason::Stall)
+            }));
+        }
+        if self.hedge_at.is_some_and(|at| at <= now) {
+            self.hedge_at = None;
+            let within = self.tried.len() < self.model.retry.attempts as usize
+                && standings.repeat(&budget_key(&self.route, &self.asked), self.model.retry.budget_percent, now);
+            return within.then_some(Due::Hedge);
+        }
+        None
+    }
+
+    /// When an attempt is late, and why.
+    fn late_at(&self, slot: usize) -> Option<(Duration, Reason)> {
+        let (live, timers) = (self.live[slot]?, &self.model.timers);
+        if self.committed == Some(slot) {
+            return Some((live.moved + timers.idle, Reason::Stall));
+        }
+        match self.delivery {
+            Delivery::Stream => {
+                let token = (live.begun + timers.first_token, Reason::TimeoutFirstToken);
+                let head = (live.begun + timers.headers, Reason::TimeoutHeaders);
+                Some(if live.headed || token.0 < head.0 { token } else { head })
+            }
+            Delivery::Whole if live.headed => Some((live.moved + timers.idle, Reason::Stall)),
+            Delivery::Whole => Some((live.begun + timers.headers_whole, Reason::TimeoutHeaders)),
+        }
+    }
+}
+
+fn budget_key(route: &str, model: &str) -> String {
+    format!("{route}/{model}")
+}
+
+fn too_late(reason: Reason) -> Failure {
+    let message = match reason {
+        Reason::TimeoutHeaders => "the target sent no head in time",
+        Reason::TimeoutFirstToken => "the target sent no token in time",
+        Reason::Stall
+        | Reason::Connect
+        | Reason::Reset
+        | Reason::Rate
+        | Reason::Quota
+        | Reason::Overloaded
+        | Reason::Server
+        | Reason::Auth
+        | Reason::NotFound
+        | Reason::Context
+        | Reason::ContentFilter
+        | Reason::BadRequest
+        | Reason::Empty
+        | Reason::Decode => "the target fell silent",
+    };
+    Failure { reason, status: 504, message: message.to_owned(), code: None, retry_after: None }
+}

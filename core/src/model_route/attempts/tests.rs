@@ -1,0 +1,229 @@
+use std::{sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    model::model_route::{Can, Reason, VirtualModel},
+    model_route::sample::{failure, model, target},
+};
+
+fn want() -> Want<'static> {
+    Want { model: "m", tools: Can::No, json: Can::No, vision: Can::No, tokens: 0, lane: None }
+}
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// An exchange with everything around it.
+struct Run {
+    attempts: Attempts,
+    standings: Standings,
+    now: Duration,
+}
+
+impl Run {
+    fn new(model: VirtualModel, delivery: Delivery) -> Run {
+        let (mut standings, now) = (Standings::default(), seconds(1_000));
+        let route = (Arc::from("r"), Arc::new(model));
+        let attempts = Attempts::new(route, "m", delivery, Replay::Whole, &mut standings, now);
+        Run { attempts, standings, now }
+    }
+
+    fn next(&mut self) -> Result<(usize, String), Failure> {
+        let (slot, _) = self.attempts.next(&mut self.standings, &want(), &|_, _| None, 0, self.now)?;
+        Ok((slot, self.attempts.target(slot).unwrap().name.clone()))
+    }
+
+    fn saw(&mut self, slot: usize, what: Saw) -> Reaction {
+        self.attempts.saw(slot, what, &mut self.standings, self.now)
+    }
+
+    fn failed(&mut self, slot: usize, reason: Reason) -> After {
+        self.attempts.failed(slot, failure(reason), &mut self.standings, self.now)
+    }
+
+    fn due(&mut self) -> Option<Due> {
+        self.attempts.due(&mut self.standings, self.now)
+    }
+}
+
+fn three() -> VirtualModel {
+    model(vec![target("a", 0), target("b", 1), target("c", 2)])
+}
+
+#[test]
+fn nothing_reaches_the_client_before_the_first_token_and_everything_after_it() {
+    let mut run = Run::new(three(), Delivery::Stream);
+    let (slot, _) = run.next().unwrap();
+    assert_eq!(run.saw(slot, Saw::Head), Reaction::Hold);
+    assert_eq!(run.saw(slot, Saw::Event), Reaction::Hold);
+    assert_eq!(run.saw(slot, Saw::Token), Reaction::Commit);
+    assert_eq!(run.saw(slot, Saw::Event), Reaction::Forward);
+    assert_eq!(run.failed(slot, Reason::Reset), After::EndStream(failure(Reason::Reset)));
+}
+
+#[test]
+fn every_reason_but_bad_request_switches_target() {
+    for reason in Reason::ALL {
+        let mut able = target("able", 1);
+        (able.capabilities.long_context, able.capabilities.refused_content) = (Can::Yes, Can::Yes);
+        let mut run = Run::new(model(vec![target("a", 0), able]), Delivery::Whole);
+        let (slot, first) = run.next().unwrap();
+        assert_eq!(first, "a");
+        let after = run.failed(slot, reason);
+        if reason == Reason::BadRequest {
+            assert_eq!(after, After::GiveUp(failure(reason)));
+            assert_eq!(run.attempts.spent(), Some(Spent::Reason));
+        } else {
+            assert_eq!(after, After::Next, "{reason:?}");
+            assert_eq!(run.next().unwrap().1, "able", "{reason:?}");
+        }
+    }
+}
+
+#[test]
+fn the_last_failure_is_what_the_client_is_told_once_nobody_is_left() {
+    let mut run = Run::new(model(vec![target("a", 0), target("b", 1)]), Delivery::Stream);
+    let (slot, _) = run.next().unwrap();
+    assert_eq!(run.failed(slot, Reason::Server), After::Next);
+    let (slot, _) = run.next().unwrap();
+    assert_eq!(run.failed(slot, Reason::Rate), After::GiveUp(failure(Reason::Rate)));
+    assert_eq!(run.attempts.spent(), Some(Spent::Targets));
+    let mut unavailable = model(vec![target("a", 0)]);
+    unavailable.on_exhausted = OnExhausted::Unavailable;
+    let mut run = Run::new(unavailable, Delivery::Stream);
+    let (slot, _) = run.next().unwrap();
+    let After::GiveUp(told) = run.failed(slot, Reason::Rate) else { panic!("nobody is left") };
+    assert_eq!((told.status, told.reason), (503, Reason::Rate));
+}
+
+#[test]
+fn attempts_time_budget_and_a_body_that_is_gone_end_the_search() {
+    let change = |change: &dyn Fn(&mut VirtualModel)| {
+        let mut model = three();
+        change(&mut model);
+        model
+    };
+    let cases: [(VirtualModel, u64, Spent); 3] = [
+        (change(&|model| model.retry.attempts = 1), 0, Spent::Attempts),
+        (three(), 16, Spent::Window),
+        (
+            change(&|model| (model.timers.min_remaining, model.timers.total) = (seconds(8), seconds(10))),
+            3,
+            Spent::Remaining,
+        ),
+    ];
+    for (model, passes, expected) in cases {
+        let mut run = Run::new(model, Delivery::Stream);
+        let (slot, _) = run.next().unwrap();
+        run.now += seconds(passes);
+        assert!(matches!(run.failed(slot, Reason::Server), After::GiveUp(_)), "{expected:?}");
+        assert_eq!(run.attempts.spent(), Some(expected));
+    }
+    let mut run = Run::new(change(&|model| model.retry.budget_percent = 0), Delivery::Stream);
+    while run.standings.repeat("r/m", 0, run.now) {}
+    let (slot, _) = run.next().unwrap();
+    assert!(matches!(run.failed(slot, Reason::Server), After::GiveUp(_)));
+    assert_eq!(run.attempts.spent(), Some(Spent::Budget));
+}
+
+#[test]
+fn late_targets_are_left_at_their_own_limits() {
+    let mut run = Run::new(three(), Delivery::Stream);
+    let (slot, _) = run.next().unwrap();
+    assert_eq!(run.attempts.deadline(), run.now + seconds(8));
+    run.saw(slot, Saw::Head);
+    run.now += seconds(7);
+    // Pings do not defeat the limit.
+    run.saw(slot, Saw::Event);
+    assert_eq!(run.due(), None);
+    run.now += seconds(1);
+    let Some(Due::Late(late, failure)) = run.due() else { panic!("late") };
+    assert_eq!((late, failure.reason, failure.status), (slot, Reason::TimeoutFirstToken, 504));
+    run.attempts.failed(slot, failure, &mut run.standings, run.now);
+    let (slot, _) = run.next().unwrap();
+    run.saw(slot, Saw::Token);
+    run.now += seconds(29);
+    run.saw(slot, Saw::Token);
+    run.now += seconds(29);
+    assert_eq!(run.due(), None);
+    run.now += seconds(1);
+    assert!(matches!(run.due(), Some(Due::Late(_, Failure { reason: Reason::Stall, .. }))));
+}
+
+#[test]
+fn whole_answers_have_until_the_total_unless_a_limit_for_heads_is_written() {
+    let mut run = Run::new(three(), Delivery::Whole);
+    run.next().unwrap();
+    run.now += seconds(599);
+    assert_eq!(run.due(), None);
+    let mut model = three();
+    model.timers.headers_whole = seconds(2);
+    let mut run = Run::new(model, Delivery::Whole);
+    run.next().unwrap();
+    run.now += seconds(2);
+    assert!(matches!(run.due(), Some(Due::Late(_, Failure { reason: Reason::TimeoutHeaders, .. }))));
+}
+
+#[test]
+fn hedge_asks_a_second_target_and_the_first_token_decides() {
+    let hedging = || VirtualModel { hedge: Hedge::After(seconds(2)), ..three() };
+    let mut run = Run::new(hedging(), Delivery::Stream);
+    let (first, _) = run.next().unwrap();
+    assert_eq!(run.attempts.deadline(), run.now + seconds(2));
+    run.now += seconds(2);
+    assert_eq!(run.due(), Some(Due::Hedge));
+    assert_eq!(run.due(), None);
+    let (second, name) = run.next().unwrap();
+    assert_eq!(name, "b");
+    assert_eq!(run.saw(second, Saw::Token), Reaction::Commit);
+    // The first was given up: whatever still comes of it counts no more.
+    assert_eq!(run.saw(first, Saw::Token), Reaction::Hold);
+    assert_eq!(run.failed(first, Reason::Reset), After::Wait);
+    let mut run = Run::new(hedging(), Delivery::Stream);
+    let (first, _) = run.next().unwrap();
+    run.now += seconds(2);
+    assert_eq!(run.due(), Some(Due::Hedge));
+    let (second, _) = run.next().unwrap();
+    assert_eq!(run.failed(first, Reason::Server), After::Wait);
+    assert_eq!(run.failed(second, Reason::Server), After::Next);
+    assert_eq!(run.next().unwrap().1, "c");
+}
+
+proptest! {
+    /// Whatever happens: no target twice, one commit at most, and while attempts are left one that lives serves.
+    #[test]
+    fn living_target_serves_whatever_the_others_do(
+        fates in proptest::collection::vec(0..20usize, 1..6), living in 0..6usize, streamed in any::<bool>(),
+    ) {
+        let mut targets: Vec<_> = (0..fates.len()).map(|place| target(&format!("t{place}"), place as u32)).collect();
+        for target in &mut targets {
+            (target.capabilities.long_context, target.capabilities.refused_content) = (Can::Yes, Can::Yes);
+        }
+        let mut model = model(targets);
+        model.retry.attempts = 10;
+        let delivery = if streamed { Delivery::Stream } else { Delivery::Whole };
+        let mut run = Run::new(model, delivery);
+        let mut asked = Vec::new();
+        let served = loop {
+            let Ok((slot, name)) = run.next() else { break false };
+            prop_assert!(!asked.contains(&name));
+            let place: usize = name[1..].parse().unwrap();
+            asked.push(name);
+            if place == living {
+                prop_assert_eq!(run.saw(slot, Saw::Token), Reaction::Commit);
+                break true;
+            }
+            let reasons: Vec<_> = Reason::ALL.into_iter().filter(|reason| *reason != Reason::BadRequest).collect();
+            run.saw(slot, Saw::Event);
+            match run.failed(slot, reasons[fates[place] % reasons.len()]) {
+                After::Next => {}
+                After::GiveUp(_) => break false,
+                other => prop_assert!(false, "{other:?}"),
+            }
+        };
+        prop_assert_eq!(served, living < fates.len());
+    }
+}

@@ -1,0 +1,239 @@
+//! What a proxy has learned about targets: who rests after a failure, who is slow, and how much may be repeated.
+//!
+//! Resting is separate from repeating: a failure decides at once whether this request goes elsewhere, and here whether
+//! the next ones begin there. Recovery is found out by one live request, never by a paid probe.
+
+mod budget;
+mod pace;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use ahash::AHashMap;
+
+use self::{budget::Budget, pace::Pace};
+use crate::model::model_route::{Credential, Failure, ModelEndpoint, ModelTarget, Reason};
+
+/// Rest after `rate` where the target does not say how long.
+const RATE_REST: Duration = Duration::from_secs(5);
+/// Longest rest that a target can ask for.
+const REST_MAX: Duration = Duration::from_secs(300);
+/// Rest of a credential that was refused, and of one with nothing left to spend.
+const CREDENTIAL_REST: Duration = Duration::from_secs(60);
+/// Rest of an endpoint that does not connect; doubles with every trial that fails …
+const CONNECT_REST: Duration = Duration::from_secs(2);
+/// … up to this.
+const CONNECT_REST_MAX: Duration = Duration::from_secs(60);
+/// Failures in a row, of a kind that has no rest of its own, that cut a target off.
+const FAILURES_IN_A_ROW: u32 = 3;
+/// A trial that has not ended after this counts as lost: another request may try.
+const TRIAL_LIMIT: Duration = Duration::from_secs(60);
+/// Rests remembered at most; the one that ends first goes.
+const RESTS_MAX: usize = 4_096;
+
+/// What rests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    /// A key, wherever it is used.
+    Credential(Key),
+    /// A model under a key.
+    Model(Key, String),
+    /// A place.
+    Endpoint(String),
+}
+
+/// What stands for a key: itself, or the place of a target that needs none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Credential(Credential),
+    Place(String),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Duration,
+    reason: Reason,
+    /// Trials that failed.
+    strikes: u32,
+    /// When the request began that tries it.
+    trial: Option<Duration>,
+}
+
+/// Whether a target may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It may.
+    Ready,
+    /// Its rest is over; one live request may find out.
+    Trial,
+    /// It rests.
+    Resting {
+        /// Until then, on the clock that is passed in.
+        until: Duration,
+        /// Because of this.
+        reason: Reason,
+    },
+}
+
+/// What one worker has learned.
+#[derive(Debug, Default)]
+pub struct Standings {
+    rests: AHashMap<Part, Rest>,
+    paces: AHashMap<String, Pace>,
+    budgets: AHashMap<String, Budget>,
+}
+
+impl Standings {
+    /// Whether a target may be asked for `model`, its own name of it.
+    pub fn state(&self, target: &ModelTarget, model: &str, now: Duration) -> State {
+        if self.rests.is_empty() {
+            return State::Ready;
+        }
+        let worst = parts(target, model).into_iter().filter_map(|part| self.rests.get(&part)).max_by_key(|rest| {
+            let busy = rest.trial.is_some_and(|since| now.saturating_sub(since) < TRIAL_LIMIT);
+            (busy || rest.until > now, rest.until)
+        });
+        match worst {
+            None => State::Ready,
+            Some(rest) if rest.until > now => State::Resting { until: rest.until, reason: rest.reason },
+            Some(rest) => match rest.trial {
+                Some(since) if now.saturating_sub(since) < TRIAL_LIMIT => {
+                    State::Resting { until: since + TRIAL_LIMIT, reason: rest.reason }
+                }
+                Some(_) | None => State::Trial,
+            },
+        }
+    }
+
+    /// Share of its weight that a target is worth, 0.05 to 1: slow ones lose it by and by.
+    pub fn share(&self, route: &str, target: &ModelTarget) -> f64 {
+        self.paces.get(&pace_key(route, target)).map_or(1.0, |pace| pace.share)
+    }
+
+    /// Time in which 95 of 100 answers of a target begin; `None` while too few are known.
+    pub fn p95(&self, route: &str, target: &ModelTarget) -> Option<Duration> {
+        self.paces.get(&pace_key(route, target))?.p95()
+    }
+
+    /// A request goes to a target.
+    pub fn begin(&mut self, target: &ModelTarget, model: &str, now: Duration) {
+        if self.rests.is_empty() {
+            return;
+        }
+        for part in parts(target, model) {
+            if let Some(rest) = self.rests.get_mut(&part) {
+                rest.trial = Some(now);
+            }
+        }
+    }
+
+    /// An attempt was given up before it showed anything.
+    pub fn withdrawn(&mut self, target: &ModelTarget, model: &str) {
+        for part in parts(target, model) {
+            if let Some(rest) = self.rests.get_mut(&part) {
+                rest.trial = None;
+            }
+        }
+    }
+
+    /// A target answered: its first token (or whole answer) came after `took`, within `limit`.
+    pub fn served(&mut self, route: &str, target: &ModelTarget, model: &str, took: Duration, limit: Duration) {
+        if !self.rests.is_empty() {
+            for part in parts(target, model) {
+                self.rests.remove(&part);
+            }
+        }
+        self.paces.entry(pace_key(route, target)).or_default().served(took, limit);
+    }
+
+    /// An attempt failed.
+    pub fn failed(&mut self, route: &str, target: &ModelTarget, model: &str, failure: &Failure, now: Duration) {
+        let [credential, of_model, endpoint] = parts(target, model);
+        let asked = |default: Duration| failure.retry_after.unwrap_or(default).clamp(default.min(RATE_REST), REST_MAX);
+        self.withdrawn(target, model);
+        match failure.reason {
+            Reason::Auth => self.rest(credential, failure.reason, CREDENTIAL_REST, now),
+            Reason::Quota => self.rest(credential, failure.reason, asked(CREDENTIAL_REST), now),
+            Reason::Rate => self.rest(of_model, failure.reason, asked(RATE_REST), now),
+            Reason::NotFound => self.rest(of_model, failure.reason, CREDENTIAL_REST, now),
+            Reason::Overloaded if failure.retry_after.is_some() => {
+                self.rest(of_model, failure.reason, asked(RATE_REST), now);
+            }
+            Reason::Connect => {
+                let strikes = self.rests.get(&endpoint).map_or(0, |rest| rest.strikes.min(16));
+                let length = CONNECT_REST.saturating_mul(1 << strikes).min(CONNECT_REST_MAX);
+                self.rest(endpoint, failure.reason, length, now);
+            }
+            Reason::Reset
+            | Reason::TimeoutHeaders
+            | Reason::TimeoutFirstToken
+            | Reason::Stall
+            | Reason::Overloaded
+            | Reason::Server
+            | Reason::Empty
+            | Reason::Decode => {
+                let pace = self.paces.entry(pace_key(route, target)).or_default();
+                pace.failed();
+                if pace.failures >= FAILURES_IN_A_ROW {
+                    self.rest(of_model, failure.reason, RATE_REST, now);
+                }
+            }
+            // The request's own fault: says nothing about the target.
+            Reason::Context | Reason::ContentFilter | Reason::BadRequest => {}
+        }
+    }
+
+    /// A credential was read anew: what was refused with the old one may be tried at once.
+    pub fn renewed(&mut self, credential: &Credential) {
+        self.rests.retain(|part, _| match part {
+            Part::Credential(Key::Credential(of)) | Part::Model(Key::Credential(of), _) => of != credential,
+            Part::Credential(Key::Place(_)) | Part::Model(Key::Place(_), _) | Part::Endpoint(_) => true,
+        });
+    }
+
+    /// A request for a virtual model begins: every so many allow one repetition.
+    pub fn requested(&mut self, budget: &str, now: Duration) {
+        match self.budgets.get_mut(budget) {
+            Some(known) => known.requested(now),
+            None => self.budgets.entry(budget.to_owned()).or_default().requested(now),
+        }
+    }
+
+    /// Whether a further attempt is within the budget of `percent` hundredths; takes it if so.
+    pub fn repeat(&mut self, budget: &str, percent: u32, now: Duration) -> bool {
+        self.budgets.entry(budget.to_owned()).or_default().repeat(percent, now)
+    }
+
+    fn rest(&mut self, part: Part, reason: Reason, length: Duration, now: Duration) {
+        if self.rests.len() >= RESTS_MAX && !self.rests.contains_key(&part) {
+            let first = self.rests.iter().min_by_key(|(_, rest)| rest.until).map(|(part, _)| part.clone());
+            first.into_iter().for_each(|part| {
+                self.rests.remove(&part);
+            });
+        }
+        let until = now + length.min(REST_MAX);
+        let rest = self.rests.entry(part).or_insert(Rest { until, reason, strikes: 0, trial: None });
+        *rest = Rest { until: until.max(rest.until), reason, strikes: rest.strikes.saturating_add(1), trial: None };
+    }
+}
+
+fn parts(target: &ModelTarget, model: &str) -> [Part; 3] {
+    let place = place(&target.endpoint);
+    let key = match &target.credential {
+        Some(credential) => Key::Credential(credential.clone()),
+        None => Key::Place(place.clone()),
+    };
+    [Part::Credential(key.clone()), Part::Model(key, model.to_owned()), Part::Endpoint(place)]
+}
+
+fn place(endpoint: &ModelEndpoint) -> String {
+    match endpoint {
+        ModelEndpoint::External { host, port, .. } => format!("{host}:{port}"),
+        ModelEndpoint::Service { authority, .. } => authority.clone(),
+    }
+}
+
+fn pace_key(route: &str, target: &ModelTarget) -> String {
+    format!("{route}/{}", target.name)
+}
