@@ -4,6 +4,7 @@
 
 pub mod attempts;
 pub mod choice;
+pub mod failure;
 #[cfg(test)]
 mod sample;
 pub mod standing;
