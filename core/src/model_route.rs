@@ -2,9 +2,11 @@
 //!
 //! Nouns are `model::model_route`. Everything here is pure; `mesh-proxy` moves the bytes.
 
+pub mod answer;
 pub mod attempts;
 pub mod choice;
 pub mod failure;
 #[cfg(test)]
 mod sample;
 pub mod standing;
+pub mod stream;
