@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod attempts;
 pub mod choice;
+pub mod estimate;
 pub mod failure;
 #[cfg(test)]
 mod sample;
