@@ -7,6 +7,7 @@ pub mod attempts;
 pub mod choice;
 pub mod estimate;
 pub mod failure;
+pub mod limits;
 #[cfg(test)]
 mod sample;
 pub mod standing;

@@ -1,0 +1,30 @@
+//! What callers may use of language models: reserved before a target is asked, settled with what it says was used.
+//!
+//! One [`Ledger`] per process counts for all workers: its numbers are atomics, nobody waits for anybody. Windows are
+//! aligned to the clock (a minute begins at second 0, a day at midnight UTC), so every proxy means the same one and
+//! what is told of its end is exact. Numbers of a `redis` store are leased: the ledger spends what this proxy may use
+//! without asking, and never waits.
+
+pub mod ask;
+pub mod fields;
+pub mod key;
+pub mod ledger;
+pub mod reservation;
+pub mod store;
+mod table;
+mod tally;
+
+#[cfg(test)]
+mod tests;
+
+/// Keys that are counted at most; beyond them the least recently used ones are forgotten, and counted anew.
+pub const KEYS_MAX: usize = table::KEYS_MAX;
+
+pub use self::{
+    ask::{Ask, Rates},
+    fields::fields,
+    key::{Caller, Key},
+    ledger::{Exhausted, Ledger, Quota, Standing, Why},
+    reservation::Reservation,
+    store::Store,
+};

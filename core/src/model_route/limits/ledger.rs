@@ -1,0 +1,316 @@
+//! Who may still ask, and who may not: all limits of an exchange at once, or none.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use super::{
+    ask::Ask,
+    key::Key,
+    reservation::{Hold, Reservation},
+    store::{Reach, Store},
+    table::{Account, Table},
+    tally::{AMOUNT_MAX, Shape, Tally},
+};
+use crate::model::model_route::{Counted, Limit, LimitMode, LimitStore, ModelTarget, OnStoreDown, TokenLimits};
+
+/// Until when a refused caller is asked to wait rather than told that it is of no use.
+pub const WAIT_MAX: Duration = Duration::from_secs(120);
+/// Stores that a process leases from at most: a policy names one, seldom a few.
+pub const STORES_MAX: usize = 16;
+/// A lease that is on its way is there after so long.
+const LEASE_WAIT: Duration = Duration::from_secs(1);
+
+/// The limits that an exchange meets.
+#[derive(Clone, Copy, Debug)]
+pub struct Quota<'a> {
+    /// Each counts on its own.
+    pub limits: &'a [Limit],
+    /// Where.
+    pub store: &'a LimitStore,
+    /// What follows when the store is down.
+    pub on_store_down: OnStoreDown,
+}
+
+impl<'a> Quota<'a> {
+    /// Of the callers of a route.
+    pub fn of_callers(tokens: &'a TokenLimits) -> Quota<'a> {
+        Quota { limits: &tokens.limits, store: &tokens.store, on_store_down: tokens.on_store_down }
+    }
+
+    /// Of a target, counted where its route counts.
+    pub fn of_target(target: &'a ModelTarget, tokens: &'a TokenLimits) -> Quota<'a> {
+        Quota { limits: &target.limits, store: &tokens.store, on_store_down: tokens.on_store_down }
+    }
+}
+
+/// Why a limit refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is used up.
+    Used,
+    /// The request alone is more than the whole limit.
+    TooLarge,
+    /// The store has not said yet whether there is more; it was asked.
+    Unleased,
+    /// The store is down, and the limit closed for that case.
+    StoreDown,
+}
+
+/// How a limit stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The limit.
+    pub limit: Limit,
+    /// What is left of it, of the whole fleet as far as this proxy knows.
+    pub remaining: u64,
+    /// Until its window ends; zero for concurrent streams.
+    pub reset: Duration,
+}
+
+impl Standing {
+    pub(super) fn of(tally: &Tally, limit: &Limit, now: Duration) -> Standing {
+        let time = tally.time(now);
+        let window = tally.shape.window_at(time);
+        let (amount, spent) = (limit.amount.min(AMOUNT_MAX), tally.spent(window));
+        let remaining = match (&tally.store, tally.granted(window), tally.left(window)) {
+            (Some(_), Some(granted), Some(left)) => left.saturating_add(granted).min(amount).saturating_sub(spent),
+            (Some(_), _, _) | (None, _, _) => amount.saturating_sub(spent),
+        };
+        Standing { limit: limit.clone(), remaining, reset: tally.shape.reset(time) }
+    }
+}
+
+/// A limit refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.sentence())]
+pub struct Exhausted {
+    /// Why.
+    pub why: Why,
+    /// How it stands.
+    pub standing: Standing,
+    /// What was asked of it.
+    pub asked: u64,
+    /// How all limits of the exchange stand, for the fields of the answer.
+    pub all: Vec<Standing>,
+}
+
+impl Exhausted {
+    /// When asking again may help; `None` where it does not within [`WAIT_MAX`].
+    pub fn retry_after(&self) -> Option<Duration> {
+        let wait = match self.why {
+            Why::TooLarge => return None,
+            Why::Unleased | Why::StoreDown => LEASE_WAIT,
+            Why::Used if self.standing.limit.of == Counted::Concurrent => LEASE_WAIT,
+            Why::Used => self.standing.reset,
+        };
+        (wait <= WAIT_MAX).then_some(wait)
+    }
+
+    /// For people; names the limit and nothing of the caller.
+    fn sentence(&self) -> String {
+        let limit = &self.standing.limit;
+        let (amount, of) = (limit.amount, unit(limit.of));
+        let per = match limit.of {
+            Counted::Concurrent => String::new(),
+            Counted::Input | Counted::Output | Counted::Total | Counted::Requests | Counted::Money => {
+                format!(" in {} s", limit.window.as_secs())
+            }
+        };
+        let (asked, remaining) = (self.asked, self.standing.remaining);
+        match self.why {
+            Why::Used => format!("limit of {amount} {of}{per} is used up: {remaining} left, {asked} asked"),
+            Why::TooLarge => format!("{asked} {of} are more than the limit of {amount}{per}"),
+            Why::Unleased => format!("share of the limit of {amount} {of}{per} is used up; more was asked for"),
+            Why::StoreDown => format!("limit of {amount} {of}{per} cannot be counted: its store does not answer"),
+        }
+    }
+}
+
+fn unit(of: Counted) -> &'static str {
+    match of {
+        Counted::Input => "input tokens",
+        Counted::Output => "output tokens",
+        Counted::Total => "tokens",
+        Counted::Requests => "requests",
+        Counted::Concurrent => "concurrent requests",
+        Counted::Money => "millionths of money",
+    }
+}
+
+/// What a ledger did, over all keys.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Tokens reserved.
+    pub reserved: AtomicU64,
+    /// Tokens that reservations were settled with.
+    pub settled: AtomicU64,
+    /// Exchanges refused.
+    pub refused: AtomicU64,
+    /// Exchanges that a limit in shadow mode would have refused.
+    pub shadowed: AtomicU64,
+}
+
+/// Counts of this process. All workers share one.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub(super) table: Table,
+    stores: ArcSwap<Vec<Arc<Store>>>,
+    counters: Arc<Counters>,
+    thirst: AtomicBool,
+}
+
+impl Ledger {
+    /// What it did.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Keys that were forgotten because there are too many.
+    pub fn forgotten(&self) -> u64 {
+        self.table.forgotten.load(SeqCst)
+    }
+
+    /// Stores that limits were counted in or will be, for who talks to them.
+    pub fn stores(&self) -> Arc<Vec<Arc<Store>>> {
+        self.stores.load_full()
+    }
+
+    /// Whether a lease was found low since this was last asked: whoever reserves wakes who talks to the stores then.
+    pub fn take_thirst(&self) -> bool {
+        self.thirst.load(SeqCst) && self.thirst.swap(false, SeqCst)
+    }
+
+    /// Takes what is asked from every limit of the quota, or from none. Of several that refuse, the first one is told.
+    ///
+    /// # Errors
+    /// When a limit that is enforced has too little left.
+    pub fn reserve(&self, quota: &Quota<'_>, key: &Key, ask: &Ask, now: Duration) -> Result<Reservation, Exhausted> {
+        if quota.limits.is_empty() {
+            return Ok(Reservation::default());
+        }
+        let account = self.account(quota, key, now);
+        let mut reservation = Reservation::default();
+        for (limit, tally) in quota.limits.iter().zip(&account.tallies) {
+            let amount = limit.amount.min(AMOUNT_MAX);
+            let wanted = ask.of(limit.of);
+            let window = tally.shape.window_at(tally.time(now));
+            let taken = tally.take(window, wanted, amount);
+            self.watch(tally, window, wanted, amount);
+            match (taken, limit.mode) {
+                (Ok(()), LimitMode::Enforce | LimitMode::Shadow) => {
+                    let (tally, limit) = (Arc::clone(tally), limit.clone());
+                    reservation.holds.push(Hold { tally, limit, window, taken: wanted });
+                }
+                // As if it had been refused, so that what is counted is what would be.
+                (Err(_), LimitMode::Shadow) => reservation.shadowed.push(limit.clone()),
+                (Err(_), LimitMode::Enforce) => {
+                    reservation.cancel();
+                    self.counters.refused.fetch_add(1, SeqCst);
+                    return Err(refusal(quota, &account, (limit, tally), wanted, now));
+                }
+            }
+        }
+        self.counters.reserved.fetch_add(ask.input.saturating_add(ask.output), SeqCst);
+        self.counters.shadowed.fetch_add(u64::from(!reservation.shadowed.is_empty()), SeqCst);
+        account.open.fetch_add(1, SeqCst);
+        reservation.counters = Some(Arc::clone(&self.counters));
+        reservation.account = Some(account);
+        Ok(reservation)
+    }
+
+    fn account(&self, quota: &Quota<'_>, key: &Key, now: Duration) -> Arc<Account> {
+        let shapes = shapes(quota.limits);
+        let store = match quota.store {
+            LimitStore::Local => None,
+            LimitStore::Redis { .. } => Some(self.store(quota.store, quota.on_store_down)),
+        };
+        self.table.account(key, &shapes, store.as_ref(), u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The store, added when it is new. One that nobody talks to grants nothing, nor does one beyond [`STORES_MAX`].
+    pub fn store(&self, place: &LimitStore, on_down: OnStoreDown) -> Arc<Store> {
+        let find = |stores: &Vec<Arc<Store>>| {
+            stores.iter().find(|store| store.place == *place && store.on_down == on_down).map(Arc::clone)
+        };
+        if let Some(store) = find(&self.stores.load()) {
+            return store;
+        }
+        self.stores.rcu(|stores| match find(stores) {
+            Some(_) => Arc::clone(stores),
+            None if stores.len() >= STORES_MAX => Arc::clone(stores),
+            None => Arc::new(stores.iter().cloned().chain([Store::new(place.clone(), on_down)]).collect()),
+        });
+        find(&self.stores.load()).unwrap_or_else(|| Store::new(place.clone(), on_down))
+    }
+
+    /// Remembers the demand of a leased limit, and says once when the lease is low.
+    fn watch(&self, tally: &Tally, window: u64, wanted: u64, amount: u64) {
+        if tally.store.is_none() {
+            return;
+        }
+        tally.amount.store(amount, SeqCst);
+        tally.asked.fetch_add(wanted, SeqCst);
+        tally.peak.fetch_max(wanted, SeqCst);
+        let over = match tally.granted(window) {
+            Some(granted) => granted.saturating_sub(tally.spent(window)) <= tally.low.load(SeqCst),
+            None => true,
+        };
+        if over && !tally.told.swap(true, SeqCst) {
+            self.thirst.store(true, SeqCst);
+        }
+    }
+}
+
+/// What the tallies of these limits are.
+fn shapes(limits: &[Limit]) -> Vec<Shape> {
+    let mut shapes: Vec<Shape> = Vec::with_capacity(limits.len());
+    for limit in limits {
+        let window = match limit.of {
+            Counted::Concurrent => 0,
+            Counted::Input | Counted::Output | Counted::Total | Counted::Requests | Counted::Money => {
+                u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX).max(1)
+            }
+        };
+        let mut shape = Shape { of: limit.of, window, mode: limit.mode, nth: 0 };
+        while shapes.contains(&shape) {
+            shape.nth += 1;
+        }
+        shapes.push(shape);
+    }
+    shapes
+}
+
+fn refusal(
+    quota: &Quota<'_>,
+    account: &Account,
+    (limit, tally): (&Limit, &Arc<Tally>),
+    asked: u64,
+    now: Duration,
+) -> Exhausted {
+    let standing = Standing::of(tally, limit, now);
+    let why = match &tally.store {
+        _ if asked > limit.amount => Why::TooLarge,
+        Some(store) if store.reach() == Reach::Down && store.on_down == OnStoreDown::Closed => Why::StoreDown,
+        Some(_) if standing.remaining >= asked => Why::Unleased,
+        Some(_) | None => Why::Used,
+    };
+    let all = quota.limits.iter().zip(&account.tallies).map(|(limit, tally)| Standing::of(tally, limit, now)).collect();
+    Exhausted { why, standing, asked, all }
+}
+
+impl Tally {
+    /// Time by which its windows are counted, milliseconds since 1970.
+    pub(super) fn time(&self, now: Duration) -> u64 {
+        match &self.store {
+            Some(store) => store.time(now),
+            None => u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}

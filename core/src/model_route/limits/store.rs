@@ -1,0 +1,130 @@
+//! What a process knows of a store that it leases from: written by who talks to the store, read by workers.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use ahash::AHashSet;
+use arc_swap::ArcSwap;
+
+use crate::model::model_route::{LimitStore, OnStoreDown};
+
+/// Proxies that are presumed while none was ever counted, because the store was down from the start. As many proxies
+/// starting during one outage keep to the limit together.
+pub const PROXIES_PRESUMED: u64 = 10;
+
+/// Whether a store can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Not heard yet, and not given up.
+    Starting,
+    /// It answers.
+    Up,
+    /// It does not.
+    Down,
+}
+
+impl Reach {
+    const ALL: [Reach; 3] = [Reach::Starting, Reach::Up, Reach::Down];
+}
+
+/// A store, as its users in this process see it.
+#[derive(Debug)]
+pub struct Store {
+    /// Where it is.
+    pub place: LimitStore,
+    /// What follows when it is down.
+    pub on_down: OnStoreDown,
+    reach: AtomicU8,
+    /// Proxies among which each amount is shared out until they are heard; 0 = this one has no free share.
+    known: AtomicU64,
+    /// Its clock less ours, milliseconds.
+    offset: AtomicI64,
+    /// Its clock when the last answer that was worked in left it.
+    heard: AtomicU64,
+    /// Cells and windows of which every lease is asked for.
+    tight: ArcSwap<AHashSet<(u128, u64)>>,
+}
+
+impl Store {
+    /// A store that was not heard yet.
+    pub fn new(place: LimitStore, on_down: OnStoreDown) -> Arc<Store> {
+        Arc::new(Store {
+            place,
+            on_down,
+            reach: AtomicU8::new(Reach::Starting as u8),
+            known: AtomicU64::default(),
+            offset: AtomicI64::default(),
+            heard: AtomicU64::default(),
+            tight: ArcSwap::default(),
+        })
+    }
+
+    /// Whether it can be reached.
+    pub fn reach(&self) -> Reach {
+        let reach = usize::from(self.reach.load(SeqCst));
+        Reach::ALL.get(reach).copied().unwrap_or(Reach::Starting)
+    }
+
+    /// Says whether it can be reached. Returns what was said before.
+    pub fn set_reach(&self, reach: Reach) -> Reach {
+        let before = self.reach();
+        self.reach.store(reach as u8, SeqCst);
+        before
+    }
+
+    /// Proxies that share it, as it last said.
+    pub fn known(&self) -> u64 {
+        self.known.load(SeqCst)
+    }
+
+    /// Its time now, milliseconds since 1970.
+    pub fn time(&self, now: Duration) -> u64 {
+        let ours = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        ours.saturating_add_signed(self.offset.load(SeqCst))
+    }
+
+    /// Its time in the last answer that was worked in; 0 = none yet.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(SeqCst)
+    }
+
+    pub(super) fn is_tight(&self, cell: u128, window: u64) -> bool {
+        let tight = self.tight.load();
+        !tight.is_empty() && tight.contains(&(cell, window))
+    }
+
+    /// What may be used of a lease.
+    pub(super) fn leased(&self, granted: u64) -> u64 {
+        match (self.reach(), self.on_down) {
+            (Reach::Down, OnStoreDown::Closed) => 0,
+            (Reach::Starting | Reach::Up, OnStoreDown::Closed) | (_, OnStoreDown::Open) => granted,
+        }
+    }
+
+    /// What may be used of `amount` in a window of which nothing was leased. The store keeps exactly this free for each
+    /// proxy that it knows: all of the fair share until the proxy was heard in that window, half of it afterwards, and
+    /// nothing once the proxy was told that every lease of the cell is wanted.
+    pub(super) fn free_share(&self, cell: u128, window: u64, start: u64, amount: u64) -> u64 {
+        let (reach, known, heard) = (self.reach(), self.known(), self.heard());
+        match (reach, self.on_down) {
+            (Reach::Down, OnStoreDown::Closed) => 0,
+            (Reach::Down, OnStoreDown::Open) if heard == 0 => amount / PROXIES_PRESUMED,
+            (Reach::Starting | Reach::Up, OnStoreDown::Closed) | (_, OnStoreDown::Open) => match known {
+                0 => 0,
+                _ if heard < start => amount / known,
+                _ if self.is_tight(cell, window) => 0,
+                _ => reserve(amount, known),
+            },
+        }
+    }
+}
+
+/// What is kept free, in a window in which it was heard, for a proxy that leased nothing of it.
+pub(super) fn reserve(amount: u64, proxies: u64) -> u64 {
+    if proxies <= 1 { amount } else { amount / (2 * proxies) }
+}
