@@ -3,11 +3,14 @@
 //! Nouns are `model::model_route`. Everything here is pure; `mesh-proxy` moves the bytes.
 
 pub mod answer;
+pub mod address;
 pub mod attempts;
 pub mod choice;
 pub mod estimate;
 pub mod failure;
 pub mod limits;
+pub mod request;
+pub mod rewrite;
 #[cfg(test)]
 mod sample;
 pub mod standing;
