@@ -2,13 +2,15 @@
 //!
 //! Nouns are `model::model_route`. Everything here is pure; `mesh-proxy` moves the bytes.
 
-pub mod answer;
 pub mod address;
+pub mod answer;
 pub mod attempts;
 pub mod choice;
+pub mod client_error;
 pub mod estimate;
 pub mod failure;
 pub mod limits;
+pub mod models;
 pub mod request;
 pub mod rewrite;
 #[cfg(test)]
