@@ -17,3 +17,4 @@ pub mod rewrite;
 mod sample;
 pub mod standing;
 pub mod stream;
+pub mod translate;
