@@ -10,17 +10,34 @@ use crate::model_route::stream::{
     number::Number,
 };
 
-/// Bytes of a string that are looked at one by one before a search pays.
-const NEAR: usize = 24;
+/// Bytes of a string that are looked at eight by eight before a search pays.
+const NEAR: usize = 32;
+/// Lowest bit of every byte of a word.
+const LOWEST: u64 = 0x0101_0101_0101_0101;
 const DONE: &[u8] = b"[DONE]";
 
 /// Where the string ends or an escape begins; the length of `bytes` if neither.
 fn until_quote(bytes: &[u8]) -> usize {
-    let near = bytes.len().min(NEAR);
-    match bytes[..near].iter().position(|byte| matches!(byte, b'"' | b'\\')) {
-        Some(at) => at,
-        None => near + memchr2(b'"', b'\\', &bytes[near..]).unwrap_or(bytes.len() - near),
+    let mut at = 0;
+    while let Some(word) = bytes[at..].first_chunk() {
+        let word = u64::from_le_bytes(*word);
+        let found = bytes_equal(word, b'"') | bytes_equal(word, b'\\');
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+        if at >= NEAR {
+            break;
+        }
     }
+    let rest = &bytes[at..];
+    at + memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
+}
+
+/// Highest bit of every byte that equals `byte`; bits above the lowest of them mean nothing.
+fn bytes_equal(word: u64, byte: u8) -> u64 {
+    let differs = word ^ (LOWEST * u64::from(byte));
+    differs.wrapping_sub(LOWEST) & !differs & (LOWEST << 7)
 }
 
 impl Document {
@@ -38,7 +55,8 @@ impl Document {
                 State::Text => self.string(bytes, at),
                 State::TextEscape => self.escaped(State::Text, at),
                 State::Word => self.word(bytes, at),
-                State::SkipFirst | State::Skip => self.skip(bytes, at),
+                State::SkipFirst => self.skip_first(bytes, at),
+                State::Skip => self.skip(bytes, at),
                 State::SkipText => self.skip_string(bytes, at),
                 State::SkipEscape => self.escaped(State::SkipText, at),
                 State::Broken => bytes.len(),
@@ -233,43 +251,51 @@ impl Document {
         self.state = if self.depth == 0 { State::End } else { State::Comma };
     }
 
-    /// In a container that is not looked into. White space in front of what it has first is not counted.
+    /// In front of what a container has that is not looked into. White space there is not counted.
+    fn skip_first(&mut self, bytes: &[u8], at: usize) -> usize {
+        match bytes[at] {
+            b' ' | b'\t' | b'\n' | b'\r' => at + 1,
+            b'}' | b']' => {
+                self.end_skipped(bytes, at + 1);
+                at + 1
+            }
+            _ => {
+                self.notes.filled(self.meaning);
+                self.state = State::Skip;
+                at
+            }
+        }
+    }
+
+    /// In a container that is not looked into.
     fn skip(&mut self, bytes: &[u8], from: usize) -> usize {
-        let (mut at, mut counted) = (from, from);
+        let (mut at, mut open) = (from, self.skipped);
         while let Some(byte) = bytes.get(at) {
             match byte {
-                b' ' | b'\t' | b'\n' | b'\r' => {}
-                b'}' | b']' if self.skipped == 1 => {
-                    if self.state == State::Skip {
-                        self.length += (at - counted) as u64;
-                    }
-                    self.end_skipped(bytes, at + 1);
-                    return at + 1;
-                }
-                _ if self.state == State::SkipFirst => {
-                    self.notes.filled(self.meaning);
-                    self.state = State::Skip;
-                    counted = at;
-                    continue;
-                }
-                b'}' | b']' => self.skipped -= 1,
-                b'{' | b'[' => self.skipped += 1,
                 b'"' => {
                     let end = at + 1 + until_quote(&bytes[at + 1..]);
                     if bytes.get(end) != Some(&b'"') {
                         self.state = State::SkipText;
-                        self.length += (at + 1 - counted) as u64;
-                        return at + 1;
+                        at += 1;
+                        break;
                     }
                     at = end;
+                }
+                b'{' | b'[' => open += 1,
+                b'}' | b']' => {
+                    open -= 1;
+                    if open == 0 {
+                        self.length += (at - from) as u64;
+                        self.end_skipped(bytes, at + 1);
+                        return at + 1;
+                    }
                 }
                 _ => {}
             }
             at += 1;
         }
-        if self.state == State::Skip {
-            self.length += (at - counted) as u64;
-        }
+        self.skipped = open;
+        self.length += (at - from) as u64;
         at
     }
 
