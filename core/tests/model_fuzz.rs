@@ -1,0 +1,192 @@
+//! What models and callers send, mutated and arbitrary: nothing panics, and nothing takes memory without bound.
+//!
+//! A second for each target; ten minutes for each with `MESH_TEST_LENGTH=full`. A failure prints the seed of its round,
+//! which is all that a round depends on.
+
+use std::time::{Duration, Instant};
+
+use mesh_core::{
+    model::model_route::{Api, Escalate},
+    model_route::{
+        answer::{self, AskedFor},
+        stream::Reader,
+    },
+};
+
+/// Bytes that a stream may take: state, and the copy of an error while it is made.
+const STREAM_BYTES: usize = 1_024 + 4_096;
+/// Pieces that break syntax where single bytes rarely do.
+const PIECES: &[&[u8]] = &[
+    b"\n\n",
+    b"\r\n\r\n",
+    b"\r",
+    b"data: ",
+    b"data:",
+    b"event: error\n",
+    b": ",
+    b"\xef\xbb\xbf",
+    b"[DONE]",
+    b"\"usage\":{",
+    b"\"usageMetadata\":{",
+    b"\"error\":{",
+    b"\"finish_reason\":\"stop\"",
+    b"\"choices\":[",
+    b"\"type\":\"error\"",
+    b"null",
+    b"18446744073709551616",
+    b"-1e999",
+    b"\\\"",
+    b"\\u0000",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b"\\",
+];
+
+/// A generator of numbers that look random; the same seed gives the same ones.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`, which is not 0.
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+/// Streams in the shapes of providers.
+fn samples() -> Vec<Vec<u8>> {
+    let folder = format!("{}/tests/streams", env!("CARGO_MANIFEST_DIR"));
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .expect("the streams are in a folder")
+        .map(|entry| entry.expect("an entry of the folder").path())
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).expect("a stream is readable")).collect()
+}
+
+/// Arbitrary bytes, or a sample with some of it changed, removed, repeated, replaced by pieces of others or cut off.
+fn input(chance: &mut Chance, samples: &[Vec<u8>]) -> Vec<u8> {
+    if chance.below(8) == 0 {
+        let length = chance.below(4_096);
+        return (0..length).map(|_| chance.next() as u8).collect();
+    }
+    let mut bytes = samples[chance.below(samples.len())].clone();
+    for _ in 0..=chance.below(12) {
+        let from = chance.below(bytes.len() + 1);
+        let to = (from + chance.below(64)).min(bytes.len());
+        match chance.below(6) {
+            0 if from < bytes.len() => bytes[from] = chance.next() as u8,
+            1 => drop(bytes.drain(from..to)),
+            2 => {
+                let repeated = bytes[from..to].to_vec();
+                bytes.splice(from..from, repeated);
+            }
+            3 => {
+                let piece = PIECES[chance.below(PIECES.len())];
+                let times = 1 + chance.below(3) * chance.below(40);
+                bytes.splice(from..from, piece.repeat(times));
+            }
+            4 => {
+                let other = &samples[chance.below(samples.len())];
+                let begin = chance.below(other.len());
+                let end = (begin + chance.below(512)).min(other.len());
+                bytes.splice(from..to, other[begin..end].iter().copied());
+            }
+            _ if chance.below(8) == 0 => bytes.truncate(from),
+            _ => {}
+        }
+    }
+    bytes
+}
+
+/// Gives `target` inputs until its time is over.
+fn fuzz(first: u64, samples: &[Vec<u8>], target: impl Fn(&mut Chance, &[u8])) {
+    let full = std::env::var_os("MESH_TEST_LENGTH").is_some_and(|length| length == "full");
+    let until = Instant::now() + Duration::from_secs(if full { 600 } else { 1 });
+    let mut rounds = 0_u64;
+    while Instant::now() < until {
+        let seed = first.wrapping_add(rounds);
+        let told = Told(seed);
+        let mut chance = Chance(seed);
+        let bytes = input(&mut chance, samples);
+        target(&mut chance, &bytes);
+        drop(told);
+        rounds += 1;
+    }
+    println!("{rounds} rounds");
+    assert!(rounds > 100, "only {rounds} rounds");
+}
+
+/// Prints the seed of the round in which a test panics.
+struct Told(u64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {:#x}", self.0);
+        }
+    }
+}
+
+/// A seed that nobody chose.
+fn chosen_by_time() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as u64
+}
+
+#[test]
+fn readers_of_streams_survive_everything_and_do_not_depend_on_pieces() {
+    fuzz(chosen_by_time(), &samples(), |chance, bytes| {
+        let api = Api::ALL[chance.below(Api::ALL.len())];
+        let choices = chance.below(4) as u32;
+        let (mut whole, mut pieces) = (Reader::new(api, choices), Reader::new(api, choices));
+        let (mut expected, mut found) = (Vec::new(), Vec::new());
+        whole.feed(bytes, &mut |event| expected.push(event));
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at(1 + chance.below(rest.len().min(200)));
+            pieces.feed(piece, &mut |event| found.push(event));
+            assert!(pieces.memory() <= STREAM_BYTES);
+            rest = others;
+        }
+        assert_eq!(expected, found);
+        assert_eq!((whole.reported(), whole.written_bytes()), (pieces.reported(), pieces.written_bytes()));
+        let mut border = 0;
+        for event in &found {
+            assert_eq!(event.from, border);
+            assert!(event.to > border);
+            border = event.to;
+        }
+        assert_eq!(pieces.unfinished(), bytes.len() as u64 - border);
+    });
+}
+
+#[test]
+fn readers_of_whole_answers_survive_everything() {
+    let escalate = Escalate { on_length: true, refusals: vec!["i".to_owned()], json: Some(vec!["a".to_owned()]) };
+    // The documents of events have the members that answers have.
+    let documents: Vec<Vec<u8>> = samples()
+        .iter()
+        .flat_map(|stream| stream.split(|byte| *byte == b'\n'))
+        .filter_map(|line| line.strip_prefix(b"data: "))
+        .map(|data| String::from_utf8_lossy(data).replace("\"delta\":", "\"message\":").into_bytes())
+        .filter(|data| !data.is_empty())
+        .collect();
+    fuzz(chosen_by_time(), &documents, |chance, bytes| {
+        let api = Api::ALL[chance.below(Api::ALL.len())];
+        let asked_for = if chance.below(2) == 0 { AskedFor::Text } else { AskedFor::Json };
+        if let Err(failure) = answer::inspect(api, None, bytes, &escalate, asked_for) {
+            assert!(failure.message.len() <= 512 && (400..600).contains(&failure.status), "{failure:?}");
+        }
+    });
+}
