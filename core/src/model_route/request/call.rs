@@ -49,8 +49,8 @@ pub enum Method {
 /// A question for models.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// Whose shape the answer has: Anthropic and OpenAI share the path, and only Anthropic's clients send
-    /// `anthropic-version`.
+    /// Whose shape the answer has. All three share the path `/v1/models`; Anthropic's clients are told by
+    /// `anthropic-version`, and Google's by the fields that begin with `x-goog-api-`.
     pub dialect: Dialect,
     /// The one that is asked for; `None` = all.
     pub model: Option<String>,
@@ -92,10 +92,14 @@ fn gemini(path: &str, query: &str) -> Option<Generate> {
     Some(Generate { api: Api::GenerateContent, in_path: Some(InPath { model: named(model)?, method }) })
 }
 
+/// What Google's clients send; newer ones call the stable `/v1` where older ones called `/v1beta`.
+const GOOGLE: [&str; 2] = ["x-goog-api-key", "x-goog-api-client"];
+
 fn listing(path: &str, fields: &dyn Fields) -> Option<Listing> {
     let (rest, dialect) = match (path.strip_prefix("/v1beta/models"), path.strip_prefix("/v1/models")) {
         (Some(rest), _) => (rest, Dialect::Gemini),
         (None, Some(rest)) if fields.first("anthropic-version").is_some() => (rest, Dialect::Anthropic),
+        (None, Some(rest)) if GOOGLE.iter().any(|name| fields.first(name).is_some()) => (rest, Dialect::Gemini),
         (None, Some(rest)) => (rest, Dialect::Openai),
         (None, None) => return None,
     };

@@ -64,6 +64,8 @@ fn documented_paths_are_calls() {
     }
     let fields: &[(&str, &str)] = &[("Anthropic-Version", "2023-06-01")];
     assert_eq!(call("GET", "/v1/models", &fields), models(Dialect::Anthropic, None));
+    let fields: &[(&str, &str)] = &[("x-goog-api-key", "any")];
+    assert_eq!(call("GET", "/v1/models/m", &fields), models(Dialect::Gemini, Some("m")));
 }
 
 #[test]
