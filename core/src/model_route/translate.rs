@@ -47,7 +47,7 @@ pub enum Cause {
 impl std::fmt::Display for Cause {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
-            Cause::Unsupported => "has no counterpart in the target's dialect",
+            Cause::Unsupported => "has no counterpart in the other dialect",
             Cause::Malformed => "is missing, or not what its API documents",
         })
     }

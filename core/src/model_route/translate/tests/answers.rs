@@ -7,7 +7,7 @@ fn answered(from: Api, to: Api, body: &Value) -> Result<Value, Untranslatable> {
     translated(answer(from, to, body.to_string().as_bytes(), asked))
 }
 
-fn message() -> Value {
+pub(super) fn message() -> Value {
     json!({
         "id": "msg_01", "type": "message", "role": "assistant", "model": "claude-x",
         "content": [
@@ -23,7 +23,7 @@ fn message() -> Value {
     })
 }
 
-fn completion() -> Value {
+pub(super) fn completion() -> Value {
     json!({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_009, "model": "gpt-x",
         "choices": [{"index": 0, "logprobs": null, "finish_reason": "tool_calls", "message": {
@@ -73,7 +73,7 @@ fn an_answer_of_openai_becomes_one_of_anthropic_without_thoughts() {
     assert_eq!(answered(Api::ChatCompletions, Api::Messages, &completion()), Ok(expected));
 }
 
-fn generated() -> Value {
+pub(super) fn generated() -> Value {
     json!({
         "candidates": [{"index": 0, "finishReason": "STOP", "content": {"role": "model", "parts": [
             {"text": "Hm", "thought": true},

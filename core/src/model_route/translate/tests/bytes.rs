@@ -112,7 +112,55 @@ fn all_take(bytes: &[u8]) {
     }
 }
 
+/// Every document of the other tests, as a body or the data of an event.
+fn documents() -> Vec<String> {
+    let mut documents = vec![requests::chat_request(), requests::messages_conversation()];
+    documents.extend([answers::message(), answers::completion(), answers::generated()]);
+    documents.extend(streams::anthropic().into_iter().chain(streams::openai()).chain(streams::gemini()));
+    documents.iter().map(Value::to_string).collect()
+}
+
+/// A document in which some places hold something else.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let other = prop_oneof![
+        any::<u8>().prop_map(|byte| vec![byte]),
+        Just(Vec::new()),
+        proptest::sample::select(
+            &[
+                "null",
+                "[]",
+                "{}",
+                "\"\"",
+                "-1",
+                "1e999",
+                "\\ud800",
+                "\n\n",
+                "true",
+                "18446744073709551616",
+                "[[",
+                "{\"a\":",
+            ][..]
+        )
+        .prop_map(|text| text.as_bytes().to_vec()),
+    ];
+    let damage = (any::<proptest::sample::Index>(), 0_usize..12, other);
+    (proptest::sample::select(documents()), proptest::collection::vec(damage, 0..4)).prop_map(|(document, damages)| {
+        let mut bytes = document.into_bytes();
+        for (at, length, other) in damages {
+            let at = at.index(bytes.len() + 1);
+            let to = (at + length).min(bytes.len());
+            bytes.splice(at..to, other);
+        }
+        bytes
+    })
+}
+
 proptest! {
+    #[test]
+    fn damaged_documents_never_panic(bytes in damaged()) {
+        all_take(&bytes);
+    }
+
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         all_take(&bytes);

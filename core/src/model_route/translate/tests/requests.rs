@@ -35,14 +35,18 @@ fn chat_conversation() -> Value {
     ])
 }
 
-#[test]
-fn a_conversation_with_tools_goes_from_openai_to_anthropic() {
-    let request = json!({
+/// A request with nearly everything in it.
+pub(super) fn chat_request() -> Value {
+    json!({
         "model": "virtual", "messages": chat_conversation(), "tools": chat_tools(), "tool_choice": "required",
         "parallel_tool_calls": false, "max_completion_tokens": 300, "max_tokens": 200, "temperature": 0.3,
         "stop": ["END"], "user": "u-7", "stream": true, "stream_options": {"include_usage": true}, "seed": 4,
         "frequency_penalty": 0.5, "logit_bias": {}, "n": 1, "store": true, "reasoning_effort": "low",
-    });
+    })
+}
+
+#[test]
+fn a_conversation_with_tools_goes_from_openai_to_anthropic() {
     let expected = json!({
         "model": "target-model",
         "max_tokens": 300,
@@ -71,7 +75,7 @@ fn a_conversation_with_tools_goes_from_openai_to_anthropic() {
         "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
         "stream": true,
     });
-    assert_eq!(chat_to(Api::Messages, &request), Ok(expected));
+    assert_eq!(chat_to(Api::Messages, &chat_request()), Ok(expected));
 }
 
 #[test]
@@ -114,7 +118,7 @@ fn a_conversation_with_tools_goes_from_openai_to_gemini() {
     assert_eq!(chat_to(Api::GenerateContent, &request), Ok(expected));
 }
 
-fn messages_conversation() -> Value {
+pub(super) fn messages_conversation() -> Value {
     json!({
         "model": "virtual", "max_tokens": 500, "temperature": 0.2, "top_p": 0.9, "top_k": 40, "stream": true,
         "stop_sequences": ["END"], "metadata": {"user_id": "u-7"}, "thinking": {"type": "enabled", "budget_tokens": 1024},

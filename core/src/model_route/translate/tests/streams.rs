@@ -1,9 +1,14 @@
 //! Streams.
 
 use super::*;
+use crate::{model::model_route::Usage, model_route::stream::Reader};
 
 /// What a client gets of these events: event names (empty where there is none) and data.
 fn streamed(from: Api, to: Api, usage: UsageChunk, events: &[Value]) -> Result<Vec<(String, Value)>, Untranslatable> {
+    raw(from, to, usage, events).map(|out| parsed(&out))
+}
+
+fn raw(from: Api, to: Api, usage: UsageChunk, events: &[Value]) -> Result<Vec<u8>, Untranslatable> {
     let asked = Asked { model: "virtual", id: "given", created: 1_700_000_000 };
     let mut stream = Stream::new(from, to, asked, usage);
     let mut out = Vec::new();
@@ -13,7 +18,7 @@ fn streamed(from: Api, to: Api, usage: UsageChunk, events: &[Value]) -> Result<V
         stream.event(format!("{name}data: {event}\r\n\r\n").as_bytes(), &mut out)?;
     }
     stream.finish(&mut out);
-    Ok(parsed(&out))
+    Ok(out)
 }
 
 pub(super) fn parsed(out: &[u8]) -> Vec<(String, Value)> {
@@ -32,7 +37,7 @@ pub(super) fn parsed(out: &[u8]) -> Vec<(String, Value)> {
     events
 }
 
-fn anthropic() -> Vec<Value> {
+pub(super) fn anthropic() -> Vec<Value> {
     vec![
         json!({"type": "message_start", "message": {"id": "msg_01", "type": "message", "role": "assistant",
             "model": "claude-x", "content": [], "stop_reason": null, "stop_sequence": null,
@@ -71,7 +76,7 @@ fn part(call: Value) -> Value {
     chunk(json!({"tool_calls": [call]}), Value::Null)
 }
 
-fn openai() -> Vec<Value> {
+pub(super) fn openai() -> Vec<Value> {
     vec![
         // Azure's first chunk.
         json!({"id": "", "object": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": []}),
@@ -90,7 +95,7 @@ fn openai() -> Vec<Value> {
     ]
 }
 
-fn gemini() -> Vec<Value> {
+pub(super) fn gemini() -> Vec<Value> {
     let candidate = |parts: Value| {
         json!({"candidates": [{"content": {"role": "model", "parts": parts}}],
         "usageMetadata": {"promptTokenCount": 18}, "modelVersion": "gemini-x", "responseId": "r1"})
@@ -242,6 +247,22 @@ fn a_stream_without_its_final_event_is_not_ended() {
             name == "message_stop" || data == "[DONE]" || data["choices"][0]["finish_reason"].is_string()
         };
         assert!(!out.iter().any(ends), "{from:?} to {to:?}");
+    }
+}
+
+#[test]
+fn what_the_client_gets_is_whole_and_counted_to_the_reader_of_its_own_dialect() {
+    for (from, to, events) in [
+        (Api::Messages, Api::ChatCompletions, anthropic()),
+        (Api::ChatCompletions, Api::Messages, openai()),
+        (Api::GenerateContent, Api::ChatCompletions, gemini()),
+        (Api::GenerateContent, Api::Messages, gemini()),
+    ] {
+        let out = raw(from, to, UsageChunk::Wanted, &events).expect("translates");
+        let mut reader = Reader::new(to, 1);
+        reader.feed(&out, &mut |event| assert_eq!(event.says.failed, None));
+        assert!(reader.is_finished(), "{from:?} to {to:?}");
+        assert_eq!(reader.usage(), Some(Usage { input: 18, output: 20, cached: 5 }), "{from:?} to {to:?}");
     }
 }
 
