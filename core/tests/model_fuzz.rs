@@ -10,6 +10,7 @@ use mesh_core::{
     model_route::{
         answer::{self, AskedFor},
         stream::Reader,
+        translate::{self, Stream, UsageChunk},
     },
 };
 
@@ -188,5 +189,65 @@ fn readers_of_whole_answers_survive_everything() {
         if let Err(failure) = answer::inspect(api, None, bytes, &escalate, asked_for) {
             assert!(failure.message.len() <= 512 && (400..600).contains(&failure.status), "{failure:?}");
         }
+    });
+}
+
+/// Requests that name most members that translators look at.
+const REQUESTS: [&[u8]; 2] = [
+    br#"{"model":"m","messages":[{"role":"system","content":"a"},{"role":"user","content":[{"type":"text","text":"b"},
+{"type":"image_url","image_url":{"url":"data:image/png;base64,eA=="}},{"type":"input_audio","input_audio":{"data":"eA==",
+"format":"wav"}},{"type":"file","file":{"file_data":"data:application/pdf;base64,eA=="}}]},{"role":"assistant","content":null,
+"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},{"role":"tool","tool_call_id":"c",
+"content":"d"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"properties":{}}}}],"tool_choice":"auto",
+"parallel_tool_calls":false,"stop":["x"],"max_tokens":5,"temperature":0.5,"top_p":1,"stream":true,"response_format":
+{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}}}"#,
+    br#"{"model":"m","max_tokens":5,"system":[{"type":"text","text":"a"}],"messages":[{"role":"user","content":[{"type":"image",
+"source":{"type":"base64","media_type":"image/png","data":"eA=="}},{"type":"document","source":{"type":"url","url":"https://a/"}}]},
+{"role":"assistant","content":[{"type":"thinking","thinking":"t"},{"type":"tool_use","id":"c","name":"f","input":{"a":1}}]},
+{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":[{"type":"text","text":"d"}],"is_error":true}]}],
+"tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"any","disable_parallel_tool_use":true},
+"stop_sequences":["x"],"metadata":{"user_id":"u"},"output_config":{"format":{"type":"json_schema","schema":{}}}}"#,
+];
+
+#[test]
+fn translators_of_requests_survive_everything() {
+    let requests = REQUESTS.map(<[u8]>::to_vec);
+    fuzz(chosen_by_time(), &requests, |_, bytes| {
+        for from in [Api::ChatCompletions, Api::Messages] {
+            for to in [Api::ChatCompletions, Api::Messages, Api::GenerateContent] {
+                if let Ok(body) = translate::request(from, to, bytes, "m") {
+                    serde_json::from_slice::<serde::de::IgnoredAny>(&body).expect("a translation is JSON");
+                    // What was carried over may have been damaged; nothing is repeated.
+                    assert!(body.len() <= 4 * bytes.len() + 1_024);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn translators_of_answers_and_streams_survive_everything() {
+    fuzz(chosen_by_time(), &samples(), |chance, bytes| {
+        let from = [Api::ChatCompletions, Api::Messages, Api::GenerateContent][chance.below(3)];
+        let to = [Api::ChatCompletions, Api::Messages][chance.below(2)];
+        let mut stream = Stream::new(from, to, "m", UsageChunk::Wanted);
+        let mut out = Vec::new();
+        let mut at = 0;
+        let mut ends = Vec::new();
+        Reader::new(from, 1).feed(bytes, &mut |event| ends.push(event.to as usize));
+        for end in ends {
+            let event = &bytes[at..end];
+            at = end;
+            out.clear();
+            let _ = stream.event(event, &mut out);
+            // A piece of an event becomes at most three events with what stands in each.
+            assert!(out.len() <= 256 * event.len() + 4_096, "{} bytes of {}", out.len(), event.len());
+            assert!(out.is_empty() || out.ends_with(b"\n\n"));
+            let data = String::from_utf8_lossy(event).replace("\"delta\":", "\"message\":").replace("data: ", "");
+            if let Ok(body) = translate::answer(from, to, data.as_bytes(), "m") {
+                serde_json::from_slice::<serde::de::IgnoredAny>(&body).expect("a translation is JSON");
+            }
+        }
+        stream.finish(&mut out);
     });
 }

@@ -185,17 +185,28 @@ fn end_of(reason: &str) -> End {
     }
 }
 
+/// Groq and Moonshot put it into members of their own.
 fn usage(answer: &Object<'_>) -> Result<Option<Tokens>, Untranslatable> {
-    let Some(usage) = answer.object("usage")? else { return Ok(None) };
+    if let Some(usage) = answer.object("usage")? {
+        return Ok(Some(tokens(&usage)));
+    }
+    let inside = |of: Option<Object<'_>>| of.and_then(|of| of.object("usage").ok()?).map(|usage| tokens(&usage));
+    Ok(inside(answer.object("x_groq").ok().flatten()).or(inside(first(answer)?)))
+}
+
+fn tokens(usage: &Object<'_>) -> Tokens {
     let detail = |of: &str, name: &str| usage.object(of).ok().flatten().and_then(|details| details.count(name));
-    let cached = detail("prompt_tokens_details", "cached_tokens");
+    // OpenAI's own name, Moonshot's, DeepSeek's.
+    let cached = detail("prompt_tokens_details", "cached_tokens")
+        .or(usage.count("cached_tokens"))
+        .or(usage.count("prompt_cache_hit_tokens"));
     let stored = detail("prompt_tokens_details", "cache_write_tokens");
     let apart = cached.unwrap_or(0).saturating_add(stored.unwrap_or(0));
-    Ok(Some(Tokens {
+    Tokens {
         fresh: usage.count("prompt_tokens").map(|all| all.saturating_sub(apart)),
         cached,
         stored,
         output: usage.count("completion_tokens"),
         thinking: detail("completion_tokens_details", "reasoning_tokens"),
-    }))
+    }
 }
