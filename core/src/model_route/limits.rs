@@ -2,12 +2,13 @@
 //!
 //! One [`Ledger`] per process counts for all workers: its numbers are atomics, nobody waits for anybody. Windows are
 //! aligned to the clock (a minute begins at second 0, a day at midnight UTC), so every proxy means the same one and
-//! what is told of its end is exact. Numbers of a `redis` store are leased: the ledger spends what this proxy may use
-//! without asking, and never waits.
+//! what is told of its end is exact. Numbers of a `redis` store are leased: [`lease`] decides how much each proxy may
+//! use without asking; the ledger spends that and never waits.
 
 pub mod ask;
 pub mod fields;
 pub mod key;
+pub mod lease;
 pub mod ledger;
 pub mod reservation;
 pub mod store;

@@ -81,7 +81,8 @@ impl Standing {
         let (amount, spent) = (limit.amount.min(AMOUNT_MAX), tally.spent(window));
         let remaining = match (&tally.store, tally.granted(window), tally.left(window)) {
             (Some(_), Some(granted), Some(left)) => left.saturating_add(granted).min(amount).saturating_sub(spent),
-            (Some(_), _, _) | (None, _, _) => amount.saturating_sub(spent),
+            (Some(store), ..) if store.is_tight(&tally.at(window)) => 0,
+            (Some(_) | None, ..) => amount.saturating_sub(spent),
         };
         Standing { limit: limit.clone(), remaining, reset: tally.shape.reset(time) }
     }

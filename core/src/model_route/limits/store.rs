@@ -11,11 +11,15 @@ use std::{
 use ahash::AHashSet;
 use arc_swap::ArcSwap;
 
+use super::lease::CellWindow;
 use crate::model::model_route::{LimitStore, OnStoreDown};
 
 /// Proxies that are presumed while none was ever counted, because the store was down from the start. As many proxies
 /// starting during one outage keep to the limit together.
 pub const PROXIES_PRESUMED: u64 = 10;
+
+/// In a millisecond.
+const MICROS: u64 = 1_000;
 
 /// Whether a store can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +48,10 @@ pub struct Store {
     known: AtomicU64,
     /// Its clock less ours, milliseconds.
     offset: AtomicI64,
-    /// Its clock when the last answer that was worked in left it.
+    /// Its clock when the last heartbeat's answer that was worked in left it, microseconds.
     heard: AtomicU64,
     /// Cells and windows of which every lease is asked for.
-    tight: ArcSwap<AHashSet<(u128, u64)>>,
+    tight: ArcSwap<AHashSet<CellWindow>>,
 }
 
 impl Store {
@@ -88,14 +92,33 @@ impl Store {
         ours.saturating_add_signed(self.offset.load(SeqCst))
     }
 
-    /// Its time in the last answer that was worked in; 0 = none yet.
+    /// Its time in the last heartbeat's answer that was worked in, microseconds; 0 = none yet.
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(SeqCst)
     }
 
-    pub(super) fn is_tight(&self, cell: u128, window: u64) -> bool {
+    /// Works in what a heartbeat was answered.
+    pub(super) fn hear(&self, time: u64, known: u64, tight: Arc<AHashSet<CellWindow>>) {
+        self.known.store(known, SeqCst);
+        self.tight.store(tight);
+        self.heard.store(time, SeqCst);
+    }
+
+    /// Sets the clock by an answer that left at `time` (microseconds) and arrived at `now`: never ahead of the store's, so
+    /// that a moment which we call past is past for it, too.
+    pub(super) fn set_clock(&self, time: u64, now: Duration) {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let ours = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        self.offset.store(signed(time / MICROS).saturating_sub(ours), SeqCst);
+    }
+
+    pub(super) fn tight(&self) -> Arc<AHashSet<CellWindow>> {
+        self.tight.load_full()
+    }
+
+    pub(super) fn is_tight(&self, at: &CellWindow) -> bool {
         let tight = self.tight.load();
-        !tight.is_empty() && tight.contains(&(cell, window))
+        !tight.is_empty() && tight.contains(at)
     }
 
     /// What may be used of a lease.
@@ -109,15 +132,15 @@ impl Store {
     /// What may be used of `amount` in a window of which nothing was leased. The store keeps exactly this free for each
     /// proxy that it knows: all of the fair share until the proxy was heard in that window, half of it afterwards, and
     /// nothing once the proxy was told that every lease of the cell is wanted.
-    pub(super) fn free_share(&self, cell: u128, window: u64, start: u64, amount: u64) -> u64 {
+    pub(super) fn free_share(&self, at: &CellWindow, amount: u64) -> u64 {
         let (reach, known, heard) = (self.reach(), self.known(), self.heard());
         match (reach, self.on_down) {
             (Reach::Down, OnStoreDown::Closed) => 0,
             (Reach::Down, OnStoreDown::Open) if heard == 0 => amount / PROXIES_PRESUMED,
             (Reach::Starting | Reach::Up, OnStoreDown::Closed) | (_, OnStoreDown::Open) => match known {
                 0 => 0,
-                _ if heard < start => amount / known,
-                _ if self.is_tight(cell, window) => 0,
+                _ if heard < at.start() => amount / known,
+                _ if self.is_tight(at) => 0,
                 _ => reserve(amount, known),
             },
         }

@@ -89,6 +89,11 @@ impl Table {
         &ways[set * WAYS..][..WAYS]
     }
 
+    /// Every key, for those who look after leases.
+    pub(super) fn all(&self) -> Vec<Arc<Account>> {
+        self.ways.get().into_iter().flatten().filter_map(ArcSwapOption::load_full).collect()
+    }
+
     /// The account of a key with tallies for these limits, made if need be. Counts of limits that stay are kept.
     pub(super) fn account(&self, key: &Key, shapes: &[Shape], store: Option<&Arc<Store>>, now: u64) -> Arc<Account> {
         let set = self.set(key);

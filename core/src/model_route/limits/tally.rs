@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::store::Store;
+use super::{lease::CellWindow, store::Store};
 use crate::model::model_route::{Counted, LimitMode};
 
 /// Greatest amount that is told apart; more counts as this.
@@ -33,11 +33,6 @@ impl Shape {
     /// Number of the window at `now`, milliseconds.
     pub(super) fn window_at(&self, now: u64) -> u64 {
         now.checked_div(self.window).unwrap_or(0)
-    }
-
-    /// Milliseconds at which a window begins.
-    pub(super) fn start(&self, window: u64) -> u64 {
-        window.saturating_mul(self.window)
     }
 
     /// From `now` to the end of its window; nothing for what has none.
@@ -89,6 +84,10 @@ impl Tagged {
             Seen::Now(amount) => Some(amount),
             Seen::Before | Seen::After => None,
         }
+    }
+
+    fn set(&self, window: u64, amount: u64) {
+        self.0.store(Self::pack(window, amount), SeqCst);
     }
 
     /// Changes what stands there for the window (0 when nothing does), unless `change` refuses or a later window began.
@@ -158,6 +157,10 @@ impl Tally {
         }
     }
 
+    pub(super) fn at(&self, window: u64) -> CellWindow {
+        CellWindow { cell: self.cell, length: self.shape.window, window }
+    }
+
     fn slot(&self, window: u64) -> &Slot {
         &self.slots[(window % 2) as usize]
     }
@@ -177,13 +180,26 @@ impl Tally {
         self.slot(window).left.get(window)
     }
 
+    /// What the store said.
+    pub(super) fn grant(&self, window: u64, granted: u64, left: u64) {
+        self.slot(window).left.set(window, left);
+        self.slot(window).granted.set(window, granted);
+    }
+
+    /// Lowers or sets the lease, and tells how much of the window this process holds on to from here on. A worker that
+    /// spends at the same moment looks at the lease again afterwards: either it sees the lower one, or we its spending.
+    pub(super) fn hold(&self, window: u64, granted: u64) -> u64 {
+        self.slot(window).granted.set(window, granted);
+        self.spent(window).max(granted.min(AMOUNT_MAX))
+    }
+
     /// How much of `amount` may be used in a window.
     pub(super) fn bound(&self, window: u64, amount: u64) -> u64 {
         match &self.store {
             None => amount,
             Some(store) => match self.granted(window) {
                 Some(granted) => store.leased(granted),
-                None => store.free_share(self.cell, window, self.shape.start(window), amount),
+                None => store.free_share(&self.at(window), amount),
             },
         }
     }

@@ -1,0 +1,241 @@
+//! The store's side of leases. Redis runs the same as a script (`mesh-proxy`, `limits/lease.lua`); whoever changes one
+//! changes the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Answer, Beat, CELLS_MAX, Call, CellAnswer, CellAsk, CellWindow, GONE, NEWS_MAX, News, PAUSE, REMEMBERED, RETURN,
+    SILENCE,
+};
+use crate::model_route::limits::store::reserve;
+
+#[derive(Clone, Debug)]
+struct Proxy {
+    /// Everything up to here was told to it, and worked in.
+    told: u64,
+    /// When it joined; 0 = it was there before the store was.
+    joined: u64,
+    /// Of its last call.
+    number: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Lease {
+    held: u64,
+    spent: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Cell {
+    leases: BTreeMap<String, Lease>,
+    tight: Option<u64>,
+}
+
+/// The state of a store.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    run: Option<String>,
+    /// When it began, or may have lost what it knew.
+    lost: u64,
+    /// Most proxies that somebody knew then.
+    remembered: u64,
+    /// Since when calls come again.
+    resumed: u64,
+    /// Last call.
+    called: u64,
+    /// When the last proxy joined.
+    changed: u64,
+    /// Proxies that each one knows of at least.
+    base: u64,
+    proxies: BTreeMap<String, Proxy>,
+    cells: BTreeMap<CellWindow, Cell>,
+    tight: BTreeSet<(u64, CellWindow)>,
+    loose: BTreeSet<(u64, CellWindow)>,
+}
+
+/// What holds for all cells of a call.
+struct Now {
+    time: u64,
+    /// Proxies.
+    count: u64,
+    /// Everybody has heard everything up to here.
+    heard_by_all: u64,
+    /// Those who knew the store before may still be silent.
+    lost_lately: bool,
+    /// Who is gone is known.
+    settled: bool,
+}
+
+impl Pool {
+    /// Answers a call at `now`, microseconds; `None` = it comes late.
+    pub fn call(&mut self, call: &Call, now: u64) -> Option<Answer> {
+        if self.proxies.get(&call.proxy).is_some_and(|proxy| call.number <= proxy.number) {
+            return None;
+        }
+        let time = now.max(self.called + 1);
+        self.note_run(call, time);
+        self.note_proxy(call, time);
+        self.note_beat(call, time);
+        let now = self.now(time);
+        let cells = call.cells.iter().take(CELLS_MAX).map(|ask| self.cell(call, ask, &now)).collect();
+        let news = match call.beat {
+            Beat::None => None,
+            Beat::Heard(told) => Some(self.news(&call.proxy, told, &now)),
+            Beat::Leave => {
+                self.proxies.remove(&call.proxy);
+                None
+            }
+        };
+        Some(Answer { time, lost: self.lost, cells, news })
+    }
+
+    /// Whether this is the store that it was.
+    fn note_run(&mut self, call: &Call, time: u64) {
+        if self.run.as_ref() != Some(&call.run) {
+            self.lost = time;
+            self.remembered = 0;
+            self.resumed = time;
+            self.run = Some(call.run.clone());
+        }
+        if time - self.called > SILENCE {
+            self.resumed = time;
+        }
+        self.called = time;
+        self.remembered = self.remembered.max(call.known);
+    }
+
+    fn is_remembering(&self, time: u64) -> bool {
+        time - self.lost < REMEMBERED
+    }
+
+    fn note_proxy(&mut self, call: &Call, time: u64) {
+        if let Some(proxy) = self.proxies.get_mut(&call.proxy) {
+            proxy.number = call.number;
+            return;
+        }
+        let (mut told, mut joined) = (time, time);
+        if call.known > 0 {
+            if !self.is_remembering(time) {
+                (self.lost, self.remembered) = (time, call.known);
+            }
+            (told, joined) = (self.lost - 1, 0);
+        }
+        self.changed = time;
+        self.proxies.insert(call.proxy.clone(), Proxy { told, joined, number: call.number });
+    }
+
+    fn note_beat(&mut self, call: &Call, time: u64) {
+        let Beat::Heard(told) = call.beat else { return };
+        if let Some(proxy) = self.proxies.get_mut(&call.proxy) {
+            proxy.told = proxy.told.max(told);
+        }
+        if time - self.resumed > PAUSE {
+            self.proxies.retain(|name, proxy| *name == call.proxy || proxy.told + GONE >= time);
+        }
+        // Of windows that are over nobody needs to hear.
+        self.tight.retain(|(_, at)| !at.is_long_over(time));
+    }
+
+    fn now(&mut self, time: u64) -> Now {
+        let remembered = if self.is_remembering(time) { self.remembered } else { 0 };
+        let count = remembered.max(self.proxies.len() as u64);
+        let heard_by_all = self.proxies.values().map(|proxy| proxy.told).min().unwrap_or(0);
+        let all_back = self.proxies.len() as u64 >= self.remembered && heard_by_all >= self.lost;
+        let lost_lately = time - self.lost < RETURN || self.is_remembering(time) && !all_back;
+        if self.base == 0 || (heard_by_all >= self.changed && !lost_lately) {
+            self.base = count;
+        }
+        self.base = self.base.min(count);
+        Now { time, count, heard_by_all, lost_lately, settled: time - self.resumed > PAUSE && !lost_lately }
+    }
+
+    fn cell(&mut self, call: &Call, ask: &CellAsk, now: &Now) -> CellAnswer {
+        let mut cell = self.cells.remove(&ask.at).unwrap_or_default();
+        cell.leases.remove(&call.proxy);
+        let mut free = self.free(&cell, &call.proxy, ask, now);
+        if ask.more > free && now.settled {
+            self.reclaim(&mut cell, ask);
+            free = self.free(&cell, &call.proxy, ask, now);
+        }
+        let seen = now.heard_by_all >= ask.at.start();
+        let most = if now.lost_lately && ask.at.start() < self.lost {
+            0
+        } else if now.lost_lately || !seen {
+            ask.amount.checked_div(call.known).unwrap_or(0).saturating_sub(ask.keep)
+        } else {
+            free
+        };
+        let unspent = ask.keep.saturating_sub(ask.spent);
+        let fair = match cell.tight {
+            None => ((free + unspent) / now.count).saturating_sub(unspent),
+            Some(_) => 0,
+        };
+        let extra = ask.more.max(fair).min(free).min(most);
+        let held = ask.keep + extra;
+        if ask.more > extra && seen && !now.lost_lately && cell.tight.is_none() {
+            cell.tight = Some(now.time);
+            self.loose.retain(|(_, at)| *at != ask.at);
+            self.tight.insert((now.time, ask.at));
+        }
+        cell.leases.insert(call.proxy.clone(), Lease { held, spent: ask.spent });
+        let sum: u64 = cell.leases.values().map(|lease| lease.held).sum();
+        if ask.at.length == 0 && cell.tight.is_some() && sum + now.count * reserve(ask.amount, self.base) <= ask.amount
+        {
+            cell.tight = None;
+            self.tight.retain(|(_, at)| *at != ask.at);
+            self.loose.insert((now.time, ask.at));
+        }
+        self.cells.insert(ask.at, cell);
+        CellAnswer { held, left: ask.amount.saturating_sub(sum) }
+    }
+
+    /// What the proxy may get beyond what it keeps.
+    fn free(&self, cell: &Cell, proxy: &str, ask: &CellAsk, now: &Now) -> u64 {
+        let others: u64 = cell.leases.values().map(|lease| lease.held).sum();
+        let with = cell.leases.keys().filter(|name| self.proxies.contains_key(*name)).count();
+        let without = now.count.saturating_sub(1).saturating_sub(with as u64);
+        let untold = match cell.tight {
+            None => without,
+            Some(tight) => {
+                let untold = self.proxies.iter().filter(|(name, held)| *name != proxy && held.told < tight).count();
+                without.min(untold as u64)
+            }
+        };
+        let kept_free = untold.saturating_mul(reserve(ask.amount, self.base));
+        ask.amount.saturating_sub(others).saturating_sub(kept_free).saturating_sub(ask.keep)
+    }
+
+    /// Takes from proxies that are gone what they did not use.
+    fn reclaim(&self, cell: &mut Cell, ask: &CellAsk) {
+        for (_, lease) in cell.leases.iter_mut().filter(|(name, _)| !self.proxies.contains_key(*name)) {
+            lease.held = if ask.at.length == 0 { 0 } else { lease.held.min(lease.spent) };
+        }
+    }
+
+    fn news(&self, proxy: &str, told: u64, now: &Now) -> News {
+        let joined = self.proxies.get(proxy).map_or(now.time, |proxy| proxy.joined);
+        let others = self.proxies.iter().filter(|(name, _)| *name != proxy);
+        let known_to_all = others.map(|(_, other)| other.told).min().is_none_or(|told| told >= joined);
+        let shares = joined == 0 || known_to_all && !now.lost_lately;
+        let mut until = now.time;
+        let mut told_of = |list: &BTreeSet<(u64, CellWindow)>| {
+            let news: Vec<_> = list.iter().filter(|(when, _)| *when > told).take(NEWS_MAX).collect();
+            if let (NEWS_MAX, Some((last, _))) = (news.len(), news.last()) {
+                until = until.min(last - 1);
+            }
+            news.into_iter().map(|(_, at)| *at).collect::<Vec<_>>()
+        };
+        let (tight, loose) = (told_of(&self.tight), told_of(&self.loose));
+        News { known: if shares { now.count } else { 0 }, until, tight, loose }
+    }
+
+    /// What all proxies hold of a cell.
+    pub fn held(&self, at: &CellWindow) -> u64 {
+        self.cells.get(at).map_or(0, |cell| cell.leases.values().map(|lease| lease.held).sum())
+    }
+
+    /// Forgets everything, as a store without disk does when it ends.
+    pub fn lose(&mut self) {
+        *self = Pool::default();
+    }
+}

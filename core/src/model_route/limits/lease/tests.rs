@@ -1,0 +1,439 @@
+//! Three proxies and a store in simulated time: calls and answers are lost, late or both, the store ends, forgets,
+//! pauses; whatever happens, no window is used beyond its amount.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    model::model_route::{Counted, Limit, LimitMode, LimitStore, OnStoreDown, Usage},
+    model_route::limits::{Ask, Key, Ledger, Quota, Reservation, Store, Why, store::Reach},
+};
+
+/// Milliseconds between ticks, as the proxy has them.
+const TICK: u64 = 100;
+const DOWN_AFTER: u64 = 1_000;
+
+fn place() -> LimitStore {
+    LimitStore::Redis { url: "redis://r:6379".into(), password: None }
+}
+
+struct Proxy {
+    ledger: Ledger,
+    holder: Holder,
+    store: std::sync::Arc<Store>,
+    name: String,
+    calls: u64,
+    /// Its clock less the store's, milliseconds.
+    skew: i64,
+    next_tick: u64,
+    answered: u64,
+    reachable: bool,
+    /// Calls that arrive after the proxy gave them up.
+    late: Vec<Call>,
+    open: Vec<Reservation>,
+}
+
+struct World {
+    pool: Pool,
+    run: u64,
+    /// Milliseconds of the store's clock.
+    time: u64,
+    proxies: Vec<Proxy>,
+    limits: Vec<Limit>,
+    on_down: OnStoreDown,
+    used: BTreeMap<(usize, u64), u64>,
+    concurrent_peak: usize,
+}
+
+impl World {
+    fn new(proxies: usize, limits: Vec<Limit>, on_down: OnStoreDown) -> World {
+        let mut world = World {
+            pool: Pool::default(),
+            run: 1,
+            time: 1_800_000_000_000,
+            proxies: Vec::new(),
+            limits,
+            on_down,
+            used: BTreeMap::new(),
+            concurrent_peak: 0,
+        };
+        (0..proxies).for_each(|number| world.join(number as i64 * 3_777 - 5_000));
+        world
+    }
+
+    fn join(&mut self, skew: i64) {
+        let ledger = Ledger::default();
+        let store = ledger.store(&place(), self.on_down);
+        let name = format!("p{}", self.proxies.len());
+        let (next_tick, answered) = (self.time, self.time);
+        let holder = Holder::new(store.clone());
+        let (late, open) = (Vec::new(), Vec::new());
+        self.proxies.push(Proxy {
+            ledger,
+            holder,
+            store,
+            name,
+            calls: 0,
+            skew,
+            next_tick,
+            answered,
+            reachable: true,
+            late,
+            open,
+        });
+    }
+
+    fn now(&self, proxy: usize) -> Duration {
+        Duration::from_millis(self.time.saturating_add_signed(self.proxies[proxy].skew))
+    }
+
+    /// One call; false when it was not answered.
+    fn call(&mut self, at: usize, beat: Beat, cells: Vec<CellAsk>) -> bool {
+        let (now, time, run) = (self.now(at), self.time * 1_000, self.run.to_string());
+        let proxy = &mut self.proxies[at];
+        proxy.calls += 1;
+        let known = proxy.holder.beat().1;
+        let call = Call { proxy: proxy.name.clone(), number: proxy.calls, run, known, beat, cells };
+        if !proxy.reachable {
+            proxy.late.push(call);
+            return false;
+        }
+        let Some(answer) = self.pool.call(&call, time) else { return false };
+        proxy.holder.hear(&call.cells, &answer, now);
+        proxy.store.set_reach(Reach::Up);
+        proxy.answered = self.time;
+        true
+    }
+
+    fn look(&mut self, at: usize, occasion: Occasion) {
+        let now = self.now(at);
+        let proxy = &mut self.proxies[at];
+        let mut calls = proxy.holder.asks(&proxy.ledger, occasion, now);
+        let last = match occasion {
+            Occasion::Tick => calls.pop().unwrap_or_default(),
+            Occasion::Thirst => Vec::new(),
+        };
+        let answered = calls.into_iter().all(|cells| self.call(at, Beat::None, cells));
+        if occasion == Occasion::Tick && answered {
+            let beat = self.proxies[at].holder.beat().0;
+            self.call(at, beat, last);
+        }
+        let proxy = &mut self.proxies[at];
+        if self.time - proxy.answered > DOWN_AFTER {
+            proxy.store.set_reach(Reach::Down);
+        }
+    }
+
+    /// Time passes; proxies tick, one after the other.
+    fn pass(&mut self, millis: u64) {
+        let end = self.time + millis;
+        while let Some(at) = (0..self.proxies.len()).min_by_key(|at| self.proxies[*at].next_tick) {
+            let next = self.proxies[at].next_tick;
+            if next > end {
+                break;
+            }
+            self.time = self.time.max(next);
+            self.proxies[at].next_tick = next + TICK + at as u64;
+            self.look(at, Occasion::Tick);
+        }
+        self.time = end;
+    }
+
+    /// One request; whether it was let through, or why not.
+    fn request(&mut self, at: usize, tokens: u64) -> Result<(), Why> {
+        let now = self.now(at);
+        let place = place();
+        let quota = Quota { limits: &self.limits, store: &place, on_store_down: self.on_down };
+        let ask = Ask { input: tokens, output: 0, rates: None };
+        let key = Key::of_target("r", "t");
+        let reserved = self.proxies[at].ledger.reserve(&quota, &key, &ask, now);
+        if self.proxies[at].ledger.take_thirst() {
+            self.look(at, Occasion::Thirst);
+        }
+        let reservation = reserved.map_err(|refused| refused.why)?;
+        for (nth, hold) in reservation.holds.iter().enumerate() {
+            if hold.limit.of == Counted::Concurrent {
+                continue;
+            }
+            let used = self.used.entry((nth, hold.window)).or_default();
+            *used += hold.taken;
+            assert!(*used <= hold.limit.amount, "{used} of {} in window {}", hold.limit.amount, hold.window);
+        }
+        let streams = self.limits.iter().any(|limit| limit.of == Counted::Concurrent);
+        if streams {
+            self.proxies[at].open.push(reservation);
+            let open: usize = self.proxies.iter().map(|proxy| proxy.open.len()).sum();
+            self.concurrent_peak = self.concurrent_peak.max(open);
+            let most = self.limits.iter().find(|limit| limit.of == Counted::Concurrent).map_or(0, |limit| limit.amount);
+            assert!(open as u64 <= most, "{open} streams of {most}");
+        } else {
+            reservation.settle(&Usage { input: tokens, output: 0, cached: 0 }, None, now);
+        }
+        Ok(())
+    }
+
+    fn set_reachable(&mut self, reachable: bool) {
+        self.proxies.iter_mut().for_each(|proxy| proxy.reachable = reachable);
+    }
+
+    /// Calls that were given up arrive after all.
+    fn arrive_late(&mut self, at: usize) {
+        let time = self.time * 1_000;
+        for call in std::mem::take(&mut self.proxies[at].late) {
+            if call.run == self.run.to_string() {
+                let _ = self.pool.call(&call, time);
+            }
+        }
+    }
+
+    fn taken(&mut self, at: usize, count: usize, tokens: u64) -> usize {
+        (0..count).filter(|_| self.request(at, tokens).is_ok()).count()
+    }
+}
+
+fn limit(of: Counted, amount: u64, window: u64) -> Limit {
+    Limit { of, amount, window: Duration::from_secs(window), mode: LimitMode::Enforce }
+}
+
+#[test]
+fn one_proxy_alone_uses_the_whole_amount_while_others_are_idle() {
+    let mut world = World::new(3, vec![limit(Counted::Requests, 100, 60)], OnStoreDown::Open);
+    world.pass(2_000);
+    let mut taken = 0;
+    for _ in 0..30 {
+        taken += world.taken(0, 10, 1);
+        world.pass(100);
+    }
+    assert_eq!(taken, 100);
+    let others: Vec<_> = (1..3).map(|at| world.request(at, 1)).collect();
+    assert_eq!(others, [Err(Why::Used), Err(Why::Used)], "they know without having asked");
+}
+
+#[test]
+fn demand_of_all_is_served_from_one_amount() {
+    for amount in [10, 100, 1_000, 100_000] {
+        let mut world = World::new(3, vec![limit(Counted::Requests, amount, 60)], OnStoreDown::Open);
+        world.pass(1_000);
+        let mut taken = 0;
+        for _ in 0..60 {
+            for at in 0..3 {
+                taken += world.taken(at, (amount as usize / 50).max(1) * (at + 1), 1);
+            }
+            world.pass(100);
+        }
+        assert!(taken as u64 <= amount && taken as u64 * 100 >= amount * 98, "{taken} of {amount}");
+    }
+}
+
+#[test]
+fn windows_begun_while_the_store_is_down_are_shared_fairly() {
+    let mut world = World::new(3, vec![limit(Counted::Requests, 90, 60)], OnStoreDown::Open);
+    world.pass(5_000);
+    world.set_reachable(false);
+    world.pass(61_000);
+    let taken: Vec<usize> = (0..3).map(|at| world.taken(at, 100, 1)).collect();
+    assert_eq!(taken, [30, 30, 30]);
+}
+
+#[test]
+fn what_was_left_when_the_store_went_down_is_shared() {
+    let mut world = World::new(3, vec![limit(Counted::Requests, 900, 86_400)], OnStoreDown::Open);
+    world.pass(1_000);
+    for _ in 0..10 {
+        for at in 0..3 {
+            world.taken(at, 10, 1);
+        }
+        world.pass(200);
+    }
+    world.set_reachable(false);
+    world.pass(30_000);
+    let taken: Vec<usize> = (0..3).map(|at| world.taken(at, 900, 1)).collect();
+    assert!(taken.iter().all(|taken| *taken >= 100), "{taken:?} of 600");
+}
+
+#[test]
+fn closed_store_refuses_while_it_is_down_and_serves_again_after() {
+    let mut world = World::new(3, vec![limit(Counted::Requests, 90, 60)], OnStoreDown::Closed);
+    world.pass(5_000);
+    assert_eq!(world.taken(0, 5, 1), 5);
+    world.set_reachable(false);
+    world.pass(2_000);
+    assert_eq!(world.request(0, 1), Err(Why::StoreDown));
+    world.set_reachable(true);
+    world.pass(2_000);
+    assert_eq!(world.taken(0, 5, 1), 5);
+}
+
+#[test]
+fn store_that_forgot_everything_goes_on_within_the_amount() {
+    let mut world = World::new(3, vec![limit(Counted::Requests, 900, 86_400)], OnStoreDown::Open);
+    world.pass(1_000);
+    let mut taken = 0;
+    for round in 0..200 {
+        for at in 0..3 {
+            taken += world.taken(at, 2, 1);
+        }
+        match round {
+            20 => world.set_reachable(false),
+            40 => {
+                world.pool.lose();
+                world.run += 1;
+                world.set_reachable(true);
+            }
+            _ => {}
+        }
+        world.pass(100);
+    }
+    assert_eq!(taken, 900);
+}
+
+#[test]
+fn lease_of_a_proxy_that_vanished_is_used_by_others() {
+    let mut world = World::new(3, vec![limit(Counted::Requests, 900, 86_400)], OnStoreDown::Open);
+    world.pass(1_000);
+    assert_eq!(world.taken(2, 30, 1), 30);
+    world.pass(1_000);
+    world.proxies.pop();
+    world.pass(40_000);
+    let mut taken = 0;
+    for _ in 0..200 {
+        taken += world.taken(0, 10, 1);
+        world.pass(100);
+    }
+    assert_eq!(taken, 870);
+}
+
+#[test]
+fn streams_are_leased_and_come_back() {
+    let mut world = World::new(3, vec![limit(Counted::Concurrent, 12, 0)], OnStoreDown::Open);
+    world.pass(2_000);
+    for round in 0..300 {
+        for at in 0..3 {
+            world.taken(at, 1 + round % 5, 1);
+            let leaving = world.proxies[at].open.len().div_ceil(2);
+            world.proxies[at].open.drain(..leaving).for_each(Reservation::cancel);
+        }
+        world.pass(100);
+    }
+    world.proxies.iter_mut().for_each(|proxy| proxy.open.clear());
+    world.pass(5_000);
+    let mut open = 0;
+    for _ in 0..50 {
+        open += world.taken(1, 12, 1);
+        world.pass(100);
+    }
+    assert_eq!(open, 12, "one proxy gets all seats in the end");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Requests {
+        at: usize,
+        count: usize,
+        tokens: u64,
+    },
+    Pass(u64),
+    /// Nobody reaches the store; it goes on.
+    Cut,
+    /// One proxy does not.
+    CutOne(usize),
+    Mend,
+    /// The store is another one, with or without what it had kept.
+    Restart {
+        keeps: bool,
+    },
+    Late(usize),
+    Join(i64),
+    Close(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (0..4usize, 1..40usize, 1..30u64).prop_map(|(at, count, tokens)| Step::Requests { at, count, tokens }),
+        5 => (1..400u64).prop_map(Step::Pass),
+        2 => (400..4_000u64).prop_map(Step::Pass),
+        1 => (4_000..20_000u64).prop_map(Step::Pass),
+        1 => Just(Step::Cut),
+        1 => (0..4usize).prop_map(Step::CutOne),
+        2 => Just(Step::Mend),
+        1 => any::<bool>().prop_map(|keeps| Step::Restart { keeps }),
+        1 => (0..4usize).prop_map(Step::Late),
+        1 => (-60_000..60_000i64).prop_map(Step::Join),
+        3 => (0..4usize).prop_map(Step::Close),
+    ];
+    proptest::collection::vec(step, 1..100)
+}
+
+fn play(limits: Vec<Limit>, steps: Vec<Step>) {
+    let mut world = World::new(3, limits, OnStoreDown::Open);
+    world.pass(1_500);
+    // How long one proxy alone was out of reach: beyond `GONE` it is taken for dead, which it is not.
+    let mut cut_one: Option<u64> = None;
+    for step in steps {
+        let proxies = world.proxies.len();
+        match step {
+            Step::Requests { at, count, tokens } => {
+                world.taken(at % proxies, count, tokens);
+            }
+            Step::Pass(millis) if cut_one.is_some_and(|since| world.time + millis > since + 9_000) => {
+                world.set_reachable(true);
+                cut_one = None;
+            }
+            Step::Pass(millis) => world.pass(millis),
+            Step::Cut => world.set_reachable(false),
+            Step::CutOne(at) => {
+                if world.proxies.iter().all(|proxy| proxy.reachable) {
+                    world.proxies[at % proxies].reachable = false;
+                    cut_one = Some(world.time);
+                }
+            }
+            Step::Mend => {
+                world.set_reachable(true);
+                cut_one = None;
+                // Everybody is back within a second.
+                world.pass(300);
+            }
+            Step::Restart { keeps } => {
+                world.run += 1;
+                if !keeps {
+                    world.pool.lose();
+                }
+                if world.proxies.iter().all(|proxy| proxy.reachable) {
+                    world.pass(300);
+                }
+            }
+            Step::Late(at) => world.arrive_late(at % proxies),
+            Step::Join(skew) if proxies < 5 && world.proxies.iter().all(|proxy| proxy.reachable) => {
+                world.join(skew);
+                // One that never reached the store uses a presumed share, of which the store knows nothing.
+                world.pass(300);
+            }
+            Step::Join(_) => {}
+            Step::Close(at) => {
+                let open = &mut world.proxies[at % proxies].open;
+                let leaving = open.len().div_ceil(2);
+                open.drain(..leaving).for_each(Reservation::cancel);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, max_shrink_time: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_window_is_used_beyond_its_amount(
+        amount in prop_oneof![1..20u64, 20..2_000u64],
+        window in prop_oneof![Just(1u64), Just(60), Just(86_400)],
+        steps in steps(),
+    ) {
+        play(vec![limit(Counted::Input, amount, window), limit(Counted::Requests, amount, 60)], steps);
+    }
+
+    #[test]
+    fn no_more_streams_than_allowed(amount in 1..40u64, steps in steps()) {
+        play(vec![limit(Counted::Concurrent, amount, 0)], steps);
+    }
+}
