@@ -104,6 +104,20 @@ pub fn decide(attempt: &Attempt) -> Decision {
     }
 }
 
+/// As [`decide`], of one attempt at a target of a model route: another target is asked anyway if it fails, so only what a
+/// stale connection or a missing instance explains is repeated here. The request is there whole.
+pub fn decide_unsent(attempt: &Attempt) -> Decision {
+    if attempt.made >= attempt.allowed {
+        return Decision::GiveUp(Reason::AttemptsUsed);
+    }
+    match attempt.failure {
+        Failure::Connect | Failure::NotProcessed | Failure::ReusedClosed => Decision::Repeat(Reason::NotSent),
+        Failure::Reset | Failure::Lost | Failure::Status(_) | Failure::TryTimeout => {
+            Decision::GiveUp(Reason::MayHaveBeenProcessed)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

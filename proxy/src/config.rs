@@ -116,6 +116,8 @@ pub struct Settings {
     pub trace_share: f64,
     /// What only a gateway needs.
     pub gateway: Gateway,
+    /// Folder with the secrets that model routes name.
+    pub secrets_directory: PathBuf,
     /// Ports whose inbound policy is asked for at once.
     pub inbound_ports: Vec<u16>,
 }

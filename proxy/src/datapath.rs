@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod forwarded;
 pub mod lane;
 pub mod message;
+pub mod model_route;
 pub mod opaque;
 pub mod pick;
 pub mod probe;

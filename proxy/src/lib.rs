@@ -12,6 +12,7 @@ pub mod health;
 pub mod identity;
 pub mod net;
 pub mod outside;
+pub mod providers;
 pub mod redirect;
 pub mod runtime;
 pub mod shared;

@@ -7,11 +7,12 @@ use std::{
     cell::Cell,
     io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     rc::Rc,
     sync::Arc,
     task::Poll,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{net::TcpStream, runtime, time::Instant};
@@ -29,6 +30,7 @@ use crate::{
     },
     health::Health,
     net::{http1::HeadLimits, listener::Listener},
+    providers::Providers,
     shared::Shared,
     telemetry::worker::{Direction, Sink},
 };
@@ -103,6 +105,8 @@ pub struct WorkerConfig {
     pub forwarded_hops: usize,
     /// Trace ids that a worker remembers at most.
     pub lane_table: usize,
+    /// Folder with the secrets that model routes name.
+    pub secrets_directory: PathBuf,
 }
 
 /// A running worker.
@@ -144,6 +148,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Which instances are usable, as this worker found out.
     pub health: Health,
+    /// What is known of the targets of model routes.
+    pub providers: Providers,
     /// Destinations where the server speaks first.
     pub server_first: ServerFirst,
     /// Series of exchanges by their labels.
@@ -168,6 +174,7 @@ impl Worker {
             memory: Rc::new(memory),
             upstreams: Upstreams::default(),
             health: Health::default(),
+            providers: Providers::new(config.secrets_directory.clone()),
             server_first: ServerFirst::default(),
             series: SeriesCache::new(Arc::clone(&sink.metrics)),
             drain: Drain::default(),
@@ -189,6 +196,16 @@ impl Worker {
     /// The same clock at a moment that is known already.
     pub fn since_start(&self, moment: Instant) -> Duration {
         moment.saturating_duration_since(self.started)
+    }
+
+    /// When it is `at` on that clock.
+    pub fn moment(&self, at: Duration) -> Instant {
+        self.started.checked_add(at).unwrap_or(self.started)
+    }
+
+    /// Time since the Unix epoch, for what others write as dates.
+    pub fn unix_now(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
     /// A random number for balancing and sampling; not for secrets (xorshift64*).

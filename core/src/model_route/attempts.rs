@@ -10,18 +10,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     choice::{Before, Choice, Unable, Want, choose},
+    request::Delivery,
     standing::Standings,
 };
 use crate::model::model_route::{Failure, Hedge, ModelTarget, OnExhausted, Reason, VirtualModel};
-
-/// How the answer is delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// As a stream of events.
-    Stream,
-    /// Whole.
-    Whole,
-}
 
 /// Attempts at the same time: the first, and one that hedges.
 pub const AT_ONCE: usize = 2;
@@ -136,6 +128,7 @@ pub struct Attempts {
     replay: Replay,
     begun: Duration,
     tried: Vec<usize>,
+    skipped: usize,
     live: [Option<Live>; AT_ONCE],
     committed: Option<usize>,
     hedge_at: Option<Duration>,
@@ -163,6 +156,7 @@ impl Attempts {
             replay,
             begun: now,
             tried: Vec::new(),
+            skipped: 0,
             live: [None; AT_ONCE],
             committed: None,
             hedge_at: None,
@@ -174,7 +168,7 @@ impl Attempts {
 
     /// Attempts made.
     pub fn made(&self) -> usize {
-        self.tried.len()
+        self.tried.len() - self.skipped
     }
 
     /// The target of an attempt under way.
@@ -213,7 +207,7 @@ impl Attempts {
         };
         let target = &self.model.targets[choice.target];
         standings.begin(target, target.model_name(&self.asked), now);
-        let is_first = self.tried.is_empty();
+        let is_first = self.made() == 0;
         self.tried.push(choice.target);
         self.live[slot] = Some(Live { target: choice.target, begun: now, headed: false, moved: now });
         self.hedge_at =
@@ -228,6 +222,16 @@ impl Attempts {
             Hedge::AfterP95 if others => standings.p95(&self.route, &self.model.targets[target]),
             Hedge::Off | Hedge::After(_) | Hedge::AfterP95 => None,
         }
+    }
+
+    /// The target of an attempt cannot be sent this request at all: it was not asked. `why` is what the client is told if
+    /// nobody else can be.
+    pub fn skipped(&mut self, slot: usize, why: Failure, standings: &mut Standings) {
+        let Some(live) = self.live.get_mut(slot).and_then(Option::take) else { return };
+        let target = &self.model.targets[live.target];
+        standings.withdrawn(target, target.model_name(&self.asked));
+        self.skipped += 1;
+        self.last.get_or_insert(why);
     }
 
     /// An attempt showed something.
@@ -301,7 +305,7 @@ impl Attempts {
         let cases = [
             (!retry.on.contains(&failure.reason), Spent::Reason),
             (self.replay == Replay::Once, Spent::Body),
-            (self.tried.len() >= retry.attempts as usize, Spent::Attempts),
+            (self.made() >= retry.attempts as usize, Spent::Attempts),
             (self.tried.len() >= self.model.targets.len(), Spent::Targets),
             (passed > retry.only_within, Spent::Window),
             (timers.total.saturating_sub(passed) <= timers.min_remaining, Spent::Remaining),
@@ -347,7 +351,7 @@ impl Attempts {
         }
         if self.hedge_at.is_some_and(|at| at <= now) {
             self.hedge_at = None;
-            let within = self.tried.len() < self.model.retry.attempts as usize
+            let within = self.made() < self.model.retry.attempts as usize
                 && standings.repeat(&budget_key(&self.route, &self.asked), self.model.retry.budget_percent, now);
             return within.then_some(Due::Hedge);
         }

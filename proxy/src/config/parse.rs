@@ -157,6 +157,7 @@ impl Reader {
             trace_share: trace_share?,
             gateway: gateway?,
             inbound_ports: inbound_ports.unwrap_or_default(),
+            secrets_directory: self.path(v::SECRETS_DIRECTORY).unwrap_or_default(),
         })
     }
 

@@ -84,6 +84,8 @@ variables! {
         "PEM file with the private key of that certificate (PKCS#8, PKCS#1 or SEC1); taken over when it changes.";
     FORWARDED_HOPS = "LANEMESH_FORWARDED_HOPS", "count, 0 to 16", "0",
         "Proxies in front of a gateway that are trusted to append the caller's address to X-Forwarded-For; it is what sourceIP means to lanes.";
+    SECRETS_DIRECTORY = "LANEMESH_SECRETS_DIRECTORY", "path", "/var/run/secrets/lanemesh.io/models",
+        "Folder with the secrets that model routes name, each a folder with one file per key, as Kubernetes mounts them.";
     INBOUND_PORTS = "LANEMESH_INBOUND_PORTS", "port, …", "",
         "Application ports whose policy is asked for before the first connection; the controller's list is added.";
 }

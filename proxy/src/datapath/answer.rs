@@ -107,6 +107,8 @@ impl Answer {
                     let _ = down.part(Part::Data(body.into(), super::relay::Last::Yes));
                 }
             }
+            // An attempt at a model's target is answered by its failure.
+            Downstream::Inner(_) => {}
         }
     }
 

@@ -7,6 +7,7 @@ mod wait;
 
 use std::{
     net::SocketAddr,
+    rc::Rc,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -25,11 +26,15 @@ use mesh_core::{
     snapshot::Snapshot,
 };
 
+use super::reach::Way;
 use crate::health::Judged;
 
 pub use self::{
     inbound::{connection as inbound_connection, plan as inbound_plan, request as inbound_request, server},
-    outbound::{connection as outbound_connection, distribute, outside, request as outbound_request},
+    outbound::{
+        connection as outbound_connection, distribute, outside, own_may_label, provider, request as outbound_request,
+        service as outbound_service,
+    },
 };
 
 /// An exchange that may not go on.
@@ -99,6 +104,8 @@ pub enum To {
     Application(SocketAddr),
     /// An address outside the mesh, in the clear.
     Outside(SocketAddr),
+    /// A server outside the mesh that a model route names, at one of these addresses.
+    Provider(Rc<[SocketAddr]>, Rc<Way>),
 }
 
 /// What becomes of a request.
@@ -141,7 +148,7 @@ impl Plan {
     pub fn judged(&self) -> Option<Judged<'_>> {
         match &self.to {
             To::Service(service) => Some(Judged { service, groups: &self.snapshot.lanes, traffic: &self.traffic }),
-            To::Endpoint(_) | To::Application(_) | To::Outside(_) => None,
+            To::Endpoint(_) | To::Application(_) | To::Outside(_) | To::Provider(..) => None,
         }
     }
 

@@ -46,7 +46,7 @@ pub fn decided(plan: &Plan) -> Option<String> {
 fn place<'a>(plan: &'a Plan, direction: Direction, fields: &'a dyn Fields) -> Option<Place<'a>> {
     let own = &plan.snapshot.workload.services;
     match (&plan.to, direction, plan.from) {
-        (To::Outside(_), _, _) | (_, Direction::Outbound, Side::Application) => None,
+        (To::Outside(_) | To::Provider(..), _, _) | (_, Direction::Outbound, Side::Application) => None,
         (To::Service(_) | To::Endpoint(_) | To::Application(_), Direction::Outbound, Side::Outside | Side::Mesh) => {
             Some(Place::Gateway { own, called: &plan.service })
         }

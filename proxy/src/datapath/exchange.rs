@@ -2,7 +2,7 @@
 
 mod hop;
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use mesh_core::{
     health::Waited,
@@ -19,12 +19,13 @@ use self::hop::Hop;
 use super::{
     accept::{Connection, Destination},
     answer::Answer,
-    enforce::{self, Plan, Refused, Verdict},
+    enforce::{self, Plan, Refused, To, Verdict},
     entry,
     forwarded::Forwarded,
     lane::{self, Edit},
+    model_route,
     pick::{Before, pick},
-    reach::{self, InFlight},
+    reach::{self, InFlight, Reached},
     relay::{
         Downstream, Events, Failed, Http1Upstream, Http2Upstream, Limits, Progress, Pump, Relayed, Replay,
         ResponseHead, Sides, Upstream,
@@ -72,6 +73,9 @@ pub async fn exchange(
     timer: &mut Deadline,
 ) -> Ended {
     exchange.peer = connection.identity.clone();
+    if let Some(found) = model_route::find(worker, connection, &exchange) {
+        return Box::pin(model_route::exchange(worker, connection, exchange, down, found)).await;
+    }
     let plan = match enforced(worker, connection, &exchange).await {
         Ok(Verdict::Go(plan)) => plan,
         Ok(Verdict::Answer { status, location, message }) => {
@@ -109,6 +113,33 @@ pub async fn exchange(
     }
 }
 
+/// One attempt of an exchange with a virtual model, at a target to which `plan` leads; `down` is that exchange.
+///
+/// # Errors
+/// Why it came to nothing.
+pub async fn attempt(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    mut exchange: Exchange,
+    plan: &Plan,
+    down: &mut Downstream<'_>,
+) -> Result<(), Failed> {
+    exchange.service = Arc::clone(&plan.service);
+    let mut timer = Deadline::default();
+    let mut attempts = Attempts::for_model(worker, connection, plan);
+    let failed = match attempts.run(&mut exchange, down, &mut timer).await {
+        Ok(Whole::Response) => {
+            exchange.finish(Outcome::Success);
+            return Ok(());
+        }
+        Ok(Whole::Tunnel(..)) => Failed::ended(Outcome::UpstreamProtocol, "the target switched protocols"),
+        Err(failed) => failed,
+    };
+    exchange.detail = Some(failed.detail.clone());
+    exchange.finish(failed.outcome);
+    Err(failed)
+}
+
 async fn enforced(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Result<Verdict, Refused> {
     let Some(head) = &exchange.head else {
         return Err(Refused::new(Outcome::Internal, "an exchange without head"));
@@ -126,11 +157,21 @@ enum Whole {
     Tunnel(Box<Http1Upstream>, InFlight),
 }
 
+/// What attempts are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// The exchange of a client.
+    Client,
+    /// One attempt of an exchange with a virtual model: what fails is repeated at another target.
+    Model,
+}
+
 /// The attempts of one exchange.
 struct Attempts<'a> {
     worker: &'a Rc<Worker>,
     connection: &'a Connection,
     plan: &'a Plan,
+    purpose: Purpose,
     tried: Vec<SocketAddr>,
     replay: Replay,
 }
@@ -139,7 +180,12 @@ impl<'a> Attempts<'a> {
     fn new(worker: &'a Rc<Worker>, connection: &'a Connection, plan: &'a Plan) -> Self {
         let keep = plan.retry.as_ref().map_or(Replay::LENGTH, |retry| retry.body_limit);
         let replay = if plan.attempts > 1 { Replay::up_to(keep) } else { Replay::disabled() };
-        Attempts { worker, connection, plan, tried: Vec::new(), replay }
+        Attempts { worker, connection, plan, purpose: Purpose::Client, tried: Vec::new(), replay }
+    }
+
+    fn for_model(worker: &'a Rc<Worker>, connection: &'a Connection, plan: &'a Plan) -> Self {
+        let purpose = Purpose::Model;
+        Attempts { worker, connection, plan, purpose, tried: Vec::new(), replay: Replay::disabled() }
     }
 
     async fn run(
@@ -155,17 +201,22 @@ impl<'a> Attempts<'a> {
                 Err(failed) => failed,
             };
             let (Some(failure), Some(head)) = (failed.failure, &exchange.head) else { return Err(failed) };
-            let decision = retry::decide(&Attempt {
+            let attempt = Attempt {
                 made: exchange.attempts,
                 allowed: self.plan.attempts,
                 failure,
                 idempotent: idempotence(head.method()),
                 body: self.replay.body(),
-            });
+            };
+            let decision = match self.purpose {
+                Purpose::Client => retry::decide(&attempt),
+                Purpose::Model => retry::decide_unsent(&attempt),
+            };
             match decision {
                 Decision::Repeat(_) if !down.has_begun() => {
                     self.worker.sink.metrics.retries.add(1);
                     self.replay.rewind();
+                    down.rewind();
                 }
                 Decision::Repeat(_) | Decision::GiveUp(_) => return Err(failed),
             }
@@ -236,6 +287,12 @@ impl<'a> Attempts<'a> {
         let limit = plan.limits.connect;
         let connections = plan.traffic.limits.connections;
         let reached = match hop.carriage {
+            _ if matches!(plan.to, To::Provider(..)) => {
+                reach::provider(worker, &picked.upstream, limit, connections).await.map(|reached| match reached {
+                    Reached::Http1(pooled) => Upstream::Http1(Box::new(Http1Upstream::new(*pooled))),
+                    Reached::Http2(ready) => Upstream::Http2(Http2Upstream::new(ready)),
+                })
+            }
             Carriage::Http2 | Carriage::Http1OverHttp2 => reach::http2(worker, &picked.upstream, limit, connections)
                 .await
                 .map(|send| Upstream::Http2(Http2Upstream::new(send))),

@@ -4,7 +4,7 @@ pub mod links;
 pub mod memory;
 pub mod oracle;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use mesh_core::{
     fields::Fields,
@@ -23,6 +23,7 @@ use mesh_core::{
     },
     names,
     relay::{Part, Passage, Side, Way, passage},
+    snapshot::Snapshot,
 };
 
 use self::memory::{Arrival, Sender};
@@ -38,15 +39,24 @@ use crate::{telemetry::worker::Direction, worker::Worker};
 /// The label of a request, if its sender may set one. Outbound, it is looked for wherever it can be found, and the pod's
 /// own lane fills an absent one.
 pub fn label(worker: &Worker, plan: &Plan, direction: Direction, fields: &dyn Fields) -> Option<Carried> {
-    let snapshot = &plan.snapshot;
+    found(worker, (&plan.snapshot, &plan.may_label), direction, fields)
+}
+
+/// As [`label`], before it is known where the request goes.
+pub fn found(
+    worker: &Worker,
+    (snapshot, may_label): (&Arc<Snapshot>, &MayLabel),
+    direction: Direction,
+    fields: &dyn Fields,
+) -> Option<Carried> {
     match direction {
-        Direction::Outbound if !snapshot.lanes.is_empty() => worker.memory.find(fields, snapshot, &plan.may_label),
+        Direction::Outbound if !snapshot.lanes.is_empty() => worker.memory.find(fields, snapshot, may_label),
         Direction::Outbound | Direction::Inbound => {
-            let said = match plan.may_label {
+            let said = match may_label {
                 MayLabel::None => no_fields(),
                 MayLabel::All | MayLabel::Of(_) => fields,
             };
-            plan.may_label.admit(carried(said, &snapshot.lanes, None)?, &snapshot.lanes)
+            may_label.admit(carried(said, &snapshot.lanes, None)?, &snapshot.lanes)
         }
     }
 }
@@ -137,9 +147,21 @@ pub struct Edit<'a> {
     removed: Vec<&'a str>,
     minted: Option<&'a Minted>,
     extra: Vec<(&'a str, Cow<'a, [u8]>)>,
+    scheme: http::uri::Scheme,
 }
 
 impl<'a> Edit<'a> {
+    /// Nothing but what no hop passes on: changes to the head of a response of our own.
+    pub fn own_response() -> Edit<'static> {
+        let way = Way { part: Part::Response, from: Side::Application, to: Side::Application };
+        Edit { way, groups: &[], removed: Vec::new(), minted: None, extra: Vec::new(), scheme: http::uri::Scheme::HTTP }
+    }
+
+    /// Scheme of the request, where its protocol says it.
+    pub fn scheme(&self) -> &http::uri::Scheme {
+        &self.scheme
+    }
+
     /// Changes to the head of a request that goes to `to`.
     pub fn request(plan: &'a Plan, exchange: &'a Exchange, to: Side, client_id: Option<&'a str>) -> Edit<'a> {
         // Of whoever may not label every group nothing passes that could be taken for a label.
@@ -189,7 +211,13 @@ impl<'a> Edit<'a> {
     }
 
     fn new(plan: &'a Plan, way: Way) -> Edit<'a> {
-        Edit { way, groups: &plan.snapshot.lanes, removed: Vec::new(), minted: None, extra: Vec::new() }
+        let scheme = match &plan.to {
+            To::Provider(_, way) if way.tls.is_some() => http::uri::Scheme::HTTPS,
+            To::Provider(..) | To::Service(_) | To::Endpoint(_) | To::Application(_) | To::Outside(_) => {
+                http::uri::Scheme::HTTP
+            }
+        };
+        Edit { way, groups: &plan.snapshot.lanes, removed: Vec::new(), minted: None, extra: Vec::new(), scheme }
     }
 
     fn carry(&mut self, fields: &'a dyn Fields, carried: Option<&'a Carried>, to: Side) {

@@ -107,7 +107,9 @@ impl RequestHead {
     pub fn form(&self) -> Form {
         match self {
             RequestHead::Http1(head) => {
-                let only = head.upgrade().is_some() || head.expects_continue() || http2_target(head).is_none();
+                let only = head.upgrade().is_some()
+                    || head.expects_continue()
+                    || http2_target(head, &http::uri::Scheme::HTTP).is_none();
                 if only { Form::Http1Only } else { Form::Either }
             }
             RequestHead::Http2(_) => Form::Either,
@@ -134,12 +136,12 @@ impl fmt::Display for RequestHead {
 }
 
 /// Target of an HTTP/1 request as HTTP/2 has it (RFC 9113 8.3.1); `None` where there is no such form.
-pub fn http2_target(head: &http1::RequestHead) -> Option<Uri> {
+pub fn http2_target(head: &http1::RequestHead, scheme: &http::uri::Scheme) -> Option<Uri> {
     if head.target_form() == http1::TargetForm::Authority {
         return None;
     }
     let target = head.origin_target().concat();
-    Uri::builder().scheme("http").authority(head.authority()?).path_and_query(target).build().ok()
+    Uri::builder().scheme(scheme.clone()).authority(head.authority()?).path_and_query(target).build().ok()
 }
 
 /// Splits `host[:port]`; a port that is no number is none.

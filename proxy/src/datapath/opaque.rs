@@ -258,6 +258,7 @@ mod tests {
             outside_tls_listen: None,
             forwarded_hops: 0,
             lane_table: 1,
+            secrets_directory: std::path::PathBuf::new(),
         };
         let links = Links::all(1).0.remove(0);
         (Worker::new(Arc::new(config), Arc::new(shared), sink, links), recorded)

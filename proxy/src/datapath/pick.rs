@@ -53,6 +53,14 @@ pub fn pick(worker: &Worker, plan: &Plan, carried: Option<&Carried>, before: Bef
             level: None,
             exchange: Exchange::Ordinary,
         }),
+        To::Provider(addresses, way) => {
+            let fresh = addresses.iter().find(|address| !before.tried.contains(address));
+            let Some(address) = fresh.or(addresses.first()) else {
+                return Err(Refused::new(Outcome::ConnectFailed, format!("{} has no address", way.authority)));
+            };
+            let upstream = worker.upstreams.provider(worker, *address, way);
+            Ok(Picked { upstream, endpoint: None, level: None, exchange: Exchange::Ordinary })
+        }
         To::Application(address) | To::Outside(address) => {
             let upstream = worker.upstreams.plain(worker, *address);
             Ok(Picked { upstream, endpoint: None, level: None, exchange: Exchange::Ordinary })

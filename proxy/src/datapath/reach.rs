@@ -4,6 +4,7 @@ mod alive;
 mod connect;
 mod http1;
 mod http2;
+mod provider;
 mod upstream;
 
 use mesh_core::{outcome::Outcome, retry::Failure};
@@ -11,6 +12,7 @@ use mesh_core::{outcome::Outcome, retry::Failure};
 pub use self::{
     http1::{Lease, Pooled, http1},
     http2::{Ready, http2},
+    provider::{Proxied, Reached, Way, provider},
     upstream::{InFlight, Transport, Upstream, Upstreams},
 };
 pub use connect::raw;

@@ -7,6 +7,7 @@ mod body;
 mod downstream;
 mod heads;
 mod limits;
+mod pipe;
 mod pump;
 mod replay;
 mod stream;
@@ -18,8 +19,9 @@ use http::HeaderMap;
 use mesh_core::{fields::Fields, outcome::Outcome, retry::Failure};
 
 pub use self::{
-    downstream::{Downstream, Http1Downstream, Http2Downstream, Progress},
+    downstream::{Downstream, Http1Downstream, Http2Downstream, InnerDownstream, Progress},
     limits::{Due, Limits},
+    pipe::Pipe,
     pump::{Events, Pump, Relayed, Sides},
     replay::Replay,
     tunnel::{Broken, End, Speech, tunnel},
@@ -124,7 +126,8 @@ impl Failed {
         Failed { outcome: Outcome::UpstreamReset, failure: Some(failure), detail: detail.into(), status: None }
     }
 
-    fn ended(outcome: Outcome, detail: impl Into<String>) -> Self {
+    /// A failure after which nothing is repeated.
+    pub fn ended(outcome: Outcome, detail: impl Into<String>) -> Self {
         Failed { outcome, failure: None, detail: detail.into(), status: None }
     }
 

@@ -152,6 +152,7 @@ pub(super) fn worker_config(settings: &Settings) -> WorkerConfig {
         control_namespace: settings.control_namespace.as_str().into(),
         head_limits: HeadLimits::new(settings.header_limit, HeadLimits::FIELDS_DEFAULT),
         lane_table: settings.lane_table,
+        secrets_directory: settings.secrets_directory.clone(),
         drain_limit: settings.drain_deadline,
         admin_listen: Some(settings.admin_listen),
         outside_tls_listen: settings.gateway.tls.as_ref().map(|tls| tls.listen),

@@ -87,6 +87,28 @@ metrics! {
         "Requests of which another worker was not told because its queue was full.";
     LANE_MINTED = "mesh_lane_minted_total", Counter, "",
         "Requests of a lane that were given a trace id because the application would have forwarded none of theirs.";
+    MODEL_ATTEMPTS = "mesh_model_attempts_total", Counter,
+        "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model, reason",
+        "Attempts at targets of model routes, by what they came to: `success` or the reason of the failure.";
+    MODEL_FALLBACKS = "mesh_model_fallback_total", Counter, "route, from, to, reason, committed",
+        "Failures of a target, and who was asked next; nobody where `to` is empty. `committed`: the client had some of the answer.";
+    MODEL_TOKENS = "mesh_model_tokens_total", Counter,
+        "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model, gen_ai_token_type, source",
+        "Tokens used, as targets reported them or as they were estimated.";
+    MODEL_MONEY = "mesh_model_spend_total", Counter,
+        "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model",
+        "Money spent, by the price table of the route, in its unit.";
+    MODEL_OVERHEAD = "mesh_model_overhead_seconds", Histogram, "",
+        "Time before the target that served was asked.";
+    GEN_AI_TOKEN_USAGE = "gen_ai_client_token_usage", Histogram,
+        "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model, gen_ai_token_type",
+        "Tokens used by one attempt.";
+    GEN_AI_FIRST_TOKEN = "gen_ai_client_operation_time_to_first_chunk_seconds", Histogram,
+        "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model",
+        "Time from the begin of an attempt to its first token, or to its whole answer.";
+    GEN_AI_DURATION = "gen_ai_client_operation_duration_seconds", Histogram,
+        "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model",
+        "Time from the begin of an attempt to its end.";
     CONNECTS = "mesh_upstream_connects_total", Counter, "", "Connections opened to endpoints and to the application.";
     CONNECT_FAILURES = "mesh_upstream_connect_failures_total", Counter, "", "Attempts to open one that failed.";
     REUSED = "mesh_upstream_reused_total", Counter, "", "Exchanges that took a pooled connection.";

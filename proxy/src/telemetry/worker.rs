@@ -15,7 +15,10 @@ use arc_swap::ArcSwap;
 use mesh_core::{identity::Refusal, lane::Source, outcome::Outcome};
 use tokio::sync::mpsc;
 
-use super::health::{HealthMetrics, HealthSeries, Keyed, Unusable};
+use super::{
+    health::{HealthMetrics, HealthSeries, Keyed, Unusable},
+    models::ModelMetrics,
+};
 
 /// Series per worker; exchanges of further combinations are counted in the series of [`SeriesKey::overflow`].
 pub const SERIES_MAX: usize = 2_048;
@@ -209,6 +212,8 @@ pub struct WorkerMetrics {
     pub records_dropped: Count,
     /// Requests that reached this instance of a lane without its label, by lane.
     pub lane_leaks: Keyed,
+    /// Calls to language models.
+    pub models: ModelMetrics,
     health: HealthMetrics,
     series: ArcSwap<Vec<Arc<Series>>>,
 }
@@ -236,6 +241,7 @@ impl WorkerMetrics {
             retries: Count::default(),
             records_dropped: Count::default(),
             lane_leaks: Keyed::default(),
+            models: ModelMetrics::default(),
             health: HealthMetrics::default(),
             series: ArcSwap::default(),
         }

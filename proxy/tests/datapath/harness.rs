@@ -137,6 +137,7 @@ impl Proxy {
             outside_lanes: OutsideLanes::Strip,
             outside_tls_listen: None,
             forwarded_hops: 0,
+            secrets_directory: std::path::PathBuf::new(),
             lane_table: CAPACITY,
         };
         change(&mut config);

@@ -1,3 +1,5 @@
+//! Behaviour of the module above, with the samples of `sample`.
+
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;

@@ -1,9 +1,10 @@
 //! Outbound: where a call goes. Targets are looked up, routes found, backends drawn.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use mesh_core::{
     enforce::outbound::{self as decide, Verdict as Known},
+    lane::MayLabel,
     model::{
         route::{Backend, Distribution, Filter, HttpRoute, HttpRule, OutboundPolicy, OutboundProtocol, Target},
         service::Service,
@@ -21,7 +22,8 @@ use super::{
 use crate::{
     datapath::{
         accept::{Connection, Destination},
-        message::RequestHead,
+        message::{RequestHead, split_authority},
+        reach::Way,
     },
     shared::Ask,
     telemetry::worker::Protocol,
@@ -65,9 +67,46 @@ pub async fn request(
         (snapshot, policy) = self::connection(worker, &other).await?;
         target = other;
     }
-    let Some(policy) = policy else {
-        return outside(worker, &target, snapshot).map(|plan| Verdict::Go(Box::new(plan)));
-    };
+    match policy {
+        Some(policy) => by_policy(worker, snapshot, &policy, (head, protocol), &target).await,
+        None => outside(worker, &target, snapshot).map(|plan| Verdict::Go(Box::new(plan))),
+    }
+}
+
+/// What becomes of a request to a service of the mesh that somebody else than its caller names: `name.namespace:port`.
+///
+/// # Errors
+/// Why it may not go on; also where the controller does not know the service.
+pub async fn service(worker: &Worker, authority: &str, head: &RequestHead) -> Result<Verdict, Refused> {
+    let (host, port) = split_authority(authority);
+    let target = Target::Authority(host.to_ascii_lowercase().into(), port.unwrap_or(DEFAULT_PORT));
+    match self::connection(worker, &target).await? {
+        (snapshot, Some(policy)) => by_policy(worker, snapshot, &policy, (head, Protocol::Http1), &target).await,
+        (snapshot, None) => outside(worker, &target, snapshot).map(|plan| Verdict::Go(Box::new(plan))),
+    }
+}
+
+/// The way to a server outside of the mesh that a model route names; `service` is its name for metrics.
+///
+/// # Errors
+/// `loop`, where it is this proxy itself.
+pub fn provider(
+    worker: &Worker,
+    snapshot: Arc<Snapshot>,
+    (addresses, way): (Rc<[SocketAddr]>, Rc<Way>),
+    service: Arc<str>,
+) -> Result<Plan, Refused> {
+    addresses.iter().try_for_each(|address| guard(worker, *address))?;
+    Ok(new_plan(worker, snapshot, To::Provider(addresses, way), service))
+}
+
+async fn by_policy(
+    worker: &Worker,
+    snapshot: Arc<Snapshot>,
+    policy: &OutboundPolicy,
+    (head, protocol): (&RequestHead, Protocol),
+    target: &Target,
+) -> Result<Verdict, Refused> {
     let routes = match (&policy.protocol, protocol) {
         (OutboundProtocol::Detect { http2, .. }, Protocol::Http2) => http2,
         (OutboundProtocol::Detect { http1, .. }, Protocol::Http1 | Protocol::Opaque) => http1,
@@ -75,11 +114,11 @@ pub async fn request(
             routes
         }
         (OutboundProtocol::Opaque(to) | OutboundProtocol::Tls(to), _) => {
-            let plan = distribute(worker, snapshot, to, &target).await?;
+            let plan = distribute(worker, snapshot, to, target).await?;
             return Ok(Verdict::Go(Box::new(plan)));
         }
     };
-    by_route(worker, snapshot, routes, head, &target).await
+    by_route(worker, snapshot, routes, head, target).await
 }
 
 fn target_of(connection: &Connection, head: &RequestHead) -> Result<Target, Refused> {
@@ -219,6 +258,17 @@ fn weighted<'a>(worker: &Worker, backends: &'a [(Backend, u32)]) -> Option<&'a B
 fn new_plan(worker: &Worker, snapshot: Arc<Snapshot>, to: To, service: Arc<str>) -> Plan {
     let own = worker.shared.tls.load();
     Plan::new(snapshot, to, service, side(worker), own.as_ref().map(|material| &material.identity))
+}
+
+/// Of which groups what arrives at the outbound listener may set the label.
+pub fn own_may_label(worker: &Worker, snapshot: &Snapshot) -> MayLabel {
+    let own = worker.shared.tls.load();
+    match side(worker) {
+        Side::Outside => MayLabel::None,
+        Side::Application | Side::Mesh => {
+            MayLabel::of(own.as_ref().map(|material| &material.identity), &snapshot.lanes)
+        }
+    }
 }
 
 /// Who sends what arrives at the outbound listener.

@@ -60,7 +60,7 @@ pub(super) fn original_protocol(head: &RequestHead) -> &'static [u8] {
 fn side(plan: &Plan, picked: &Picked) -> Side {
     match (&plan.to, &picked.endpoint) {
         (To::Application(_), _) => Side::Application,
-        (To::Outside(_), _) => Side::Outside,
+        (To::Outside(_) | To::Provider(..), _) => Side::Outside,
         (_, Some(endpoint)) if endpoint.identity.is_some() => Side::Mesh,
         (To::Service(_) | To::Endpoint(_), _) => Side::Outside,
     }

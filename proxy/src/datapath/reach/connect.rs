@@ -75,6 +75,7 @@ pub(super) async fn dial(
             let peer = Peer { address: upstream.address, identity, server_name: server_name.as_deref() };
             meshed(worker, peer, None, limit).await
         }
+        Transport::Provider(way) => way.dial(upstream.address, limit).await,
     };
     if dialled.is_err() {
         worker.sink.metrics.connect_failures.add(1);
@@ -83,7 +84,7 @@ pub(super) async fn dial(
     Ok((dialled?, lease))
 }
 
-async fn tcp(address: SocketAddr, limit: Duration) -> Result<TcpStream, Unreachable> {
+pub(super) async fn tcp(address: SocketAddr, limit: Duration) -> Result<TcpStream, Unreachable> {
     let io = tokio::time::timeout(limit, TcpStream::connect(address))
         .await
         .map_err(|_| Unreachable::connect(format!("{address} did not answer within {limit:?}")))?
@@ -94,7 +95,7 @@ async fn tcp(address: SocketAddr, limit: Duration) -> Result<TcpStream, Unreacha
 }
 
 /// Has the kernel notice when the peer is lost. Best effort: otherwise the limits of the exchange do.
-fn notice_loss(io: &TcpStream) {
+pub(super) fn notice_loss(io: &TcpStream) {
     let socket = SockRef::from(io);
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBED_AFTER).with_interval(PROBED_EVERY));

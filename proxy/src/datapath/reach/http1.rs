@@ -15,7 +15,11 @@ use super::{
     Unreachable, connect,
     upstream::{Transport, Upstream},
 };
-use crate::{datapath::wire::Wire, net::transport_header::SessionProtocol, worker::Worker};
+use crate::{
+    datapath::wire::Wire,
+    net::{socket::Socket, transport_header::SessionProtocol},
+    worker::Worker,
+};
 
 /// Idle connections kept per instance and worker; more are closed.
 const IDLE_MAX: usize = 256;
@@ -142,6 +146,10 @@ pub async fn http1(
         return Ok(Pooled { wire, reused: true, lease });
     }
     let (socket, lease) = connect::dial(worker, upstream, Some(SessionProtocol::Http1), limit, connections).await?;
-    let wire = Wire::new(socket, BytesMut::new(), worker.config.head_limits);
-    Ok(Pooled { wire, reused: false, lease })
+    Ok(new(worker, socket, lease))
+}
+
+/// A connection that was just made.
+pub(super) fn new(worker: &Worker, socket: Socket, lease: Lease) -> Pooled {
+    Pooled { wire: Wire::new(socket, BytesMut::new(), worker.config.head_limits), reused: false, lease }
 }

@@ -14,9 +14,13 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{
     Unreachable, alive, connect,
+    http1::Lease,
     upstream::{Transport, Upstream},
 };
-use crate::{net::transport_header::SessionProtocol, worker::Worker};
+use crate::{
+    net::{socket::Socket, transport_header::SessionProtocol},
+    worker::Worker,
+};
 
 /// An HTTP/2 connection without stream is closed after this.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
@@ -158,6 +162,18 @@ async fn connect(
     upstream.shared.connecting.set(true);
     let connecting = Connecting(&upstream.shared);
     let (socket, lease) = connect::dial(worker, upstream, Some(SessionProtocol::Http2), limit, connections).await?;
+    let ready = shake_hands(worker, upstream, (socket, lease), limit).await?;
+    drop(connecting);
+    Ok(ready)
+}
+
+/// Begins HTTP/2 on a connection that was just made, and shares it.
+pub(super) async fn shake_hands(
+    worker: &Worker,
+    upstream: &Rc<Upstream>,
+    (socket, lease): (Socket, Lease),
+    limit: Duration,
+) -> Result<Ready, Unreachable> {
     let handshake = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -175,12 +191,11 @@ async fn connect(
     let streams = Rc::new(Cell::new(0));
     let watched = match upstream.transport {
         // Servers that are no proxies take frequent pings for an attack.
-        Transport::Plain => None,
+        Transport::Plain | Transport::Provider(_) => None,
         Transport::Sidecar { .. } | Transport::Redirected { .. } => Some(Rc::clone(&streams)),
     };
     worker.tasks.spawn_local(alive::drive(connection, upstream.address, watched, lease));
     let ready = Ready::new(send.clone(), &streams);
     upstream.shared.list.borrow_mut().push(Shared { send, streams, used: worker.now() });
-    drop(connecting);
     Ok(ready)
 }

@@ -14,8 +14,8 @@ use mesh_core::{
     pick::{DEFAULT_ROUND_TRIP, PeakEwma},
 };
 
-use super::{http1::IdleConnections, http2::SharedConnections};
-use crate::worker::Worker;
+use super::{http1::IdleConnections, http2::SharedConnections, provider::Way};
+use crate::{net::transport_header::SessionProtocol, worker::Worker};
 
 /// An instance that nobody used for so long is forgotten, with its load estimate.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
@@ -41,6 +41,8 @@ pub enum Transport {
         /// Name for SNI, if it is not the identity's own.
         server_name: Option<String>,
     },
+    /// As servers outside of the mesh are: in the clear or under ordinary TLS, perhaps through a proxy.
+    Provider(Rc<Way>),
 }
 
 impl Transport {
@@ -80,6 +82,8 @@ pub struct Upstream {
     pub shared: SharedConnections,
     /// Open connections of any kind, idle ones not counted.
     pub open: Cell<u32>,
+    /// What a provider chose to speak when it was dialled last; `None` = it was not.
+    pub chosen: Cell<Option<SessionProtocol>>,
     load: Cell<PeakEwma>,
     in_flight: Cell<u32>,
     used: Cell<Duration>,
@@ -93,6 +97,7 @@ impl Upstream {
             idle: IdleConnections::default(),
             shared: SharedConnections::default(),
             open: Cell::new(0),
+            chosen: Cell::new(None),
             load: Cell::new(PeakEwma::new(now)),
             in_flight: Cell::new(0),
             used: Cell::new(now),
@@ -155,6 +160,12 @@ impl Upstreams {
     /// An address in the clear.
     pub fn plain(&self, worker: &Worker, address: SocketAddr) -> Rc<Upstream> {
         self.find(worker, address, |upstream| upstream.transport == Transport::Plain, || Transport::Plain)
+    }
+
+    /// A provider outside of the mesh, at an address of its host or of the proxy in front of it.
+    pub fn provider(&self, worker: &Worker, address: SocketAddr, way: &Rc<Way>) -> Rc<Upstream> {
+        let fits = |upstream: &Upstream| matches!(&upstream.transport, Transport::Provider(known) if known == way);
+        self.find(worker, address, fits, || Transport::Provider(Rc::clone(way)))
     }
 
     fn find(

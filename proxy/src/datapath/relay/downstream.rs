@@ -2,13 +2,14 @@
 
 mod http1;
 mod http2;
+mod inner;
 
 use std::task::{Context, Poll};
 
 use super::{Failed, Part, ResponseHead};
 use crate::datapath::lane::Edit;
 
-pub use self::{http1::Http1Downstream, http2::Http2Downstream};
+pub use self::{http1::Http1Downstream, http2::Http2Downstream, inner::InnerDownstream};
 
 /// The client's side of an exchange.
 #[derive(Debug)]
@@ -17,15 +18,21 @@ pub enum Downstream<'a> {
     Http1(Http1Downstream<'a>),
     /// HTTP/2.
     Http2(Http2Downstream),
+    /// The exchange with a virtual model that makes this attempt at one of its targets.
+    Inner(InnerDownstream),
 }
 
-/// Calls a method of whichever side it is.
+/// Calls a method of whichever side it is; `inner` where that differs.
 macro_rules! either {
-    ($self:expr, $side:ident => $call:expr) => {
+    ($self:expr, $side:ident => $call:expr, inner => $inner:expr) => {
         match $self {
             Downstream::Http1($side) => $call,
             Downstream::Http2($side) => $call,
+            Downstream::Inner($side) => $inner,
         }
+    };
+    ($self:expr, $side:ident => $call:expr) => {
+        either!($self, $side => $call, inner => $call)
     };
 }
 
@@ -37,46 +44,71 @@ impl Downstream<'_> {
 
     /// The next part of the request's body.
     pub fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Failed>> {
-        either!(self, side => side.poll_part(cx))
+        either!(self, side => side.poll_part(cx), inner => side.poll_part())
     }
 
     /// Ready once the client has gone away, while nothing else is expected of it.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Failed> {
-        either!(self, side => side.poll_gone(cx))
+        either!(self, side => side.poll_gone(cx), inner => side.poll_gone())
     }
 
     /// Ready once the client has reset its stream, whatever of the request is still to be read. An HTTP/1 client has no
     /// other way to say so than to end a connection from which nothing is read now.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Failed> {
         match self {
-            Downstream::Http1(_) => Poll::Pending,
+            Downstream::Http1(_) | Downstream::Inner(_) => Poll::Pending,
             Downstream::Http2(side) => side.poll_gone(cx),
+        }
+    }
+
+    /// Ready once a client that was read to the end of its request has gone away; one that ended its direction in order
+    /// has, too: who asks a model waits for the answer.
+    pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Failed> {
+        match self {
+            Downstream::Http1(side) => side.poll_left(cx),
+            Downstream::Http2(side) => side.poll_gone(cx),
+            Downstream::Inner(side) => side.poll_gone(),
+        }
+    }
+
+    /// The request is sent again from its beginning, where whoever sends it has it whole.
+    pub fn rewind(&mut self) {
+        match self {
+            Downstream::Http1(_) | Downstream::Http2(_) => {}
+            Downstream::Inner(side) => side.rewind(),
         }
     }
 
     /// Ready once another part of the response may be given.
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        either!(self, side => side.poll_room(cx))
+        either!(self, side => side.poll_room(cx), inner => side.poll_room())
     }
 
     /// Passes on an interim response.
     pub fn interim(&mut self, head: &ResponseHead, edit: &Edit<'_>) -> Result<(), Failed> {
-        either!(self, side => side.interim(head, edit))
+        either!(self, side => side.interim(head, edit), inner => { let _ = side; Ok(()) })
     }
 
     /// Begins the response. `request` says whether all of the request was read.
     pub fn begin(&mut self, head: &ResponseHead, request: Progress, edit: &Edit<'_>) -> Result<(), Failed> {
-        either!(self, side => side.begin(head, request, edit))
+        either!(self, side => side.begin(head, request, edit), inner => side.begin(head, edit))
     }
 
     /// Gives a part of the response.
     pub fn part(&mut self, part: Part) -> Result<(), Failed> {
-        either!(self, side => side.part(part))
+        match self {
+            Downstream::Http1(side) => side.part(part),
+            Downstream::Http2(side) => side.part(part),
+            Downstream::Inner(side) => {
+                side.part(part);
+                Ok(())
+            }
+        }
     }
 
     /// Sends what waits.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        either!(self, side => side.poll_flush(cx))
+        either!(self, side => side.poll_flush(cx), inner => { let _ = side; Poll::Ready(Ok(())) })
     }
 
     /// Whether the response has begun: no other can be given.
@@ -86,7 +118,7 @@ impl Downstream<'_> {
 
     /// Ends a begun response so that the client sees that it is not whole.
     pub fn abort(&mut self) {
-        either!(self, side => side.abort());
+        either!(self, side => side.abort(), inner => { let _ = side; });
     }
 }
 

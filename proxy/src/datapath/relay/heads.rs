@@ -88,7 +88,7 @@ pub(super) fn request_to_http2(head: &RequestHead, edit: &Edit<'_>) -> Option<Re
     match head {
         RequestHead::Http1(head) => {
             *request.method_mut() = Method::from_bytes(head.method().as_bytes()).ok()?;
-            *request.uri_mut() = http2_target(head)?;
+            *request.uri_mut() = http2_target(head, edit.scheme())?;
             copy_from_http1(request.headers_mut(), head, head, edit);
             // Only an HTTP/1.0 client's comes here, and that means nothing (RFC 9110 10.1.1).
             request.headers_mut().remove(http::header::EXPECT);

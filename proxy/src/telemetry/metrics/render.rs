@@ -2,6 +2,7 @@
 //! elsewhere; a scrape only reads.
 
 mod health;
+mod models;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -78,6 +79,7 @@ impl Collector for Sources {
         self.exchanges(&mut out)?;
         self.connections(&mut out)?;
         self.health(&mut out)?;
+        self.models(&mut out)?;
         self.control(&mut out)?;
         process(&mut out, self.started)
     }

@@ -124,6 +124,14 @@ impl<'a> Http1Downstream<'a> {
         Poll::Pending
     }
 
+    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Failed> {
+        let gone_or_quiet = self.poll_gone(cx);
+        if gone_or_quiet.is_pending() && self.wire.ended {
+            return Poll::Ready(gone("the client ended its connection"));
+        }
+        gone_or_quiet
+    }
+
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         self.wire.poll_room(cx).map_err(|_| gone("the client's connection broke"))
     }

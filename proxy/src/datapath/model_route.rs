@@ -1,0 +1,213 @@
+//! An exchange with a virtual model: the request taken whole, a target found, its answer given from the first token on.
+//!
+//! It makes attempts, each of which goes through the steps of any exchange: enforce, lane, pick, reach, relay, report.
+
+mod account;
+mod answer;
+mod attempt;
+mod body;
+mod drive;
+mod incoming;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::{future::poll_fn, rc::Rc, sync::Arc};
+
+use mesh_core::{
+    model::model_route::{Api, Failure, ModelRoute, Reason},
+    model_route::{
+        attempts::{Attempts, Replay},
+        failure,
+        request::{Call, Generate, Listing, call},
+    },
+    outcome::Outcome,
+    snapshot::Snapshot,
+};
+
+use self::{
+    attempt::Around,
+    body::NoBody,
+    drive::{Drive, End},
+    request::Asking,
+};
+use super::{
+    accept::Connection,
+    enforce,
+    exchange::Ended,
+    lane,
+    relay::{Downstream, Failed},
+    report::Exchange,
+    trace::Span,
+};
+use crate::{net::deadline::Deadline, telemetry::worker::Direction, worker::Worker};
+
+/// Turns of the connection in which what was said last of a stream that is cut gets out before the cut.
+const TURNS: usize = 8;
+
+/// The route that a request is for.
+pub struct Found {
+    snapshot: Arc<Snapshot>,
+    route: Arc<ModelRoute>,
+}
+
+/// Finds the route of a request that an application makes, if it is one to a model.
+pub fn find(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Option<Found> {
+    if connection.direction != Direction::Outbound || worker.shared.snapshot.load().model_routes.is_empty() {
+        return None;
+    }
+    let host = exchange.head.as_ref()?.host_and_port().0;
+    let snapshot = worker.shared.load();
+    let fits = |route: &&Arc<ModelRoute>| route.hosts.iter().any(|known| known.eq_ignore_ascii_case(host));
+    let route = snapshot.model_routes.iter().find(fits).cloned()?;
+    Some(Found { snapshot, route })
+}
+
+/// Takes one request to a virtual model to its end.
+pub async fn exchange(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    mut record: Exchange,
+    down: &mut Downstream<'_>,
+    found: Found,
+) -> Ended {
+    let Found { snapshot, route } = found;
+    record.service = route.name.as_str().into();
+    let Some(head) = &record.head else { return ended(record, down, End::Answered(Outcome::Internal)).await };
+    record.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
+    let may_label = enforce::own_may_label(worker, &snapshot);
+    let label = lane::found(worker, (&snapshot, &may_label), Direction::Outbound, head.fields());
+    let called = call(head.method(), &head.to_string(), head.fields());
+    record.label(label);
+    let mut timer = Deadline::default();
+    match called {
+        Some(Call::Generate(generate)) => {
+            let asking = match take(worker, &record, down, (route, generate), &mut timer).await {
+                Ok(asking) => asking,
+                Err(NotAsked::Failed(failed)) => return ended(record, down, End::Gone(failed)).await,
+                Err(NotAsked::Refused(api, failure)) => return refuse(record, down, (api, failure)).await,
+            };
+            let around = Around {
+                worker,
+                connection,
+                snapshot,
+                carried: record.carried.clone(),
+                timers: asking.virtual_model.timers,
+            };
+            ask(&around, record, down, &asking, &mut timer).await
+        }
+        Some(Call::Models(listing)) => list(record, down, &route, &listing).await,
+        Some(Call::Realtime { .. }) | None => {
+            let failure = Failure {
+                status: 404,
+                message: "no API of models is called like this".to_owned(),
+                ..failure::without_answer(Reason::NotFound)
+            };
+            refuse(record, down, (Api::ChatCompletions, failure)).await
+        }
+    }
+}
+
+enum NotAsked {
+    Failed(Failed),
+    Refused(Api, Failure),
+}
+
+/// Takes the request and reads what it asks.
+async fn take(
+    worker: &Rc<Worker>,
+    record: &Exchange,
+    down: &mut Downstream<'_>,
+    (route, generate): (Arc<ModelRoute>, Generate),
+    timer: &mut Deadline,
+) -> Result<Asking, NotAsked> {
+    let api = generate.api;
+    let refused = |status, reason, message: &str| {
+        NotAsked::Refused(api, Failure { status, message: message.to_owned(), ..failure::without_answer(reason) })
+    };
+    let body = body::take(worker, down, timer).await.map_err(|error| match error {
+        NoBody::Failed(failed) => NotAsked::Failed(failed),
+        NoBody::TooLong => refused(413, Reason::BadRequest, "the request is longer than 33554432 bytes"),
+        NoBody::Full => refused(503, Reason::Overloaded, "too many bytes of requests to models are held"),
+    })?;
+    let Some(head) = &record.head else { return Err(refused(500, Reason::Server, "an exchange without head")) };
+    Asking::read(route, &generate, head, body).map_err(|failure| NotAsked::Refused(api, failure))
+}
+
+/// Makes attempts until the client has an answer.
+async fn ask(
+    around: &Around<'_>,
+    mut record: Exchange,
+    down: &mut Downstream<'_>,
+    asking: &Asking,
+    timer: &mut Deadline,
+) -> Ended {
+    record.bytes_in = asking.length();
+    let (worker, begun) = (around.worker, around.worker.now());
+    let attempts = {
+        let mut standings = worker.providers.standings.borrow_mut();
+        let model = (Arc::from(asking.route.name.as_str()), Arc::clone(&asking.virtual_model));
+        Attempts::new(model, asking.model(), asking.delivery(), Replay::Whole, &mut standings, begun)
+    };
+    let mut drive = Drive::new(around, asking, down, attempts, begun);
+    let end = poll_fn(|cx| drive.poll(timer, cx)).await;
+    record.status = drive.status;
+    record.bytes_out = drive.bytes_out;
+    record.attempts = u32::try_from(drive.made()).unwrap_or(u32::MAX);
+    account::settle(worker, asking, record.carried.as_ref(), &drive.accounts);
+    drop(drive);
+    ended(record, down, end).await
+}
+
+/// Answers with why nobody is asked.
+async fn refuse(mut record: Exchange, down: &mut Downstream<'_>, (api, failure): (Api, Failure)) -> Ended {
+    record.status = failure.status;
+    record.detail = Some(failure.message.clone());
+    let outcome = answer::outcome(&failure);
+    let (fields, body) = answer::of_failure(api, &failure);
+    match answer::give(down, failure.status, &fields, body) {
+        Ok(()) => ended(record, down, End::Answered(outcome)).await,
+        Err(failed) => ended(record, down, End::Gone(failed)).await,
+    }
+}
+
+/// Answers with the models of a route.
+async fn list(mut record: Exchange, down: &mut Downstream<'_>, route: &ModelRoute, listing: &Listing) -> Ended {
+    let Some(body) = answer::models(route, listing) else {
+        let message = format!("there is no model {} at this host", listing.model.as_deref().unwrap_or_default());
+        let failure = Failure { status: 404, message, ..failure::without_answer(Reason::NotFound) };
+        return refuse(record, down, (answer::api_of(listing.dialect), failure)).await;
+    };
+    record.status = 200;
+    let fields = [("content-type", "application/json".to_owned())];
+    match answer::give(down, 200, &fields, body) {
+        Ok(()) => ended(record, down, End::Answered(Outcome::Success)).await,
+        Err(failed) => ended(record, down, End::Gone(failed)).await,
+    }
+}
+
+/// The end of an exchange, for the connection and for the record.
+async fn ended(mut record: Exchange, down: &mut Downstream<'_>, end: End) -> Ended {
+    match end {
+        End::Answered(outcome) => {
+            record.finish(outcome);
+            Ended::Answered
+        }
+        End::Cut(failure) => {
+            record.detail = Some(format!("{}: {}", failure.reason.as_str(), failure.message));
+            // A reset would take with it what its connection has not sent yet.
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+            }
+            down.abort();
+            record.finish(Outcome::UpstreamIncomplete);
+            Ended::Broken
+        }
+        End::Gone(failed) => {
+            record.detail = Some(failed.detail);
+            down.abort();
+            record.finish(failed.outcome);
+            Ended::Broken
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One attempt at a target: the request as the target wants it, the way there, and the answer as it comes.
+
+use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use mesh_core::{
+    lane::Carried,
+    model::model_route::{Failure, ModelEndpoint, ModelTarget, ModelTimers, Reason},
+    model_route::failure,
+    outcome::Outcome,
+    retry,
+    snapshot::Snapshot,
+};
+use rustls_pki_types::ServerName;
+
+use super::incoming::Incoming;
+use crate::{
+    datapath::{
+        accept::Connection,
+        enforce::{self, Plan, Refused, TimeLimits, Verdict},
+        exchange,
+        message::{RequestHead, split_authority},
+        reach::{Proxied, Way},
+        relay::{Downstream, Failed, InnerDownstream, Pipe},
+        report::Exchange,
+        trace::Span,
+    },
+    net::http1::HeadReader,
+    telemetry::worker::{Direction, Protocol},
+    worker::Worker,
+};
+
+/// Attempts at one target: the first on a connection that turned out to be stale, or at an instance that is not there.
+const TRIES: u32 = 2;
+
+/// A request as a target wants it.
+pub(super) struct Outgoing {
+    /// Path with query.
+    pub(super) path: String,
+    /// Fields besides `host` and `content-length`.
+    pub(super) fields: Vec<(String, Vec<u8>)>,
+    /// Its body.
+    pub(super) body: Rc<[Bytes]>,
+}
+
+/// What all attempts of an exchange have in common.
+pub(super) struct Around<'a> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) connection: &'a Connection,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) carried: Option<Carried>,
+    pub(super) timers: ModelTimers,
+}
+
+/// An attempt as it is polled.
+type Attempting<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + 'a>>;
+
+/// An attempt under way.
+pub(super) struct Running<'a> {
+    /// Until it has ended.
+    pub(super) future: Option<Attempting<'a>>,
+    /// Its answer, as it comes.
+    pub(super) pipe: Rc<Pipe>,
+    /// Its answer, as it is read.
+    pub(super) incoming: Incoming,
+    /// What is kept back until the first token.
+    pub(super) held: Vec<Bytes>,
+    /// Whom it asks.
+    pub(super) target: Arc<ModelTarget>,
+    /// When it began.
+    pub(super) begun: Duration,
+}
+
+/// Begins an attempt.
+pub(super) fn begin<'a>(
+    around: &'a Around<'a>,
+    target: &Arc<ModelTarget>,
+    outgoing: Outgoing,
+    incoming: Incoming,
+) -> Result<Running<'a>, Failed> {
+    let pipe = Rc::new(Pipe::default());
+    let head = head(around.worker, target, &outgoing)?;
+    let down = InnerDownstream::new(Rc::clone(&pipe), outgoing.body);
+    let future = Box::pin(run(around, Arc::clone(target), head, down));
+    let begun = around.worker.now();
+    Ok(Running { future: Some(future), pipe, incoming, held: Vec::new(), target: Arc::clone(target), begun })
+}
+
+/// The head, as any client would have written it.
+fn head(worker: &Worker, target: &ModelTarget, outgoing: &Outgoing) -> Result<RequestHead, Failed> {
+    let mut bytes = BytesMut::new();
+    let length: usize = outgoing.body.iter().map(Bytes::len).sum();
+    crate::net::http1::write_request_line(&mut bytes, "POST", &outgoing.path);
+    crate::net::http1::write_field(&mut bytes, "host", authority(&target.endpoint).as_bytes());
+    for (name, value) in &outgoing.fields {
+        crate::net::http1::write_field(&mut bytes, name, value);
+    }
+    crate::net::http1::write_field(&mut bytes, "content-length", length.to_string().as_bytes());
+    crate::net::http1::end_head(&mut bytes);
+    match HeadReader::new(worker.config.head_limits).request(&mut bytes) {
+        Ok(Some(head)) => Ok(RequestHead::Http1(head)),
+        Ok(None) => Err(Failed::ended(Outcome::Internal, "a request to a model without end of head")),
+        Err(malformed) => Err(Failed::ended(Outcome::BadRequest, format!("the request to the target: {malformed}"))),
+    }
+}
+
+/// `host[:port]` as the target's server expects it.
+fn authority(endpoint: &ModelEndpoint) -> String {
+    match endpoint {
+        ModelEndpoint::Service { authority, .. } => authority.clone(),
+        ModelEndpoint::External { host, port, security, .. } => {
+            let usual = if *security == mesh_core::model::model_route::Security::None { 80 } else { 443 };
+            if *port == usual { host.clone() } else { format!("{host}:{port}") }
+        }
+    }
+}
+
+async fn run(
+    around: &Around<'_>,
+    target: Arc<ModelTarget>,
+    head: RequestHead,
+    down: InnerDownstream,
+) -> Result<(), Failed> {
+    let Around { worker, connection, .. } = around;
+    let mut record = Exchange::open(worker, Direction::Outbound, Protocol::Http1, connection.peer);
+    record.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
+    record.label(around.carried.clone());
+    let plan = match plan(around, &target, &head).await {
+        Ok(plan) => plan,
+        Err(refused) => {
+            record.detail = Some(refused.detail.clone());
+            record.finish(refused.outcome);
+            return Err(Failed::ended(refused.outcome, refused.detail));
+        }
+    };
+    record.head = Some(head);
+    exchange::attempt(worker, connection, record, &plan, &mut Downstream::Inner(down)).await
+}
+
+/// The way to a target.
+async fn plan(around: &Around<'_>, target: &ModelTarget, head: &RequestHead) -> Result<Box<Plan>, Refused> {
+    let worker = around.worker;
+    let mut plan = match &target.endpoint {
+        ModelEndpoint::Service { authority, .. } => match enforce::outbound_service(worker, authority, head).await? {
+            Verdict::Go(plan) => plan,
+            Verdict::Answer { message, .. } => return Err(Refused::new(Outcome::Filtered, message)),
+        },
+        ModelEndpoint::External { security, host, port, proxy, .. } => {
+            let failed = |why: String| Refused::new(Outcome::ConnectFailed, why);
+            let config = worker.providers.roots.config(security).map_err(|error| failed(error.to_string()))?;
+            let tls = config
+                .map(|config| ServerName::try_from(host.clone()).map(|name| (name, config)))
+                .transpose()
+                .map_err(|_| failed(format!("{host} is no name that a certificate could have")))?;
+            let (dialled, dialled_port) = match proxy.as_deref().map(split_authority) {
+                Some((proxy, port)) => (proxy, port.unwrap_or(3_128)),
+                None => (host.as_str(), *port),
+            };
+            let addresses =
+                tokio::time::timeout(around.timers.connect, worker.providers.names.addresses(dialled, dialled_port))
+                    .await
+                    .map_err(|_| failed(format!("no address of {dialled} within {:?}", around.timers.connect)))?
+                    .map_err(|error| failed(error.to_string()))?;
+            let proxied = if proxy.is_some() { Proxied::Yes } else { Proxied::No };
+            let way = Rc::new(Way { authority: format!("{host}:{port}"), tls, proxied });
+            let snapshot = Arc::clone(&around.snapshot);
+            Box::new(enforce::provider(worker, snapshot, (addresses, way), host.as_str().into())?)
+        }
+    };
+    plan.limits = TimeLimits {
+        connect: around.timers.connect,
+        request: None,
+        response_headers: None,
+        attempt: None,
+        // The exchange that makes the attempt ends it before.
+        idle: around.timers.total,
+    };
+    plan.attempts = TRIES;
+    plan.retry = None;
+    Ok(plan)
+}
+
+/// Why an attempt failed that brought no answer, in the words of model routes.
+pub(super) fn failure_of(failed: &Failed) -> Failure {
+    let reason = match (failed.failure, failed.outcome) {
+        (Some(retry::Failure::Connect), _) => Reason::Connect,
+        (Some(_), _) => Reason::Reset,
+        (None, Outcome::UpstreamProtocol | Outcome::Internal) => Reason::Decode,
+        (None, Outcome::UpstreamIncomplete | Outcome::UpstreamReset) => Reason::Reset,
+        (None, Outcome::Timeout) => Reason::TimeoutHeaders,
+        (None, _) => Reason::Connect,
+    };
+    let status = failed.status.filter(|status| *status >= 500).unwrap_or(match reason {
+        Reason::Connect => 503,
+        Reason::TimeoutHeaders => 504,
+        _ => 502,
+    });
+    Failure { status, message: failed.detail.chars().take(512).collect(), ..failure::without_answer(reason) }
+}

@@ -1,0 +1,441 @@
+//! Moves one exchange with a virtual model: attempts, what comes of them, what the client is given, and the time.
+//!
+//! `mesh_core::model_route::attempts` decides; here its decisions are carried out. One task polls all of it.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, response::Parts};
+use mesh_core::{
+    model::model_route::{Failure, ModelTarget, Usage},
+    model_route::{
+        attempts::{AT_ONCE, After, Attempts, Due, Reaction, Saw},
+        choice::Choice,
+        client_error,
+        request::Delivery,
+        stream::Reported,
+    },
+    outcome::Outcome,
+};
+
+use super::{
+    account, answer,
+    attempt::{self, Around, Running, failure_of},
+    incoming::Came,
+    request::Asking,
+};
+use crate::{
+    datapath::relay::{Downstream, Failed, Http2ResponseHead, Last, Part},
+    net::deadline::Deadline,
+};
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client has an answer: a target's, or why there is none.
+    Answered(Outcome),
+    /// The client has been told that its answer is not whole.
+    Cut(Failure),
+    /// The client is gone.
+    Gone(Failed),
+}
+
+/// What an attempt came to, for accounts.
+#[derive(Debug)]
+pub(super) struct Account {
+    /// Who was asked.
+    pub(super) target: Arc<ModelTarget>,
+    /// What it said was used, in all.
+    pub(super) usage: Option<Usage>,
+    /// What it said of it so far.
+    pub(super) reported: Reported,
+    /// Events with tokens that came.
+    pub(super) tokens: u64,
+    /// Why it failed, if it did.
+    pub(super) failed: Option<Failure>,
+    /// Time from its begin to its first token, if one came.
+    pub(super) first_token: Option<Duration>,
+    /// Time from its begin to its end.
+    pub(super) took: Duration,
+}
+
+/// Where the exchange stands.
+enum Stage {
+    /// No token yet.
+    Trying,
+    /// The answer of the attempt in this place is given to the client.
+    Answering(usize),
+    /// What is left is given; then it ends so.
+    Leaving(End),
+}
+
+/// One exchange under way.
+pub(super) struct Drive<'a, 'd> {
+    around: &'a Around<'a>,
+    asking: &'a Asking,
+    down: &'a mut Downstream<'d>,
+    attempts: Attempts,
+    running: [Option<Running<'a>>; AT_ONCE],
+    out: VecDeque<Part>,
+    stage: Stage,
+    first_token: [Option<Duration>; AT_ONCE],
+    /// What ended attempts came to.
+    pub(super) accounts: Vec<Account>,
+    /// Status that the client was given; 0 = none.
+    pub(super) status: u16,
+    /// Bytes that the client was given.
+    pub(super) bytes_out: u64,
+    begun: Duration,
+}
+
+impl<'a, 'd> Drive<'a, 'd> {
+    pub(super) fn new(
+        around: &'a Around<'a>,
+        asking: &'a Asking,
+        down: &'a mut Downstream<'d>,
+        attempts: Attempts,
+        begun: Duration,
+    ) -> Self {
+        let mut drive = Drive {
+            around,
+            asking,
+            down,
+            attempts,
+            running: [None, None],
+            out: VecDeque::new(),
+            stage: Stage::Trying,
+            first_token: [None, None],
+            accounts: Vec::new(),
+            status: 0,
+            bytes_out: 0,
+            begun,
+        };
+        drive.next();
+        drive
+    }
+
+    /// Attempts that were made.
+    pub(super) fn made(&self) -> usize {
+        self.attempts.made()
+    }
+
+    /// Moves everything that can move. Ready once the exchange is over.
+    pub(super) fn poll(&mut self, timer: &mut Deadline, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if let Poll::Ready(gone) = self.down.poll_left(cx) {
+                return Poll::Ready(self.gone(gone));
+            }
+            match self.give(cx) {
+                Ok(Poll::Ready(())) => {
+                    if let Stage::Leaving(_) = self.stage {
+                        return Poll::Ready(self.leave());
+                    }
+                }
+                Ok(Poll::Pending) => {}
+                Err(gone) => return Poll::Ready(self.gone(gone)),
+            }
+            let mut moved = false;
+            for slot in 0..AT_ONCE {
+                moved |= self.advance(slot, cx);
+            }
+            if moved {
+                continue;
+            }
+            timer.set_at(Some(self.around.worker.moment(self.attempts.deadline())));
+            if timer.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.late();
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.around.worker.now()
+    }
+
+    /// Gives the client what waits. Ready once nothing does.
+    fn give(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failed> {
+        while let Some(part) = self.out.pop_front() {
+            if self.down.poll_room(cx)?.is_pending() {
+                self.out.push_front(part);
+                return Ok(Poll::Pending);
+            }
+            if let Part::Data(bytes, _) = &part {
+                self.bytes_out += bytes.len() as u64;
+            }
+            self.down.part(part)?;
+        }
+        match self.down.poll_flush(cx) {
+            Poll::Ready(flushed) => flushed.map(Poll::Ready),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    /// Asks the next target.
+    fn next(&mut self) {
+        loop {
+            let now = self.now();
+            let worker = self.around.worker;
+            let asking = self.asking;
+            let bars = |_: usize, target: &ModelTarget| asking.bar(worker, target);
+            let mut standings = worker.providers.standings.borrow_mut();
+            let want = asking.want(self.around.carried.as_ref());
+            let next = self.attempts.next(&mut standings, &want, &bars, worker.random(), now);
+            let (slot, choice) = match next {
+                Ok(next) => next,
+                // Where only a hedge found nobody the first attempt goes on.
+                Err(_) if self.running.iter().any(Option::is_some) => return,
+                Err(failure) => {
+                    drop(standings);
+                    return self.give_up(failure);
+                }
+            };
+            let Some(target) = self.attempts.target(slot).cloned() else { return };
+            let begun = asking.outgoing(worker, &target).and_then(|(outgoing, incoming)| {
+                attempt::begin(self.around, &target, outgoing, incoming).map_err(|failed| failure_of(&failed))
+            });
+            match begun {
+                Ok(running) => {
+                    drop(standings);
+                    self.first_token[slot] = None;
+                    self.running[slot] = Some(running);
+                    return self.log_choice(&target, choice);
+                }
+                Err(failure) => self.attempts.skipped(slot, failure, &mut standings),
+            }
+        }
+    }
+
+    fn log_choice(&self, target: &ModelTarget, choice: Choice) {
+        tracing::debug!(model = self.asking.model(), target = target.name, why = %choice.why, "asking a target");
+    }
+
+    /// Polls one attempt and takes what came of it. Says whether anything moved.
+    fn advance(&mut self, slot: usize, cx: &mut Context<'_>) -> bool {
+        let Some(running) = &mut self.running[slot] else { return false };
+        // What the client has not taken yet must go first.
+        if matches!(self.stage, Stage::Answering(answering) if answering == slot) && !self.out.is_empty() {
+            return false;
+        }
+        let result = match &mut running.future {
+            None => None,
+            Some(future) => match future.as_mut().poll(cx) {
+                Poll::Pending => None,
+                Poll::Ready(result) => {
+                    running.future = None;
+                    Some(result)
+                }
+            },
+        };
+        let mut came = Vec::new();
+        let mut moved = result.is_some();
+        if let Some(head) = running.pipe.take_head() {
+            moved = true;
+            running.incoming.head(head, &mut |what| came.push(what));
+        }
+        while let Some(bytes) = running.pipe.take() {
+            moved = true;
+            running.incoming.bytes(bytes, &mut |what| came.push(what));
+        }
+        if running.pipe.is_drained() && running.future.is_none() {
+            running.incoming.end(self.around.worker.unix_now(), &mut |what| came.push(what));
+            came.into_iter().for_each(|what| self.take(slot, what));
+            self.ended(slot);
+            return true;
+        }
+        came.into_iter().for_each(|what| self.take(slot, what));
+        if let Some(Err(failed)) = result {
+            self.broke(slot, &failed);
+        }
+        moved
+    }
+
+    /// Takes what came of an attempt.
+    fn take(&mut self, slot: usize, came: Came) {
+        let now = self.now();
+        let Some(running) = &mut self.running[slot] else { return };
+        let (saw, bytes) = match came {
+            Came::Head => (Saw::Head, Bytes::new()),
+            Came::Event(bytes) => (Saw::Event, bytes),
+            Came::Token(bytes) => (Saw::Token, bytes),
+            Came::Failed(failure) => return self.failed(slot, failure),
+        };
+        let mut standings = self.around.worker.providers.standings.borrow_mut();
+        match self.attempts.saw(slot, saw, &mut standings, now) {
+            Reaction::Hold => running.held.push(bytes),
+            Reaction::Forward => self.out.push_back(Part::Data(bytes, Last::Unknown)),
+            Reaction::Commit => {
+                drop(standings);
+                running.held.push(bytes);
+                self.first_token[slot] = Some(now.saturating_sub(running.begun));
+                self.commit(slot);
+            }
+        }
+    }
+
+    /// From here on the client gets the answer of this attempt.
+    fn commit(&mut self, slot: usize) {
+        self.stage = Stage::Answering(slot);
+        for other in (0..AT_ONCE).filter(|other| *other != slot) {
+            self.close(other, None);
+        }
+        let Some(running) = &mut self.running[slot] else { return };
+        let Some(head) = running.incoming.take_head() else { return };
+        let held = mem::take(&mut running.held);
+        let length = match self.asking.delivery() {
+            Delivery::Stream => None,
+            Delivery::Whole => Some(held.iter().map(Bytes::len).sum()),
+        };
+        let overhead = running.begun.saturating_sub(self.begun);
+        account::waited(self.around.worker, overhead);
+        let target = Arc::clone(&running.target);
+        self.begin(head, length, &answer::told(Some(&target.name), self.attempts.made(), overhead));
+        self.out
+            .extend(held.into_iter().filter(|bytes| !bytes.is_empty()).map(|bytes| Part::Data(bytes, Last::Unknown)));
+    }
+
+    /// Begins the client's answer.
+    fn begin(&mut self, mut head: Parts, length: Option<usize>, told: &[(&'static str, String)]) {
+        head.headers.remove(http::header::CONTENT_LENGTH);
+        if let Some(length) = length {
+            head.headers.insert(http::header::CONTENT_LENGTH, length.into());
+        }
+        self.status = head.status.as_u16();
+        for (name, value) in told {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                head.headers.insert(*name, value);
+            }
+        }
+        let head = Http2ResponseHead {
+            status: self.status,
+            headers: crate::datapath::message::Headers(head.headers),
+            is_end: length == Some(0),
+        };
+        if let Err(gone) = answer::begin(self.down, head) {
+            self.stage = Stage::Leaving(End::Gone(gone));
+        }
+    }
+
+    /// The answer of an attempt is over, in order.
+    fn ended(&mut self, slot: usize) {
+        if matches!(self.stage, Stage::Answering(answering) if answering == slot) {
+            self.attempts.finished(slot);
+            self.close(slot, None);
+            self.out.push_back(Part::End);
+            self.stage = Stage::Leaving(End::Answered(Outcome::Success));
+        }
+    }
+
+    /// An attempt ended without the end of its answer.
+    fn broke(&mut self, slot: usize, failed: &Failed) {
+        let Some(running) = &mut self.running[slot] else { return };
+        let is_answering = matches!(self.stage, Stage::Answering(answering) if answering == slot);
+        if is_answering && running.incoming.is_finished() {
+            // The final event came: nothing of the answer is missing.
+            return self.ended(slot);
+        }
+        self.failed(slot, failure_of(failed));
+    }
+
+    fn failed(&mut self, slot: usize, failure: Failure) {
+        let now = self.now();
+        let sequence = self.running[slot].as_ref().map_or(0, |running| running.incoming.next_sequence());
+        self.close(slot, Some(failure.clone()));
+        let mut standings = self.around.worker.providers.standings.borrow_mut();
+        let after = self.attempts.failed(slot, failure, &mut standings, now);
+        drop(standings);
+        match after {
+            After::Next => self.next(),
+            After::Wait => {}
+            After::GiveUp(failure) => self.give_up(failure),
+            After::EndStream(failure) => self.end_stream(failure, sequence),
+        }
+    }
+
+    /// The client is told why there is no answer.
+    fn give_up(&mut self, failure: Failure) {
+        let (fields, body) = answer::of_failure(self.asking.api(), &failure);
+        let mut told = answer::told(None, self.attempts.made(), self.now().saturating_sub(self.begun));
+        told.extend(fields);
+        let mut head = http::Response::new(()).into_parts().0;
+        head.status = http::StatusCode::from_u16(failure.status).unwrap_or(http::StatusCode::BAD_GATEWAY);
+        self.stage = Stage::Leaving(End::Answered(answer::outcome(&failure)));
+        self.begin(head, Some(body.len()), &told);
+        self.out.push_back(Part::Data(body.into(), Last::Yes));
+    }
+
+    /// The stream that the client reads ends with an error behind a whole event, and without its end.
+    fn end_stream(&mut self, failure: Failure, sequence: u64) {
+        if self.asking.delivery() == Delivery::Stream {
+            let event = client_error::terminal_event(self.asking.api(), &failure, sequence);
+            self.out.push_back(Part::Data(event.into(), Last::Unknown));
+        }
+        self.stage = Stage::Leaving(End::Cut(failure));
+    }
+
+    /// A limit of time has passed.
+    fn late(&mut self) {
+        let now = self.now();
+        let mut standings = self.around.worker.providers.standings.borrow_mut();
+        let due = self.attempts.due(&mut standings, now);
+        drop(standings);
+        match due {
+            None => {}
+            Some(Due::Hedge) => self.next(),
+            Some(Due::Late(slot, failure)) => {
+                let finished = self.running[slot].as_ref().is_some_and(|running| running.incoming.is_finished());
+                if finished && matches!(self.stage, Stage::Answering(_)) {
+                    self.ended(slot)
+                } else {
+                    self.failed(slot, failure)
+                }
+            }
+            Some(Due::Over(failure)) => match self.stage {
+                Stage::Answering(slot) => self.failed(slot, failure),
+                Stage::Trying => {
+                    (0..AT_ONCE).for_each(|slot| self.close(slot, Some(failure.clone())));
+                    self.give_up(failure);
+                }
+                // What the client does not take.
+                Stage::Leaving(_) => {
+                    let gone = Failed::ended(Outcome::ClientGone, "the client takes no more of its answer");
+                    self.stage = Stage::Leaving(End::Gone(gone));
+                    self.out.clear();
+                }
+            },
+        }
+    }
+
+    /// An attempt is over: its connection is let go, its numbers are kept.
+    fn close(&mut self, slot: usize, failed: Option<Failure>) {
+        let Some(running) = self.running[slot].take() else { return };
+        self.accounts.push(Account {
+            target: Arc::clone(&running.target),
+            usage: running.incoming.usage(),
+            reported: running.incoming.reported(),
+            tokens: running.incoming.tokens(),
+            failed,
+            first_token: self.first_token[slot].take(),
+            took: self.now().saturating_sub(running.begun),
+        });
+    }
+
+    fn gone(&mut self, failed: Failed) -> End {
+        (0..AT_ONCE).for_each(|slot| self.close(slot, None));
+        End::Gone(failed)
+    }
+
+    fn leave(&mut self) -> End {
+        (0..AT_ONCE).for_each(|slot| self.close(slot, None));
+        match mem::replace(&mut self.stage, Stage::Trying) {
+            Stage::Leaving(end) => end,
+            Stage::Trying | Stage::Answering(_) => End::Answered(Outcome::Internal),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What a client asked, and the request that each target gets of it.
+
+use std::{rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use mesh_core::{
+    lane::Carried,
+    model::model_route::{
+        Api, Can, Failure, ModelEndpoint, ModelRoute, ModelTarget, Reason, UsageInStreams, VirtualModel,
+    },
+    model_route::{
+        address::{self, Crossing, Place},
+        answer::AskedFor,
+        choice::{Unable, Want},
+        client_error, failure,
+        request::{Asked, Delivery, Generate, UsageAsked, read},
+        rewrite::{self, AddUsage, Changes, Piece},
+        translate::{self, UsageChunk},
+    },
+};
+
+use super::{
+    attempt::Outgoing,
+    body::Held,
+    incoming::{Incoming, Reading, UsageEvent},
+};
+use crate::{datapath::message::RequestHead, providers::credentials::Renewed, worker::Worker};
+
+/// Tokens of an answer where the request says nothing, for the check against windows.
+const UNKNOWN_OUTPUT: u64 = 0;
+/// Bytes of prompt that are at least one token, for the check against windows: a target is left out only if the prompt
+/// cannot fit.
+const BYTES_PER_TOKEN: u64 = 8;
+
+/// A request to a virtual model.
+pub(super) struct Asking {
+    /// Its route.
+    pub(super) route: Arc<ModelRoute>,
+    /// Its virtual model.
+    pub(super) virtual_model: Arc<VirtualModel>,
+    asked: Asked,
+    body: Held,
+    fields: HeaderMap,
+    query: Option<String>,
+}
+
+impl Asking {
+    /// Reads a request; `fields` are the client's.
+    ///
+    /// # Errors
+    /// Why nobody could serve it.
+    pub(super) fn read(
+        route: Arc<ModelRoute>,
+        generate: &Generate,
+        head: &RequestHead,
+        body: Held,
+    ) -> Result<Asking, Failure> {
+        let asked = read(generate, &body.bytes).map_err(|refused| client_error::of_refused(&refused))?;
+        let fitting = route.models.iter().filter_map(|model| Some((model.fits(&asked.model)?, model)));
+        let Some((_, virtual_model)) = fitting.max_by_key(|(exactness, _)| *exactness) else {
+            let message = format!("there is no model {} at this host; GET /v1/models lists them", asked.model);
+            return Err(Failure { status: 404, message, ..failure::without_answer(Reason::NotFound) });
+        };
+        let virtual_model = Arc::clone(virtual_model);
+        let query = head.query().map(str::to_owned);
+        Ok(Asking { route, virtual_model, asked, body, fields: fields(head), query })
+    }
+
+    /// Name of the model as the client wrote it.
+    pub(super) fn model(&self) -> &str {
+        &self.asked.model
+    }
+
+    /// What it calls.
+    pub(super) fn api(&self) -> Api {
+        self.asked.api
+    }
+
+    /// How the answer is delivered.
+    pub(super) fn delivery(&self) -> Delivery {
+        self.asked.delivery
+    }
+
+    /// Bytes of the prompt, with all that is around it.
+    pub(super) fn length(&self) -> u64 {
+        self.body.bytes.len() as u64
+    }
+
+    /// What is needed of a target.
+    pub(super) fn want<'a>(&'a self, lane: Option<&'a Carried>) -> Want<'a> {
+        let can = |needed: bool| if needed { Can::Yes } else { Can::No };
+        let prompt = if self.asked.needs.vision { 0 } else { self.length() / BYTES_PER_TOKEN };
+        Want {
+            model: &self.asked.model,
+            tools: can(self.asked.needs.tools),
+            json: can(self.asked.needs.json),
+            vision: can(self.asked.needs.vision),
+            tokens: prompt + self.asked.max_output.unwrap_or(UNKNOWN_OUTPUT),
+            lane,
+        }
+    }
+
+    /// Why a target cannot be asked, besides what the route says of it.
+    pub(super) fn bar(&self, worker: &Worker, target: &ModelTarget) -> Option<Unable> {
+        if translate::toward(self.asked.api, target.provider.dialect()).is_none() {
+            return Some(Unable::Api);
+        }
+        let credential = target.credential.as_ref()?;
+        match worker.providers.credentials.key(credential, worker.now()) {
+            Ok((_, Renewed::Yes | Renewed::No)) => None,
+            Err(_) => Some(Unable::Credential),
+        }
+    }
+
+    /// The request for a target, and how its answer is read.
+    ///
+    /// # Errors
+    /// Why it cannot be sent to this target.
+    pub(super) fn outgoing(&self, worker: &Worker, target: &ModelTarget) -> Result<(Outgoing, Incoming), Failure> {
+        let api = translate::toward(self.asked.api, target.provider.dialect()).unwrap_or(self.asked.api);
+        let model = target.model_name(&self.asked.model);
+        let usage = worker.providers.usage_of(&self.route.name, target);
+        let body =
+            if api == self.asked.api { self.spliced(target, usage) } else { self.translated(api, model, usage)? };
+        let prefix = match &target.endpoint {
+            ModelEndpoint::External { prefix, .. } | ModelEndpoint::Service { prefix, .. } => prefix,
+        };
+        let mut path = address::path(target.provider, api, prefix, model, self.asked.delivery);
+        if api == self.asked.api {
+            path = address::with_query(path, self.query.as_deref());
+        }
+        let outgoing = Outgoing { path, fields: self.fields_for(worker, target, api)?, body };
+        Ok((outgoing, Incoming::new(self.reading(worker, api))))
+    }
+
+    fn reading(&self, worker: &Worker, target: Api) -> Reading {
+        Reading {
+            client: self.asked.api,
+            target,
+            model: self.asked.model.clone(),
+            id: format!("mesh-{:016x}", worker.random()),
+            created: worker.unix_now().as_secs(),
+            delivery: self.asked.delivery,
+            choices: self.asked.choices,
+            usage: match self.asked.usage_asked {
+                UsageAsked::Yes => UsageEvent::Passed,
+                UsageAsked::No => UsageEvent::Kept,
+            },
+            escalate: self.virtual_model.escalate.clone(),
+            asked_for: if self.asked.needs.json { AskedFor::Json } else { AskedFor::Text },
+        }
+    }
+
+    /// The body as it came, but for what is spliced.
+    fn spliced(&self, target: &ModelTarget, usage: UsageInStreams) -> Rc<[Bytes]> {
+        let changes = Changes { model: target.model.as_deref(), add_usage: add_usage(self.asked.usage_asked, usage) };
+        pieces(&self.body.bytes, rewrite::body(&self.asked, &self.body.bytes, &changes))
+    }
+
+    fn translated(&self, api: Api, model: &str, usage: UsageInStreams) -> Result<Rc<[Bytes]>, Failure> {
+        let body = translate::request(self.asked.api, api, &self.body.bytes, model).map_err(|error| Failure {
+            status: 400,
+            message: error.to_string(),
+            ..failure::without_answer(Reason::BadRequest)
+        })?;
+        let body = Bytes::from(body);
+        let is_in_body = api != Api::GenerateContent;
+        let Some(asked) = is_in_body.then(|| read(&Generate { api, in_path: None }, &body).ok()).flatten() else {
+            return Ok([body].into());
+        };
+        let changes = Changes { model: None, add_usage: add_usage(UsageAsked::No, usage) };
+        let rewritten = rewrite::body(&asked, &body, &changes);
+        Ok(pieces(&body, rewritten))
+    }
+
+    /// The client's fields that go on, and the credential.
+    fn fields_for(&self, worker: &Worker, target: &ModelTarget, api: Api) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+        let crossing = if api == self.asked.api { Crossing::SameDialect } else { Crossing::OtherDialect };
+        let place = match target.endpoint {
+            ModelEndpoint::External { .. } => Place::Outside,
+            ModelEndpoint::Service { .. } => Place::Mesh,
+        };
+        let passes = |name: &&http::HeaderName| address::passes(name.as_str(), crossing, place);
+        let passed = self.fields.iter().filter(|(name, _)| passes(name));
+        let mut fields: Vec<(String, Vec<u8>)> =
+            passed.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
+        for (name, value) in address::defaults(target.provider) {
+            if !fields.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+                fields.push(((*name).to_owned(), value.as_bytes().to_vec()));
+            }
+        }
+        if let Some(credential) = &target.credential {
+            let (key, renewed) = worker
+                .providers
+                .credentials
+                .key(credential, worker.now())
+                .map_err(|error| Failure { message: error.to_string(), ..failure::without_answer(Reason::Auth) })?;
+            if renewed == Renewed::Yes {
+                worker.providers.standings.borrow_mut().renewed(credential);
+            }
+            let (name, value) = address::credential(target.provider, key.secret());
+            fields.push((name.to_owned(), value.into_bytes()));
+        }
+        Ok(fields)
+    }
+}
+
+fn add_usage(asked: UsageAsked, usage: UsageInStreams) -> AddUsage {
+    match (usage, asked) {
+        (UsageInStreams::Continuous, _) => AddUsage::Continuous,
+        (UsageInStreams::Never, _) | (UsageInStreams::Auto, UsageAsked::Yes) => AddUsage::No,
+        (UsageInStreams::Auto, UsageAsked::No) => AddUsage::AtEnd,
+    }
+}
+
+/// Pieces of a body that share its memory.
+fn pieces(body: &Bytes, pieces: Vec<Piece>) -> Rc<[Bytes]> {
+    let piece = |piece| match piece {
+        Piece::Kept(range) => body.slice(range),
+        Piece::New(bytes) => Bytes::from(bytes),
+    };
+    pieces.into_iter().map(piece).collect()
+}
+
+/// The client's fields without those of its connection.
+fn fields(head: &RequestHead) -> HeaderMap {
+    match head {
+        RequestHead::Http2(head) => head.headers.0.clone(),
+        RequestHead::Http1(head) => {
+            let mut map = HeaderMap::new();
+            for (name, value) in head.iter() {
+                let name = http::HeaderName::from_bytes(name);
+                if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(value))
+                    && !is_connections(&name)
+                {
+                    map.append(name, value);
+                }
+            }
+            map
+        }
+    }
+}
+
+fn is_connections(name: &http::HeaderName) -> bool {
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"]
+        .contains(&name.as_str())
+}
+
+/// As translations of streams have it.
+impl From<UsageEvent> for UsageChunk {
+    fn from(usage: UsageEvent) -> Self {
+        match usage {
+            UsageEvent::Passed => UsageChunk::Wanted,
+            UsageEvent::Kept => UsageChunk::Unwanted,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Whole exchanges in one process: a client's bytes, a worker, and targets that say exactly what a test writes.
+
+mod stage;
+
+use std::time::Duration;
+
+use mesh_core::model::model_route::{ModelTimers, Provider, Reason};
+
+use self::stage::{Say, Stage, target};
+
+/// Events of a short answer of OpenAI's chat.
+const ROLE: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n";
+const ONE: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"one\"},\"finish_reason\":null}]}\n\n";
+const STOP: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"x\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+const USAGE: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"x\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+const STREAMED: &str = r#"{"messages":[{"role":"user","content":"say one"}],"model":"small","stream":true}"#;
+const WHOLE: &str = r#"{"messages":[{"role":"user","content":"say one"}],"model":"small"}"#;
+
+fn whole(text: &str) -> String {
+    format!(
+        r#"{{"id":"c","object":"chat.completion","created":1,"model":"x","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}}}"#
+    )
+}
+
+fn timers(first_token: u64) -> ModelTimers {
+    ModelTimers { first_token: Duration::from_millis(first_token), ..ModelTimers::default() }
+}
+
+#[test]
+fn stream_reaches_the_client_byte_by_byte_without_the_usage_that_it_did_not_ask_for() {
+    Stage::run(async |stage| {
+        let events = [ROLE, ONE, STOP, USAGE, DONE];
+        let a = stage.target(vec![Say::events(&events)]).await;
+        stage.route(vec![target("a", a.address)], timers(8_000));
+        let answer = stage.chat(STREAMED).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.body, [ROLE, ONE, STOP, DONE].concat());
+        assert!(answer.is_whole);
+        assert_eq!(answer.field("x-mesh-model-target"), Some("a"));
+        assert_eq!(answer.field("x-mesh-model-attempts"), Some("1"));
+        let seen = a.seen();
+        assert_eq!(seen.len(), 1);
+        assert!(seen[0].body.contains(r#""stream_options":{"include_usage":true}"#), "{}", seen[0].body);
+        assert_eq!(stage.tokens("a"), (3, 1));
+    });
+}
+
+#[test]
+fn failures_before_the_first_token_are_not_seen_whatever_they_are() {
+    let busy = "{\"error\":{\"message\":\"slow down\",\"type\":\"rate_limit_error\",\"code\":\"rate_limit_exceeded\"}}";
+    let html = Say::answer(200, "text/html", "<html>proxy login</html>");
+    let cases = [
+        (Reason::Rate, Say::answer(429, "application/json", busy)),
+        (Reason::Server, Say::answer(500, "application/json", "{}")),
+        (Reason::Overloaded, Say::answer(529, "application/json", "{}")),
+        (Reason::Empty, Say::events(&[ROLE, DONE])),
+        (Reason::Empty, Say::events(&[])),
+        (Reason::Rate, Say::events(&[&format!("data: {busy}\n\n")])),
+        (Reason::Reset, Say::cut(&[ROLE])),
+        (Reason::Decode, html),
+        (Reason::TimeoutFirstToken, Say::hang(&[": ping\n\n", ROLE])),
+    ];
+    for (reason, fails) in cases {
+        Stage::run(async |stage| {
+            let a = stage.target(vec![fails.clone()]).await;
+            let b = stage.target(vec![Say::events(&[ROLE, ONE, STOP, DONE])]).await;
+            stage.route(vec![target("a", a.address), target("b", b.address)], timers(300));
+            let answer = stage.chat(STREAMED).await;
+            assert_eq!(
+                (answer.status, answer.body.as_str()),
+                (200, [ROLE, ONE, STOP, DONE].concat().as_str()),
+                "{reason:?}"
+            );
+            assert_eq!(answer.field("x-mesh-model-target"), Some("b"), "{reason:?}");
+            assert_eq!(stage.failures("a"), vec![reason], "{reason:?}");
+        });
+    }
+}
+
+#[test]
+fn stream_that_breaks_behind_a_token_ends_with_an_error_and_without_its_last_chunk() {
+    for breaks in [Say::cut(&[ROLE, ONE, "data: {\"cho"]), Say::events(&[ROLE, ONE]), Say::events(&[ROLE, ONE, DONE])] {
+        Stage::run(async |stage| {
+            let a = stage.target(vec![breaks.clone()]).await;
+            let b = stage.target(vec![Say::events(&[ROLE, ONE, STOP, DONE])]).await;
+            stage.route(vec![target("a", a.address), target("b", b.address)], timers(8_000));
+            let answer = stage.chat(STREAMED).await;
+            let rest = answer.body.strip_prefix(&[ROLE, ONE].concat()).expect("what came before is passed on");
+            let rest = rest.strip_prefix(DONE).unwrap_or(rest);
+            assert!(rest.starts_with("data: {\"error\":{"), "{rest}");
+            assert!(rest.ends_with("\n\n"));
+            assert!(!answer.is_whole, "clients that ignore errors see a cut");
+            assert!(b.seen().is_empty());
+        });
+    }
+}
+
+#[test]
+fn whole_answer_of_another_target_is_given_whole() {
+    Stage::run(async |stage| {
+        let a = stage.target(vec![Say::answer(500, "application/json", "{}")]).await;
+        let b = stage.target(vec![Say::answer(200, "application/json", &whole("one"))]).await;
+        stage.route(vec![target("a", a.address), target("b", b.address)], timers(8_000));
+        let answer = stage.chat(WHOLE).await;
+        assert_eq!((answer.status, answer.body.as_str(), answer.is_whole), (200, whole("one").as_str(), true));
+        assert_eq!(answer.field("x-mesh-model-attempts"), Some("2"));
+    });
+}
+
+#[test]
+fn last_failure_is_told_when_nobody_is_left() {
+    Stage::run(async |stage| {
+        let a = stage.target(vec![Say::answer(500, "text/plain", "no")]).await;
+        let busy = "{\"error\":{\"message\":\"slow\",\"type\":\"x\"}}";
+        let b = stage.target(vec![Say::answer(429, "application/json", busy)]).await;
+        stage.route(vec![target("a", a.address), target("b", b.address)], timers(8_000));
+        let answer = stage.chat(WHOLE).await;
+        assert_eq!(answer.status, 429);
+        assert!(answer.body.starts_with("{\"error\":{"), "{}", answer.body);
+        assert!(answer.field("retry-after").is_some());
+    });
+}
+
+#[test]
+fn key_is_the_meshs_and_the_callers_own_never_leaves() {
+    Stage::run(async |stage| {
+        let a = stage.target(vec![Say::answer(200, "application/json", &whole("one"))]).await;
+        let mut keyed = target("a", a.address);
+        keyed.credential = Some(stage.key("sk-mesh"));
+        keyed.model = Some("gpt-x".to_owned());
+        stage.route(vec![keyed], timers(8_000));
+        stage.chat(WHOLE).await;
+        let seen = a.seen();
+        assert!(seen[0].head.contains("authorization: Bearer sk-mesh\r\n"), "{}", seen[0].head);
+        assert!(!seen[0].head.contains("sk-caller") && !seen[0].head.contains("accept-encoding"), "{}", seen[0].head);
+        assert_eq!(seen[0].body, WHOLE.replace("small", "gpt-x"));
+    });
+}
+
+#[test]
+fn client_that_leaves_takes_its_request_at_the_target_with_it() {
+    Stage::run(async |stage| {
+        let a = stage.target(vec![Say::hang(&[ROLE, ONE])]).await;
+        stage.route(vec![target("a", a.address)], timers(8_000));
+        stage.leave_after(STREAMED, ONE).await;
+        let left = a.closed_within(Duration::from_millis(200)).await;
+        assert!(left, "the target's connection is closed");
+        assert_eq!(stage.estimated("a").1, 1);
+    });
+}
+
+#[test]
+fn openai_client_is_served_by_an_anthropic_target() {
+    Stage::run(async |stage| {
+        let message = "{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude\",\"content\":[{\"type\":\"text\",\"text\":\"one\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}";
+        let a = stage.target(vec![Say::answer(200, "application/json", message)]).await;
+        let mut claude = target("a", a.address);
+        (claude.provider, claude.model) = (Provider::Anthropic, Some("claude".to_owned()));
+        stage.route(vec![claude], timers(8_000));
+        let answer = stage.chat(WHOLE).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.body.contains("\"content\":\"one\""), "{}", answer.body);
+        assert!(a.seen()[0].head.starts_with("POST /v1/messages HTTP/1.1\r\n"), "{}", a.seen()[0].head);
+        assert_eq!(stage.tokens("a"), (3, 1));
+    });
+}
+
+#[test]
+fn models_are_listed_and_unknown_ones_refused() {
+    Stage::run(async |stage| {
+        let a = stage.target(Vec::new()).await;
+        stage.route(vec![target("a", a.address)], timers(8_000));
+        let listed = stage.ask("GET /v1/models HTTP/1.1\r\nhost: llm.demo\r\n\r\n").await;
+        assert!(listed.body.contains("\"id\":\"small\""), "{}", listed.body);
+        let answer = stage.chat(&WHOLE.replace("small", "huge")).await;
+        assert_eq!((answer.status, answer.field("x-should-retry")), (404, Some("false")));
+        let answer = stage.chat("{\"model\":").await;
+        assert_eq!(answer.status, 400);
+    });
+}

@@ -1,0 +1,416 @@
+//! A worker with one model route, targets that follow a script, and a client on a raw connection.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use mesh_core::{
+    model::model_route::{
+        Can, Capabilities, Credential, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern,
+        Provider, Reason, Security, UsageInStreams, VirtualModel,
+    },
+    snapshot::Snapshot,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, mpsc, watch},
+    time::timeout,
+};
+
+use crate::{
+    datapath::{self, lane::links::Links},
+    net::http1::HeadLimits,
+    shared::Shared,
+    telemetry::worker::{AccessLog, Sink, Tracing, WorkerMetrics},
+    worker::{Door, OutsideLanes, Role, Worker, WorkerConfig},
+};
+
+/// Longest time that anything here may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What a target says to one request.
+#[derive(Clone)]
+pub(super) struct Say {
+    bytes: Vec<u8>,
+    then: Then,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Next,
+    Close,
+    Hang,
+}
+
+const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+fn chunks(events: &[&str]) -> String {
+    events.iter().map(|event| format!("{:x}\r\n{event}\r\n", event.len())).collect()
+}
+
+impl Say {
+    pub(super) fn answer(status: u16, media: &str, body: &str) -> Say {
+        let length = body.len();
+        let text = format!("HTTP/1.1 {status} X\r\ncontent-type: {media}\r\ncontent-length: {length}\r\n\r\n{body}");
+        Say { bytes: text.into_bytes(), then: Then::Next }
+    }
+
+    /// A stream that ends in order.
+    pub(super) fn events(events: &[&str]) -> Say {
+        Say { bytes: format!("{STREAM}{}0\r\n\r\n", chunks(events)).into_bytes(), then: Then::Next }
+    }
+
+    /// A stream whose connection ends.
+    pub(super) fn cut(events: &[&str]) -> Say {
+        Say { bytes: format!("{STREAM}{}", chunks(events)).into_bytes(), then: Then::Close }
+    }
+
+    /// A stream that goes silent.
+    pub(super) fn hang(events: &[&str]) -> Say {
+        Say { then: Then::Hang, ..Say::cut(events) }
+    }
+}
+
+/// A request as a target got it.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+/// A target that follows a script.
+pub(super) struct Scripted {
+    pub(super) address: SocketAddr,
+    seen: Rc<RefCell<Vec<Seen>>>,
+    closed: Rc<Notify>,
+}
+
+impl Scripted {
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.borrow().clone()
+    }
+
+    /// Whether the proxy ends a connection within this time.
+    pub(super) async fn closed_within(&self, limit: Duration) -> bool {
+        timeout(limit, self.closed.notified()).await.is_ok()
+    }
+}
+
+/// An answer as the client read it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    fields: Vec<(String, String)>,
+    pub(super) body: String,
+    /// Whether it ended as its framing says.
+    pub(super) is_whole: bool,
+}
+
+impl Answer {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A worker and all around it.
+pub(super) struct Stage {
+    worker: Rc<Worker>,
+    keys: tempfile::TempDir,
+    metrics: Arc<WorkerMetrics>,
+}
+
+/// A target at an address that can do everything.
+pub(super) fn target(name: &str, address: SocketAddr) -> ModelTarget {
+    ModelTarget {
+        name: name.to_owned(),
+        provider: Provider::Openai,
+        endpoint: ModelEndpoint::External {
+            security: Security::None,
+            host: address.ip().to_string(),
+            port: address.port(),
+            prefix: String::new(),
+            proxy: None,
+        },
+        model: None,
+        credential: None,
+        priority: 0,
+        weight: 1,
+        lane: None,
+        context_window: None,
+        capabilities: Capabilities {
+            tools: Can::Yes,
+            json: Can::Yes,
+            vision: Can::Yes,
+            prefill: Can::No,
+            long_context: Can::No,
+            refused_content: Can::No,
+            usage: UsageInStreams::Auto,
+        },
+        limits: Vec::new(),
+    }
+}
+
+impl Stage {
+    /// Runs a test on a worker of its own.
+    pub(super) fn run(test: impl AsyncFnOnce(&Stage)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+        runtime.expect("a runtime").block_on(async {
+            let stage = Stage::new();
+            timeout(LIMIT, test(&stage)).await.expect("the test ends in time");
+        });
+    }
+
+    fn new() -> Stage {
+        let shared = Shared {
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            tls: ArcSwapOption::new(None),
+            outside_tls: ArcSwapOption::empty(),
+            ask: mpsc::channel(1).0,
+            revision: watch::channel(0).1,
+            draining: watch::channel(false).1,
+        };
+        let metrics = Arc::new(WorkerMetrics::new(0));
+        let sink = Sink {
+            metrics: Arc::clone(&metrics),
+            records: mpsc::channel(8).0,
+            access_log: AccessLog::Off,
+            tracing: Tracing::Off,
+        };
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let config = WorkerConfig {
+            role: Role::Sidecar,
+            outbound_listen: nowhere,
+            inbound_listen: None,
+            admin_listen: None,
+            application_address: None,
+            trust_domain: "cluster.local".into(),
+            control_namespace: "lanemesh".into(),
+            head_limits: HeadLimits::default(),
+            drain_limit: Duration::ZERO,
+            outside_lanes: OutsideLanes::Strip,
+            outside_tls_listen: None,
+            forwarded_hops: 0,
+            lane_table: 1,
+            secrets_directory: PathBuf::new(),
+        };
+        let links = Links::all(1).0.remove(0);
+        let worker = Worker::new(Arc::new(config), Arc::new(shared), sink, links);
+        Stage { worker, keys: tempfile::TempDir::new().expect("a folder"), metrics }
+    }
+
+    /// Puts the route `llm` of the host `llm.demo` in force: model `small` with these targets, first come first asked.
+    pub(super) fn route(&self, targets: Vec<ModelTarget>, timers: ModelTimers) {
+        let prioritised = |(place, target): (usize, ModelTarget)| {
+            Arc::new(ModelTarget { priority: u32::try_from(place).unwrap_or(u32::MAX), ..target })
+        };
+        let model = VirtualModel {
+            name: NamePattern::Exact("small".to_owned()),
+            targets: targets.into_iter().enumerate().map(prioritised).collect(),
+            timers,
+            retry: ModelRetry::default(),
+            hedge: Default::default(),
+            escalate: Default::default(),
+            on_exhausted: Default::default(),
+            mid_stream: Default::default(),
+        };
+        let route = ModelRoute {
+            name: "llm.demo".to_owned(),
+            hosts: vec!["llm.demo".to_owned()],
+            models: vec![Arc::new(model)],
+            tokens: Default::default(),
+        };
+        let snapshot = Snapshot { model_routes: vec![Arc::new(route)].into(), ..Snapshot::default() };
+        self.worker.shared.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// A file with a key.
+    pub(super) fn key(&self, text: &str) -> Credential {
+        let path = self.keys.path().join("key");
+        std::fs::write(&path, text).expect("a key is written");
+        Credential::File(path.display().to_string())
+    }
+
+    /// A target that answers its requests with these, one after the other.
+    pub(super) async fn target(&self, script: Vec<Say>) -> Scripted {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = listener.local_addr().expect("its number");
+        let (seen, closed) = (Rc::<RefCell<Vec<Seen>>>::default(), Rc::new(Notify::new()));
+        let script = Rc::new(RefCell::new(VecDeque::from(script)));
+        let (noted, told) = (Rc::clone(&seen), Rc::clone(&closed));
+        tokio::task::spawn_local(async move {
+            while let Ok((io, _)) = listener.accept().await {
+                tokio::task::spawn_local(serve(io, Rc::clone(&script), Rc::clone(&noted), Rc::clone(&told)));
+            }
+        });
+        Scripted { address, seen, closed }
+    }
+
+    /// Asks for a chat.
+    pub(super) async fn chat(&self, body: &str) -> Answer {
+        self.ask(&chat(body)).await
+    }
+
+    /// Sends a request and reads its answer.
+    pub(super) async fn ask(&self, request: &str) -> Answer {
+        let mut client = self.connect().await;
+        client.write_all(request.as_bytes()).await.expect("the request is sent");
+        read(&mut client).await
+    }
+
+    /// Asks for a chat and leaves once this text has come.
+    pub(super) async fn leave_after(&self, body: &str, text: &str) {
+        let mut client = self.connect().await;
+        client.write_all(chat(body).as_bytes()).await.expect("the request is sent");
+        let mut all = Vec::new();
+        while !String::from_utf8_lossy(&all).contains(text) {
+            let count = client.read_buf(&mut all).await.expect("the answer comes");
+            assert!(count > 0, "the answer ended early");
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("its number")).await.expect("a connection");
+        let (io, peer) = listener.accept().await.expect("the other end");
+        let worker = Rc::clone(&self.worker);
+        tokio::task::spawn_local(async move { datapath::connection(&worker, io, peer, Door::Outbound).await });
+        client
+    }
+
+    /// Tokens that a target reported: read and written.
+    pub(super) fn tokens(&self, target: &str) -> (u64, u64) {
+        self.counted(target, 0)
+    }
+
+    /// Tokens that were estimated of a target: read and written.
+    pub(super) fn estimated(&self, target: &str) -> (u64, u64) {
+        self.counted(target, 1)
+    }
+
+    fn counted(&self, target: &str, source: usize) -> (u64, u64) {
+        let series = self.metrics.models.series();
+        let of = |kind: usize| {
+            let of_target = series.iter().filter(|series| series.key.target == target);
+            of_target.map(|series| series.tokens[source][kind].get()).sum()
+        };
+        (of(0), of(1))
+    }
+
+    /// Why attempts at a target failed.
+    pub(super) fn failures(&self, target: &str) -> Vec<Reason> {
+        let series = self.metrics.models.series();
+        let of_target = series.iter().filter(|series| series.key.target == target);
+        of_target
+            .flat_map(|series| {
+                let failed = |(reason, place): (&Reason, usize)| {
+                    std::iter::repeat_n(*reason, usize::try_from(series.failed[place].get()).unwrap_or(0))
+                };
+                Reason::ALL.iter().zip(0..).flat_map(failed).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+}
+
+fn chat(body: &str) -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: llm.demo\r\nauthorization: Bearer sk-caller\r\naccept-encoding: gzip\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+async fn serve(
+    mut io: TcpStream,
+    script: Rc<RefCell<VecDeque<Say>>>,
+    seen: Rc<RefCell<Vec<Seen>>>,
+    closed: Rc<Notify>,
+) {
+    let mut buffer = Vec::new();
+    loop {
+        let Some(request) = request(&mut io, &mut buffer).await else { return closed.notify_one() };
+        seen.borrow_mut().push(request);
+        let Some(say) = script.borrow_mut().pop_front() else { return };
+        if io.write_all(&say.bytes).await.is_err() {
+            return closed.notify_one();
+        }
+        match say.then {
+            Then::Next => {}
+            Then::Close => return,
+            Then::Hang => {
+                let mut rest = [0; 64];
+                while matches!(io.read(&mut rest).await, Ok(1..)) {}
+                return closed.notify_one();
+            }
+        }
+    }
+}
+
+async fn request(io: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
+    loop {
+        let text = String::from_utf8_lossy(buffer).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+            if body.len() >= length {
+                let seen = Seen { head: format!("{head}\r\n"), body: body[..length].to_owned() };
+                *buffer = body.as_bytes()[length..].to_vec();
+                return Some(seen);
+            }
+        }
+        if io.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn read(client: &mut TcpStream) -> Answer {
+    let mut all = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&all).into_owned();
+        if let Some((head, rest)) = text.split_once("\r\n\r\n")
+            && let Some(answer) = parse(head, rest, false)
+        {
+            return answer;
+        }
+        if client.read_buf(&mut all).await.unwrap_or(0) == 0 {
+            let text = String::from_utf8_lossy(&all).into_owned();
+            let (head, rest) = text.split_once("\r\n\r\n").expect("an answer");
+            return parse(head, rest, true).expect("an answer that ended");
+        }
+    }
+}
+
+fn parse(head: &str, rest: &str, ended: bool) -> Option<Answer> {
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let fields: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let length = fields.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse().ok());
+    let (body, is_whole) = match length {
+        Some(length) => (rest.get(..length).unwrap_or(rest).to_owned(), rest.len() >= length),
+        None => unchunk(rest),
+    };
+    (is_whole || ended).then_some(Answer { status, fields, body, is_whole })
+}
+
+fn unchunk(mut rest: &str) -> (String, bool) {
+    let mut body = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let Ok(size) = usize::from_str_radix(size, 16) else { break };
+        if size == 0 {
+            return (body, true);
+        }
+        body.push_str(after.get(..size).unwrap_or(after));
+        rest = after.get(size + 2..).unwrap_or_default();
+    }
+    (body, false)
+}

@@ -1,0 +1,73 @@
+//! The exchange that made an attempt at a target of a model route, as the client of that attempt: it has the request
+//! whole, and takes the answer from a pipe.
+
+use std::{rc::Rc, task::Poll};
+
+use bytes::Bytes;
+use mesh_core::outcome::Outcome;
+
+use crate::datapath::{
+    lane::Edit,
+    relay::{Failed, Last, Part, Pipe, ResponseHead, heads},
+};
+
+/// The client of one attempt.
+#[derive(Debug)]
+pub struct InnerDownstream {
+    pipe: Rc<Pipe>,
+    body: Rc<[Bytes]>,
+    next: usize,
+}
+
+impl InnerDownstream {
+    /// One that sends `body` and takes the answer from `pipe`.
+    pub fn new(pipe: Rc<Pipe>, body: Rc<[Bytes]>) -> Self {
+        InnerDownstream { pipe, body, next: 0 }
+    }
+
+    /// The request is sent again from its beginning.
+    pub(super) fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    pub(super) fn is_bodiless(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    pub(super) fn poll_part(&mut self) -> Poll<Result<Part, Failed>> {
+        let Some(bytes) = self.body.get(self.next) else { return Poll::Ready(Ok(Part::End)) };
+        self.next += 1;
+        let last = if self.next == self.body.len() { Last::Yes } else { Last::Unknown };
+        Poll::Ready(Ok(Part::Data(bytes.clone(), last)))
+    }
+
+    /// Whoever made the attempt drops it when it is not wanted any more.
+    pub(super) fn poll_gone(&self) -> Poll<Failed> {
+        Poll::Pending
+    }
+
+    pub(super) fn poll_room(&self) -> Poll<Result<(), Failed>> {
+        if self.pipe.has_room() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    pub(super) fn begin(&self, head: &ResponseHead, edit: &Edit<'_>) -> Result<(), Failed> {
+        let response = heads::response_to_http2(head, edit)
+            .ok_or_else(|| Failed::ended(Outcome::UpstreamProtocol, "a response of a status that nobody knows"))?;
+        self.pipe.begin(response.into_parts().0);
+        Ok(())
+    }
+
+    pub(super) fn part(&self, part: Part) {
+        let ends = part.is_last();
+        if let Part::Data(bytes, _) = part {
+            self.pipe.give(bytes);
+        }
+        if ends {
+            self.pipe.end();
+        }
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.pipe.has_begun()
+    }
+}

@@ -1,0 +1,66 @@
+//! An answer on its way from an attempt to the exchange that made it. Both are polled by one task, the exchange after the
+//! attempt, so nobody has to be woken.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+};
+
+use bytes::Bytes;
+use http::response::Parts;
+
+/// Bytes that wait here before the attempt reads no more.
+const WAITING_MAX: usize = 64 * 1024;
+
+/// What came of an attempt and was not taken yet.
+#[derive(Debug, Default)]
+pub struct Pipe {
+    head: RefCell<Option<Parts>>,
+    parts: RefCell<VecDeque<Bytes>>,
+    waiting: Cell<usize>,
+    begun: Cell<bool>,
+    ended: Cell<bool>,
+}
+
+impl Pipe {
+    /// The head, once.
+    pub fn take_head(&self) -> Option<Parts> {
+        self.head.take()
+    }
+
+    /// The next bytes.
+    pub fn take(&self) -> Option<Bytes> {
+        let bytes = self.parts.borrow_mut().pop_front()?;
+        self.waiting.set(self.waiting.get() - bytes.len());
+        Some(bytes)
+    }
+
+    /// Whether the answer is whole and all of it was taken.
+    pub fn is_drained(&self) -> bool {
+        self.ended.get() && self.parts.borrow().is_empty()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.get() < WAITING_MAX
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.get()
+    }
+
+    pub(super) fn begin(&self, head: Parts) {
+        self.head.replace(Some(head));
+        self.begun.set(true);
+    }
+
+    pub(super) fn give(&self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.waiting.set(self.waiting.get() + bytes.len());
+            self.parts.borrow_mut().push_back(bytes);
+        }
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.set(true);
+    }
+}
