@@ -42,7 +42,7 @@ pub struct Snapshot {
     /// What entries have worked out of the lane groups.
     #[serde(skip)]
     pub entries: Arc<Prepared>,
-    /// Model routes, ordered by name; no host stands in two of them. Absent in files of proxies that knew none.
+    /// Model routes, ordered by name. Absent in files of proxies that knew none.
     #[serde(default)]
     pub model_routes: Arc<[Arc<ModelRoute>]>,
     /// What the controller says about this workload.

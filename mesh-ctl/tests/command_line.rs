@@ -5,6 +5,11 @@ use std::{
     process::{Command, Output},
 };
 
+use self::broken::{BROKEN, MODELS};
+
+#[path = "../../core/tests/models/broken.rs"]
+mod broken;
+
 fn mesh_ctl(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mesh-ctl")).args(arguments).env_clear().output().expect("the program is built")
 }
@@ -110,4 +115,21 @@ fn demo_takes_resources_and_instances_only_for_a_command() {
     }
     let (code, _, error) = said(&mesh_ctl(&["demo", "--instance", "b=dev", "--instance", "b=dev", "--", "true"]));
     assert!(code == 1 && error.contains("given twice"), "{error}");
+}
+
+#[test]
+fn broken_model_routes_are_refused_with_the_field_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("models.yaml");
+    let name = file.to_str().unwrap();
+    fs::write(&file, MODELS).unwrap();
+    let (code, out, _) = said(&mesh_ctl(&["validate", name]));
+    assert_eq!(code, 0, "{out}");
+    for (good, bad, path, message) in BROKEN {
+        fs::write(&file, MODELS.replacen(good, bad, 1)).unwrap();
+        let (code, out, _) = said(&mesh_ctl(&["validate", name]));
+        assert_eq!(code, 1, "{bad}: {out}");
+        let named = format!("ModelRoute ai/chat: {path}: ");
+        assert!(out.lines().any(|line| line.contains(&named) && line.contains(message)), "{named}{message}: {out}");
+    }
 }

@@ -1,14 +1,21 @@
 //! Nouns of calls to language models: whose protocol a target speaks, which API a request calls, why an attempt failed,
 //! and what was used.
 
+mod pattern;
 mod route;
+mod tokens;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::route::{
-    Can, Capabilities, Counted, Credential, Escalate, Hedge, KeyPart, Limit, LimitMode, LimitStore, MidStream,
-    ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern, OnExhausted, OnStoreDown, Price,
-    Security, TokenLimits, UsageInStreams, VirtualModel,
+pub use self::{
+    pattern::{MODEL_NAME_MAX, NotAName, model_name},
+    route::{
+        Can, Capabilities, Credential, Escalate, Hedge, MidStream, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget,
+        ModelTimers, NamePattern, OnExhausted, Security, UsageInStreams, VirtualModel,
+    },
+    tokens::{Counted, KeyPart, Limit, LimitMode, LimitStore, OnStoreDown, Price, TokenLimits},
+    words::Word,
 };
 
 /// Who serves a target; says which protocol it speaks and how a credential is shown to it.
@@ -183,7 +190,7 @@ impl Reason {
     ];
 
     /// As metrics, logs, resources and headers write it.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Reason::Connect => "connect",
             Reason::Reset => "reset",

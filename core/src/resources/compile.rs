@@ -2,6 +2,7 @@
 
 mod access;
 mod lanes;
+mod models;
 mod routes;
 mod services;
 mod traffic;
@@ -80,6 +81,7 @@ pub fn compile_all(input: &Input<'_>, domains: &Domains) -> Result<Compiled, Vec
     access::apply(resources, domains, &mut built, &mut findings);
     let mut traffic = traffic::build(resources, &built, &mut findings);
     traffic::prefer_clusters(&given, &mut traffic);
+    let model_routes = models::build(resources, domains, (&built, &groups.groups), &mut findings);
     let Findings { mut problems, mut notes, .. } = findings;
     for list in [&mut problems, &mut notes] {
         list.sort();
@@ -89,7 +91,7 @@ pub fn compile_all(input: &Input<'_>, domains: &Domains) -> Result<Compiled, Vec
         return Err(problems);
     }
     let groups = groups.finish(&built.workloads);
-    let world = World { services: built.services, workloads: built.workloads, groups, traffic };
+    let world = World { services: built.services, workloads: built.workloads, groups, traffic, model_routes };
     Ok(Compiled { world, notes })
 }
 

@@ -123,7 +123,8 @@ fn mesh_service(root: &Node<'_>) -> Option<(Metadata, Spec)> {
 
 fn model_route(root: &Node<'_>) -> Option<(Metadata, Spec)> {
     let (metadata, spec) = head(root)?;
-    Some((metadata, Spec::ModelRoute(Box::new(model_route::read(&spec)?))))
+    let route = model_route::read(&spec, &metadata.namespace)?;
+    Some((metadata, Spec::ModelRoute(Box::new(route))))
 }
 
 fn http_route(root: &Node<'_>) -> Option<(Metadata, Spec)> {

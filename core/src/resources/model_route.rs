@@ -1,75 +1,103 @@
-//! Kind `ModelRoute`: virtual models with prioritised targets. Read strictly here; what it does joins with the part that
-//! carries calls to language models.
+//! Kind `ModelRoute`: virtual models with prioritised targets. What is wrong within one route is found here, what is wrong
+//! between it and the rest in `compile`.
 
-use std::time::Duration;
+mod attempts;
+mod checks;
+mod endpoint;
+mod target;
+mod tokens;
 
-use super::node::Node;
+use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
+
+use super::{
+    node::{Node, Object},
+    wording::shortened,
+};
+use crate::model::model_route::{Api, NamePattern, NotAName, TokenLimits, VirtualModel, Word};
 
 /// What a model route says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelRoute {
-    /// Virtual models, as callers name them.
-    pub models: Vec<String>,
-    /// Targets by priority.
-    pub targets: Vec<Target>,
-    /// Why the next target is tried.
-    pub failover: Vec<String>,
-    /// Time limits.
-    pub timers: Timers,
-    /// Tokens per minute and caller, if limited.
-    pub tokens_per_minute: Option<u64>,
+    /// Hosts at which applications call it.
+    pub hosts: Vec<String>,
+    /// Virtual models, their targets as written.
+    pub models: Vec<VirtualModel>,
+    /// What callers may use.
+    pub tokens: TokenLimits,
 }
-
-/// A target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Name, for metrics and logs.
-    pub name: String,
-    /// Where it is.
-    pub url: String,
-    /// Model as the target names it; the virtual model's name unless written.
-    pub model: Option<String>,
-    /// Lower is tried first.
-    pub priority: u64,
-}
-
-/// Time limits of a model route.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timers {
-    /// Until the first token.
-    pub first_token: Option<Duration>,
-    /// Between tokens.
-    pub between_tokens: Option<Duration>,
-    /// Whole answer.
-    pub total: Option<Duration>,
-}
-
-/// Greatest priority number.
-const PRIORITY_MAX: u64 = 1_000;
 
 /// Reads the specification.
-pub(super) fn read(spec: &Node<'_>) -> Option<ModelRoute> {
-    let spec = spec.object(&["models", "targets", "failover", "timers", "tokensPerMinute"])?;
-    Some(ModelRoute {
-        models: spec.required_list("models").iter().filter_map(Node::filled_text).collect(),
-        targets: spec.required_list("targets").iter().filter_map(target).collect(),
-        failover: spec.get("failover").map(|node| node.texts()).unwrap_or_default(),
-        timers: spec.get("timers").map(|node| timers(&node)).unwrap_or_default(),
-        tokens_per_minute: spec.get("tokensPerMinute").and_then(|node| node.integer(1..=u64::MAX)),
-    })
+pub(super) fn read(spec: &Node<'_>, namespace: &str) -> Option<ModelRoute> {
+    let spec = spec.object(&["hosts", "models", "tokens", "guard", "template"])?;
+    for reserved in ["guard", "template"] {
+        if spec.get(reserved).is_some() {
+            spec.problem(reserved, "not supported yet; leave it out".to_owned());
+        }
+    }
+    let hosts = spec.required_list("hosts").iter().filter_map(host).collect();
+    let written = spec.required_list("models");
+    let models: Vec<VirtualModel> = written.iter().filter_map(|node| model(node, namespace)).collect();
+    let tokens = spec.get("tokens").map(|node| tokens::read(&node)).unwrap_or_default();
+    let is_complete = models.len() == written.len();
+    let route = ModelRoute { hosts, models, tokens };
+    if is_complete {
+        checks::route(&spec, &route);
+    }
+    Some(route)
 }
 
-fn target(node: &Node<'_>) -> Option<Target> {
-    let object = node.object(&["name", "url", "model", "priority"])?;
-    let (name, url) = (object.required("name"), object.required("url"));
-    let (name, url) = (name.and_then(|node| node.filled_text()), url.and_then(|node| node.filled_text()));
-    let model = object.get("model").and_then(|node| node.filled_text());
-    let priority = object.get("priority").and_then(|node| node.integer(0..=PRIORITY_MAX)).unwrap_or(0);
-    Some(Target { name: name?, url: url?, model, priority })
+fn host(node: &Node<'_>) -> Option<String> {
+    let text = node.text()?;
+    if text.contains([':', '/']) {
+        node.problem(format!("{:?} is no host name: neither scheme nor port nor path stands in it", shortened(&text)));
+        return None;
+    }
+    if IpAddr::from_str(&text).is_ok() {
+        node.problem(format!("{text:?} is an address; a model route is called by name"));
+        return None;
+    }
+    node.dns_name()
 }
 
-fn timers(node: &Node<'_>) -> Timers {
-    let Some(object) = node.object(&["firstToken", "betweenTokens", "total"]) else { return Timers::default() };
-    let read = |key| object.get(key).and_then(|node| node.duration());
-    Timers { first_token: read("firstToken"), between_tokens: read("betweenTokens"), total: read("total") }
+/// A virtual model, if each of its targets could be read.
+fn model(node: &Node<'_>, namespace: &str) -> Option<VirtualModel> {
+    let fields = ["name", "apis", "targets", "timers", "retry", "hedge", "escalate", "onExhausted", "midStream"];
+    let object = node.object(&fields)?;
+    let name = object.required("name").and_then(|node| pattern(&node));
+    let written = object.required_list("targets");
+    let targets: Vec<_> = written.iter().filter_map(|node| target::read(node, namespace)).map(Arc::new).collect();
+    let timers = attempts::timers(&object);
+    let retry = attempts::retry(&object, &timers);
+    let apis: Vec<Api> = object.list("apis").iter().filter_map(|node| node.choice(Api::WORDS)).collect();
+    let is_complete = targets.len() == written.len() && !targets.is_empty();
+    let model = VirtualModel {
+        name: name?,
+        targets,
+        timers,
+        retry,
+        hedge: object.get("hedge").and_then(|node| attempts::hedge(&node)).unwrap_or_default(),
+        escalate: object.get("escalate").map(|node| attempts::escalate(&node)).unwrap_or_default(),
+        on_exhausted: object.get("onExhausted").and_then(|node| attempts::on_exhausted(&node)).unwrap_or_default(),
+        mid_stream: object.get("midStream").and_then(|node| node.choice(Word::WORDS)).unwrap_or_default(),
+    };
+    if !is_complete {
+        return None;
+    }
+    checks::model(&object, &model, &apis);
+    Some(model)
+}
+
+/// A name of models with `*` at its end, or without.
+fn pattern(node: &Node<'_>) -> Option<NamePattern> {
+    let text = node.text()?;
+    text.parse().map_err(|error: NotAName| node.problem(format!("{:?} {error}", shortened(&text)))).ok()
+}
+
+/// A time span that is longer than 0.
+fn positive(object: &Object<'_>, key: &str) -> Option<Duration> {
+    let duration = object.get(key)?.duration()?;
+    if duration.is_zero() {
+        object.problem(key, "may not be 0; leave it out for the default".to_owned());
+    }
+    Some(duration)
 }

@@ -327,13 +327,14 @@ impl<'a> Object<'a> {
     }
 }
 
-fn is_dns_label(text: &str) -> bool {
+/// Whether a text is one label of a DNS name, in lower case.
+pub(super) fn is_dns_label(text: &str) -> bool {
     let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Reads `1h2m3s4ms`, each unit at most once and in this order (Gateway API, GEP-2257).
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     const DIGITS_MAX: usize = 9;
     let mut rest = text;
     let mut total = Duration::ZERO;

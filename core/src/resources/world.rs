@@ -14,6 +14,7 @@ use crate::{
     model::{
         endpoint::Endpoint,
         lane::{LaneGroup, LaneRef},
+        model_route::ModelRoute,
         policy::{InboundServer, TrafficPolicy},
         route::OutboundPolicy,
         service::ServiceKey,
@@ -31,6 +32,8 @@ pub struct World {
     pub groups: Vec<LaneGroup>,
     /// How calls to a service are treated, by `<name>.<namespace>`; absent = the default.
     pub traffic: BTreeMap<String, TrafficPolicy>,
+    /// Model routes, ordered by name.
+    pub model_routes: Vec<Arc<ModelRoute>>,
 }
 
 impl World {

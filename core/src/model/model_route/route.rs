@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Provider, Reason};
+use super::{Limit, Provider, Reason, TokenLimits};
 
 /// A model route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelRoute {
     /// `<name>.<namespace>` of the resource.
     pub name: String,
-    /// Hosts at which applications call it, lower case, without port. Never empty.
+    /// Hosts at which applications call it, lower case, without port. Never empty. A host may stand in several routes;
+    /// then no two of them have the same pattern of models, and the most exact one of all of them counts.
     pub hosts: Vec<String>,
     /// Virtual models; of several patterns that fit, the most exact one counts (exact, longest prefix, any).
     pub models: Vec<Arc<VirtualModel>>,
@@ -90,7 +91,8 @@ pub enum ModelEndpoint {
         host: String,
         /// Port.
         port: u16,
-        /// Path in front of the API's own (`/v1` is part of the API's), without slash at its end; often empty.
+        /// Path in front of the API's own, without slash at its end; often empty. A version at its end stands in the
+        /// place of the API's own (`/v1`).
         prefix: String,
         /// Proxy (`host:port`) through which it is reached by CONNECT.
         proxy: Option<String>,
@@ -146,6 +148,20 @@ pub struct Capabilities {
     pub refused_content: Can,
     /// Whether it tells what was used in streams.
     pub usage: UsageInStreams,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Capabilities {
+            tools: Can::Yes,
+            json: Can::Yes,
+            vision: Can::Yes,
+            prefill: Can::No,
+            long_context: Can::No,
+            refused_content: Can::No,
+            usage: UsageInStreams::Auto,
+        }
+    }
 }
 
 /// Whether a target can.
@@ -268,110 +284,4 @@ pub enum MidStream {
     Terminate,
     /// Another target goes on with the text so far (plain text only).
     Continue,
-}
-
-/// What callers may use.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct TokenLimits {
-    /// Each counts on its own; the first that is used up refuses.
-    pub limits: Vec<Limit>,
-    /// What tells callers apart; empty = all together.
-    pub key: Vec<KeyPart>,
-    /// Where it is counted.
-    pub store: LimitStore,
-    /// What follows when the store cannot be reached.
-    pub on_store_down: OnStoreDown,
-    /// Prices, by model of the target (exact, or a prefix ending in `*`).
-    pub prices: Vec<Price>,
-}
-
-/// One limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limit {
-    /// What is counted.
-    pub of: Counted,
-    /// Greatest amount in a window: tokens, requests, streams; of money millionths of its unit.
-    pub amount: u64,
-    /// Window: 1 s, 1 min, 1 h or 1 day; without meaning for concurrent streams.
-    pub window: Duration,
-    /// Whether it refuses, or only says that it would.
-    pub mode: LimitMode,
-}
-
-/// What a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Counted {
-    /// Tokens read.
-    Input,
-    /// Tokens written.
-    Output,
-    /// Both.
-    Total,
-    /// Requests.
-    Requests,
-    /// Exchanges under way.
-    Concurrent,
-    /// Money, by the price table.
-    Money,
-}
-
-/// Whether a limit refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum LimitMode {
-    /// It does.
-    #[default]
-    Enforce,
-    /// It only counts what it would refuse.
-    Shadow,
-}
-
-/// What tells callers apart.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum KeyPart {
-    /// SPIFFE identity of the workload.
-    Identity,
-    /// Its namespace.
-    Namespace,
-    /// Lane of the request.
-    Lane,
-    /// Value of this request header, lower case.
-    Header(String),
-}
-
-/// Where limits are counted.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum LimitStore {
-    /// In each proxy for itself.
-    #[default]
-    Local,
-    /// In Redis: `redis://[user:password@]host:port[/database]` (the password from a file of the sidecar if given).
-    Redis {
-        /// Address.
-        url: String,
-        /// Password.
-        password: Option<Credential>,
-    },
-}
-
-/// What follows when the store cannot be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum OnStoreDown {
-    /// Each proxy keeps to its fair share.
-    #[default]
-    Open,
-    /// Everything is refused.
-    Closed,
-}
-
-/// Price of a model's tokens, in millionths of a unit of money for a million tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Price {
-    /// Model as the target names it.
-    pub model: NamePattern,
-    /// Tokens read.
-    pub input: u64,
-    /// Tokens read from the provider's cache; as `input` unless given.
-    pub cached: u64,
-    /// Tokens written.
-    pub output: u64,
 }
