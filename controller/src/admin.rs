@@ -7,6 +7,7 @@ mod answers;
 mod endpoints;
 mod explain;
 mod lanes;
+mod models;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -8,6 +8,7 @@ mod health;
 pub mod inbound;
 mod lanes;
 pub mod metadata;
+mod models;
 pub mod outbound;
 pub mod policy;
 pub mod routes;

@@ -16,7 +16,7 @@ fn generate(into: &Path) {
             .compile_fds(descriptors)
             .expect("code can be generated");
     };
-    compile(&["mesh/v1/policy.proto", "mesh/v1/transport.proto"]);
+    compile(&["mesh/v1/policy.proto", "mesh/v1/model.proto", "mesh/v1/transport.proto"]);
     // Services of Nacos stand in no package, and their calls begin in lower case, as no type of ours does.
     compile(&["nacos/nacos.proto"]);
     let nacos = fs::read_to_string(into.join("_.rs")).expect("code was generated");

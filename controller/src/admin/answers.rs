@@ -15,7 +15,7 @@ use mesh_proto::convert::time;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Console, endpoints, lanes};
+use super::{Console, endpoints, lanes, models};
 use crate::{
     compose::SourceName,
     config::duration,
@@ -26,7 +26,7 @@ use crate::{
 
 /// Collections, for people who asked for another one.
 pub(super) const COLLECTIONS: &str =
-    "services, endpoints, lanes, policies, proxies, probes/<trace id>, resources, source, notes, version";
+    "services, endpoints, lanes, models, policies, proxies, probes/<trace id>, resources, source, notes, version";
 
 /// Life of a token when none is asked for.
 const TOKEN_LIFE: &str = "24h";
@@ -41,6 +41,7 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
         "services" => services(view.world(), &console.registered.all()),
         "endpoints" => endpoints::all(view.world(), &console.registered.all()),
         "lanes" => lanes::groups(console),
+        "models" => models::routes(view.world()),
         "policies" => policies(console.states.resources().iter().flat_map(|list| list.iter())),
         "proxies" => console.reported.proxies.all().iter().map(proxy).collect(),
         "resources" => resources(console.states.resources().iter().flat_map(|list| list.iter())),

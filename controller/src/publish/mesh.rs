@@ -1,4 +1,4 @@
-//! `mesh.v1.MeshPolicy`: lane groups, traffic policies, trust anchors and the proxy's own workload as versioned
+//! `mesh.v1.MeshPolicy`: lane groups, traffic policies, model routes, trust anchors and the proxy's own workload as versioned
 //! snapshots, each acknowledged or refused.
 
 use std::{
@@ -73,6 +73,7 @@ pub fn snapshot(view: &View, namespace: &str, pod: &str) -> PolicySnapshot {
         trust_anchors: view.anchors().to_vec(),
         workload,
         ports,
+        models: view.world().model_routes.to_vec(),
     };
     let mut message = policy.to_wire();
     let hash = Sha256::digest(message.encode_to_vec());

@@ -15,6 +15,8 @@ mod lanes;
 #[cfg(test)]
 mod mesh;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod scale;

@@ -1,4 +1,4 @@
-//! What `mesh.v1` carries: lane groups, traffic policies, trust anchors, the workload ↔ model.
+//! What `mesh.v1` carries: lane groups, traffic policies, model routes, trust anchors, the workload ↔ model.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,12 +8,13 @@ use std::{
 use mesh_core::{
     model::{
         lane::{LaneGroup, LaneRef},
+        model_route::ModelRoute,
         policy::{Limits, Timeouts, TrafficPolicy, Zones},
     },
     snapshot::Workload,
 };
 
-use super::{Invalid, health, lanes, optional_duration, wire_duration};
+use super::{Invalid, health, lanes, models, optional_duration, wire_duration};
 use crate::mesh::v1 as wire;
 
 /// Everything that one revision of `mesh.v1` says.
@@ -31,6 +32,8 @@ pub struct Policy {
     pub workload: Workload,
     /// Ports that the workload serves.
     pub ports: BTreeSet<u16>,
+    /// Model routes.
+    pub models: Vec<Arc<ModelRoute>>,
 }
 
 impl Policy {
@@ -47,6 +50,7 @@ impl Policy {
                 services: self.workload.services.clone(),
                 ports: self.ports.iter().copied().map(u32::from).collect(),
             }),
+            model_routes: self.models.iter().map(|route| models::to_wire(route)).collect(),
         }
     }
 
@@ -65,7 +69,9 @@ impl Policy {
         };
         let traffic =
             message.traffic.into_iter().map(|(name, policy)| Ok((name, Arc::new(traffic_from_wire(policy)?))));
+        let models = message.model_routes.into_iter().map(|route| models::from_wire(route).map(Arc::new));
         Ok(Policy {
+            models: models.collect::<Result<_, _>>()?,
             revision: message.revision,
             lanes: message.lane_groups.into_iter().map(lanes::group_from_wire).collect::<Result<_, _>>()?,
             traffic: traffic.collect::<Result<_, Invalid>>()?,

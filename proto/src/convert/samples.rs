@@ -2,6 +2,7 @@
 
 mod health;
 mod lanes;
+mod models;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -264,14 +265,16 @@ pub(super) fn policy() -> BoxedStrategy<Policy> {
     let traffic = proptest::collection::btree_map(word(), traffic().prop_map(Arc::new), 0..3);
     let ports = proptest::collection::btree_set(1..=u16::MAX, 0..4);
     let anchors = vec(vec(any::<u8>(), 0..9).prop_map(Arc::<[u8]>::from), 0..3);
-    (word(), vec(lanes::group(), 0..3), traffic, anchors, workload, ports)
-        .prop_map(|(revision, lanes, traffic, trust_anchors, workload, ports)| Policy {
+    let models = vec(models::route().prop_map(Arc::new), 0..3);
+    (word(), vec(lanes::group(), 0..3), traffic, anchors, workload, ports, models)
+        .prop_map(|(revision, lanes, traffic, trust_anchors, workload, ports, models)| Policy {
             revision,
             lanes,
             traffic,
             trust_anchors,
             workload,
             ports,
+            models,
         })
         .boxed()
 }

@@ -321,6 +321,13 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no file is left beside");
     }
 
+    #[test]
+    fn state_of_a_proxy_that_knew_no_model_routes_is_read() {
+        let mut older = serde_json::to_value(snapshot()).unwrap();
+        older.as_object_mut().unwrap().remove("model_routes").expect("it is written");
+        assert_eq!(serde_json::from_value::<Snapshot>(older).unwrap(), snapshot());
+    }
+
     #[tokio::test]
     async fn nothing_kept_is_no_refusal() {
         let directory = TempDir::new().unwrap();

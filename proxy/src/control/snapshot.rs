@@ -183,8 +183,10 @@ impl Builder {
             }
         }
         let traffic = replace(&mut snapshot.traffic, traffic);
+        let models = shared(&snapshot.model_routes, policy.models);
+        let models = replace(&mut snapshot.model_routes, models);
         let revision = replace(&mut snapshot.policy_revision, policy.revision);
-        replace(&mut snapshot.workload, policy.workload) || traffic || lanes || revision
+        replace(&mut snapshot.workload, policy.workload) || traffic || lanes || models || revision
     }
 }
 
@@ -238,6 +240,11 @@ fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, Arc<V>>, key: K, value: Arc<V
     true
 }
 
+/// The new values; those that did not change are the known ones.
+fn shared<T: PartialEq>(known: &[Arc<T>], new: Vec<Arc<T>>) -> Arc<[Arc<T>]> {
+    new.into_iter().map(|new| known.iter().find(|known| **known == new).map_or(new, Arc::clone)).collect()
+}
+
 fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {
     let changed = *place != value;
     if changed {
@@ -288,6 +295,7 @@ mod tests {
     use mesh_core::model::{
         endpoint::ProtocolHint,
         lane::{Lane, LaneState},
+        model_route::{ModelRoute, TokenLimits},
         policy::InboundProtocol,
     };
 
@@ -405,6 +413,26 @@ mod tests {
         kept.apply(policy());
         kept.settle(7_000);
         assert_eq!(kept.publish().unwrap().lanes, ended.lanes);
+    }
+
+    #[test]
+    fn model_routes_are_published_and_those_that_did_not_change_are_shared() {
+        let route = |name: &str, host: &str| {
+            let (name, hosts) = (name.to_owned(), vec![host.to_owned()]);
+            Arc::new(ModelRoute { name, hosts, models: Vec::new(), tokens: TokenLimits::default() })
+        };
+        let policy = |models| Event::Policy(Box::new(Policy { models, ..Policy::default() }));
+        let mut builder = Builder::default();
+        builder.apply(policy(vec![route("a.x", "a"), route("b.x", "b")]));
+        let first = builder.publish().unwrap();
+        builder.apply(policy(vec![route("a.x", "a"), route("b.x", "b")]));
+        assert!(builder.publish().is_none());
+        builder.apply(policy(vec![route("a.x", "a"), route("b.x", "other")]));
+        let second = builder.publish().unwrap();
+        assert!(Arc::ptr_eq(&first.model_routes[0], &second.model_routes[0]));
+        assert_eq!(second.model_routes[1].hosts, ["other"]);
+        builder.apply(policy(Vec::new()));
+        assert!(builder.publish().unwrap().model_routes.is_empty());
     }
 
     #[test]
