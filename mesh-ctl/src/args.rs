@@ -162,6 +162,9 @@ pub(crate) enum Kind {
     /// Lane groups with their lanes
     #[value(alias = "lane")]
     Lanes,
+    /// Model routes with their models and targets
+    #[value(alias = "model")]
+    Models,
     /// Proxies that are connected
     #[value(alias = "proxy")]
     Proxies,

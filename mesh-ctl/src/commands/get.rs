@@ -41,6 +41,7 @@ fn collection(kind: Kind) -> &'static str {
         Kind::Services => "services",
         Kind::Endpoints => "endpoints",
         Kind::Lanes => "lanes",
+        Kind::Models => "models",
         Kind::Proxies => "proxies",
         Kind::Policies => "policies",
         Kind::Sources => "source",
@@ -50,7 +51,7 @@ fn collection(kind: Kind) -> &'static str {
 
 fn is_named(item: &Value, kind: Kind, name: &str) -> bool {
     let field = match kind {
-        Kind::Services | Kind::Lanes | Kind::Policies | Kind::Sources => "name",
+        Kind::Services | Kind::Lanes | Kind::Models | Kind::Policies | Kind::Sources => "name",
         Kind::Notes => "path",
         Kind::Endpoints => "service",
         Kind::Proxies => "pod",
@@ -87,6 +88,9 @@ fn columns(kind: Kind) -> Columns {
             endpoint,
         ),
         Kind::Lanes => (&["GROUP", "LANE", "PARENT", "STATE", "ON MISSING", "ON UNHEALTHY", "ENDPOINTS"], lane),
+        Kind::Models => {
+            (&["NAMESPACE", "ROUTE", "MODEL", "TARGET", "PROVIDER", "ENDPOINT", "PRIORITY", "WEIGHT", "LANE"], models)
+        }
         Kind::Proxies => (&["NAMESPACE", "POD", "ROLE", "VERSION", "SERVICE ACCOUNT", "ADMIN"], proxy),
         Kind::Policies => (&["NAMESPACE", "KIND", "NAME"], policy),
         Kind::Sources => (&["NAME", "PLACE", "RESOURCES", "STATE"], source),
@@ -186,6 +190,22 @@ fn lane(item: &Value) -> Vec<Vec<Text>> {
         start.into_iter().chain(fields.iter().map(|field| text(lane, field))).collect()
     };
     lanes.iter().map(row).collect()
+}
+
+/// A row for each target of each model.
+fn models(item: &Value) -> Vec<Vec<Text>> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut rows = Vec::new();
+    for model in list(&item["models"]) {
+        for target in list(&model["targets"]) {
+            let endpoint = &target["endpoint"];
+            let place = if endpoint["url"].is_null() { text(endpoint, "service") } else { text(endpoint, "url") };
+            let start = [text(item, "namespace"), text(item, "name"), text(&model, "name"), text(&target, "name")];
+            let end = ["priority", "weight", "lane"].map(|field| text(&target, field));
+            rows.push(start.into_iter().chain([text(&target, "provider"), place]).chain(end).collect());
+        }
+    }
+    rows
 }
 
 fn proxy(item: &Value) -> Vec<Vec<Text>> {
