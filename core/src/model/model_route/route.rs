@@ -11,8 +11,7 @@ use super::{Limit, Provider, Reason, TokenLimits};
 pub struct ModelRoute {
     /// `<name>.<namespace>` of the resource.
     pub name: String,
-    /// Hosts at which applications call it, lower case, without port. Never empty. A host may stand in several routes;
-    /// then no two of them have the same pattern of models, and the most exact one of all of them counts.
+    /// Hosts at which applications call it, lower case, without port. Never empty; a host stands in one route only.
     pub hosts: Vec<String>,
     /// Virtual models; of several patterns that fit, the most exact one counts (exact, longest prefix, any).
     pub models: Vec<Arc<VirtualModel>>,

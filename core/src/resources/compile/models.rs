@@ -71,23 +71,19 @@ fn ordered(resource: &Resource, route: &model_route::ModelRoute) -> ModelRoute {
     }
 }
 
-/// At one host a model may stand in one route only.
+/// A host may stand in one route only: whose limits count is decided before the model of a request is known.
 fn claims(routes: &[(&Resource, &model_route::ModelRoute)], findings: &mut Findings) {
-    let mut first: BTreeMap<(&str, String), &Resource> = BTreeMap::new();
+    let mut first: BTreeMap<&str, &Resource> = BTreeMap::new();
     for (resource, route) in routes {
-        for (at, model) in route.models.iter().enumerate() {
-            for host in &route.hosts {
-                let claim = (host.as_str(), model.name.to_string());
-                match first.get(&claim) {
-                    Some(other) if other.metadata != resource.metadata => {
-                        let place = other.origin.place("spec");
-                        let message = format!("{} at {host} already has {} at {place}", model.name, other.subject());
-                        findings.add(resource, &format!("spec.models[{at}].name"), message);
-                    }
-                    Some(_) => {}
-                    None => {
-                        first.insert(claim, resource);
-                    }
+        for (at, host) in route.hosts.iter().enumerate() {
+            match first.get(host.as_str()) {
+                Some(other) if other.metadata != resource.metadata => {
+                    let message = format!("{host} already has {} at {}", other.subject(), other.origin.place("spec"));
+                    findings.add(resource, &format!("spec.hosts[{at}]"), message);
+                }
+                Some(_) => {}
+                None => {
+                    first.insert(host, resource);
                 }
             }
         }
