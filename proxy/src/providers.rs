@@ -49,6 +49,11 @@ impl Providers {
         }
     }
 
+    /// A target refused to be asked for usage; false where that was known already.
+    pub fn refuse_usage(&self, route: &str, target: &ModelTarget) -> bool {
+        self.without_usage.borrow_mut().insert(format!("{route}/{}", target.name))
+    }
+
     /// Nothing is known yet; secrets are looked for in this folder.
     pub fn new(secrets: PathBuf) -> Providers {
         Providers {

@@ -234,6 +234,14 @@ impl Attempts {
         self.last.get_or_insert(why);
     }
 
+    /// The target of an attempt is to be asked once more, otherwise: this attempt does not count.
+    pub fn again(&mut self, slot: usize, standings: &mut Standings) {
+        let Some(live) = self.live.get_mut(slot).and_then(Option::take) else { return };
+        let target = &self.model.targets[live.target];
+        standings.withdrawn(target, target.model_name(&self.asked));
+        self.tried.retain(|tried| *tried != live.target);
+    }
+
     /// An attempt showed something.
     pub fn saw(&mut self, slot: usize, what: Saw, standings: &mut Standings, now: Duration) -> Reaction {
         let Some(live) = self.live.get_mut(slot).and_then(Option::as_mut) else { return Reaction::Hold };

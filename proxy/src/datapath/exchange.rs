@@ -100,6 +100,17 @@ pub async fn exchange(
         exchange.stain(stained);
     }
     lane::arrive(worker, &plan, &mut exchange);
+    carry(worker, connection, (exchange, plan), down, timer).await
+}
+
+/// Takes a request, of which everything is decided but the instance, to its end.
+pub async fn carry(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    (mut exchange, plan): (Exchange, Box<Plan>),
+    down: &mut Downstream<'_>,
+    timer: &mut Deadline,
+) -> Ended {
     let mut attempts = Attempts::new(worker, connection, &plan);
     match attempts.run(&mut exchange, down, timer).await {
         Ok(Whole::Response) => {

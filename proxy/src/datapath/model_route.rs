@@ -8,6 +8,7 @@ mod attempt;
 mod body;
 mod drive;
 mod incoming;
+mod realtime;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -97,7 +98,12 @@ pub async fn exchange(
             ask(&around, record, down, &asking, &mut timer).await
         }
         Some(Call::Models(listing)) => list(record, down, &route, &listing).await,
-        Some(Call::Realtime { .. }) | None => {
+        Some(Call::Realtime { model }) => {
+            let timers = Default::default();
+            let around = Around { worker, connection, snapshot, carried: record.carried.clone(), timers };
+            realtime::tunnel(&around, record, down, (&route, model), &mut timer).await
+        }
+        None => {
             let failure = Failure {
                 status: 404,
                 message: "no API of models is called like this".to_owned(),

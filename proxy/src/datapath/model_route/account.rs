@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use mesh_core::{
     lane::Carried,
-    model::model_route::{Price, Reason, Usage, UsageSource},
+    model::model_route::{Reason, Usage, UsageSource},
+    model_route::limits::Rates,
 };
 
 use super::{drive::Account, request::Asking};
@@ -23,7 +24,7 @@ pub(super) fn settle(worker: &Worker, asking: &Asking, carried: Option<&Carried>
         let target = &account.target;
         let usage = used(asking, account);
         let model = target.model_name(asking.model());
-        let price = asking.route.tokens.prices.iter().find(|price| fits(price, model));
+        let rates = Rates::of(&asking.route.tokens.prices, model);
         let series = metrics.of(ModelKey {
             route: asking.route.name.clone(),
             model: asking.model().to_owned(),
@@ -35,7 +36,7 @@ pub(super) fn settle(worker: &Worker, asking: &Asking, carried: Option<&Carried>
         });
         series.count(&Attempted {
             usage,
-            money: usage.zip(price).map_or(0, |((usage, _), price)| cost(usage, price)),
+            money: usage.zip(rates).map_or(0, |((usage, _), rates)| rates.cost(&usage)),
             failed: account.failed.as_ref().map(|failure| failure.reason),
             first_token: account.first_token,
             took: account.took,
@@ -74,21 +75,4 @@ fn used(asking: &Asking, account: &Account) -> Option<(Usage, UsageSource)> {
         cached: reported.cached.unwrap_or(0),
     };
     Some((usage, UsageSource::Estimated))
-}
-
-fn fits(price: &Price, model: &str) -> bool {
-    use mesh_core::model::model_route::NamePattern;
-    match &price.model {
-        NamePattern::Exact(name) => name == model,
-        NamePattern::Prefix(prefix) => model.starts_with(prefix.as_str()),
-        NamePattern::Any => true,
-    }
-}
-
-/// Millionths of a unit of money.
-fn cost(usage: Usage, price: &Price) -> u64 {
-    let fresh = usage.input.saturating_sub(usage.cached);
-    let parts = [(fresh, price.input), (usage.cached, price.cached), (usage.output, price.output)];
-    let total: u128 = parts.into_iter().map(|(tokens, price)| u128::from(tokens) * u128::from(price)).sum();
-    u64::try_from(total / 1_000_000).unwrap_or(u64::MAX)
 }

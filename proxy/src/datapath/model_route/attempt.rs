@@ -105,7 +105,7 @@ fn head(worker: &Worker, target: &ModelTarget, outgoing: &Outgoing) -> Result<Re
 }
 
 /// `host[:port]` as the target's server expects it.
-fn authority(endpoint: &ModelEndpoint) -> String {
+pub(super) fn authority(endpoint: &ModelEndpoint) -> String {
     match endpoint {
         ModelEndpoint::Service { authority, .. } => authority.clone(),
         ModelEndpoint::External { host, port, security, .. } => {
@@ -138,7 +138,7 @@ async fn run(
 }
 
 /// The way to a target.
-async fn plan(around: &Around<'_>, target: &ModelTarget, head: &RequestHead) -> Result<Box<Plan>, Refused> {
+pub(super) async fn plan(around: &Around<'_>, target: &ModelTarget, head: &RequestHead) -> Result<Box<Plan>, Refused> {
     let worker = around.worker;
     let mut plan = match &target.endpoint {
         ModelEndpoint::Service { authority, .. } => match enforce::outbound_service(worker, authority, head).await? {

@@ -51,10 +51,18 @@ impl Held {
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
+impl Held {
+    /// Lets its bytes go.
+    pub(super) fn release(&mut self) {
         let held = &self.worker.providers.held;
         held.set(held.get() - self.length);
+        (self.bytes, self.length) = (Bytes::new(), 0);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

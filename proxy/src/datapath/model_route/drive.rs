@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, response::Parts};
 use mesh_core::{
-    model::model_route::{Failure, ModelTarget, Usage},
+    model::model_route::{Failure, ModelTarget, Reason, Usage},
     model_route::{
         attempts::{AT_ONCE, After, Attempts, Due, Reaction, Saw},
         choice::Choice,
@@ -34,6 +34,11 @@ use crate::{
     datapath::relay::{Downstream, Failed, Http2ResponseHead, Last, Part},
     net::deadline::Deadline,
 };
+
+/// Longest wait for a client to take the end of its answer.
+const LEAVING_LIMIT: Duration = Duration::from_secs(30);
+/// Member of a request that some targets do not know.
+const STREAM_OPTIONS: &str = "stream_options";
 
 /// How an exchange ended.
 #[derive(Debug)]
@@ -92,6 +97,8 @@ pub(super) struct Drive<'a, 'd> {
     /// Bytes that the client was given.
     pub(super) bytes_out: u64,
     begun: Duration,
+    /// Until when the client takes what is left.
+    leaves_at: Option<Duration>,
 }
 
 impl<'a, 'd> Drive<'a, 'd> {
@@ -115,6 +122,7 @@ impl<'a, 'd> Drive<'a, 'd> {
             status: 0,
             bytes_out: 0,
             begun,
+            leaves_at: None,
         };
         drive.next();
         drive
@@ -147,11 +155,22 @@ impl<'a, 'd> Drive<'a, 'd> {
             if moved {
                 continue;
             }
-            timer.set_at(Some(self.around.worker.moment(self.attempts.deadline())));
+            timer.set_at(Some(self.around.worker.moment(self.deadline())));
             if timer.poll(cx).is_pending() {
                 return Poll::Pending;
             }
             self.late();
+        }
+    }
+
+    /// When time runs out next.
+    fn deadline(&mut self) -> Duration {
+        match self.stage {
+            Stage::Trying | Stage::Answering(_) => self.attempts.deadline(),
+            Stage::Leaving(_) => {
+                let limit = self.around.worker.now() + LEAVING_LIMIT;
+                *self.leaves_at.get_or_insert(limit)
+            }
         }
     }
 
@@ -243,28 +262,33 @@ impl<'a, 'd> Drive<'a, 'd> {
             moved = true;
             running.incoming.bytes(bytes, &mut |what| came.push(what));
         }
-        if running.pipe.is_drained() && running.future.is_none() {
+        if let Some(Ok(())) = result {
             running.incoming.end(self.around.worker.unix_now(), &mut |what| came.push(what));
-            came.into_iter().for_each(|what| self.take(slot, what));
-            self.ended(slot);
-            return true;
         }
-        came.into_iter().for_each(|what| self.take(slot, what));
-        if let Some(Err(failed)) = result {
-            self.broke(slot, &failed);
+        for what in came {
+            if let Err(failure) = self.take(slot, what) {
+                // Another attempt may be in its place now.
+                self.failed(slot, failure);
+                return true;
+            }
+        }
+        match result {
+            None => {}
+            Some(Ok(())) => self.ended(slot),
+            Some(Err(failed)) => self.broke(slot, &failed),
         }
         moved
     }
 
     /// Takes what came of an attempt.
-    fn take(&mut self, slot: usize, came: Came) {
+    fn take(&mut self, slot: usize, came: Came) -> Result<(), Failure> {
         let now = self.now();
-        let Some(running) = &mut self.running[slot] else { return };
+        let Some(running) = &mut self.running[slot] else { return Ok(()) };
         let (saw, bytes) = match came {
             Came::Head => (Saw::Head, Bytes::new()),
             Came::Event(bytes) => (Saw::Event, bytes),
             Came::Token(bytes) => (Saw::Token, bytes),
-            Came::Failed(failure) => return self.failed(slot, failure),
+            Came::Failed(failure) => return Err(failure),
         };
         let mut standings = self.around.worker.providers.standings.borrow_mut();
         match self.attempts.saw(slot, saw, &mut standings, now) {
@@ -277,6 +301,7 @@ impl<'a, 'd> Drive<'a, 'd> {
                 self.commit(slot);
             }
         }
+        Ok(())
     }
 
     /// From here on the client gets the answer of this attempt.
@@ -292,6 +317,7 @@ impl<'a, 'd> Drive<'a, 'd> {
             Delivery::Stream => None,
             Delivery::Whole => Some(held.iter().map(Bytes::len).sum()),
         };
+        self.asking.release();
         let overhead = running.begun.saturating_sub(self.begun);
         account::waited(self.around.worker, overhead);
         let target = Arc::clone(&running.target);
@@ -345,6 +371,11 @@ impl<'a, 'd> Drive<'a, 'd> {
 
     fn failed(&mut self, slot: usize, failure: Failure) {
         let now = self.now();
+        if self.asks_too_much(slot, &failure) {
+            self.close(slot, Some(failure));
+            self.attempts.again(slot, &mut self.around.worker.providers.standings.borrow_mut());
+            return self.next();
+        }
         let sequence = self.running[slot].as_ref().map_or(0, |running| running.incoming.next_sequence());
         self.close(slot, Some(failure.clone()));
         let mut standings = self.around.worker.providers.standings.borrow_mut();
@@ -356,6 +387,17 @@ impl<'a, 'd> Drive<'a, 'd> {
             After::GiveUp(failure) => self.give_up(failure),
             After::EndStream(failure) => self.end_stream(failure, sequence),
         }
+    }
+
+    /// Whether a target refuses to be asked for usage in streams, which the client did not ask for: it is asked again
+    /// without, and so is it from then on.
+    fn asks_too_much(&self, slot: usize, failure: &Failure) -> bool {
+        let Some(running) = &self.running[slot] else { return false };
+        let names_it = failure.message.contains(STREAM_OPTIONS) || failure.code.as_deref() == Some(STREAM_OPTIONS);
+        names_it
+            && failure.reason == Reason::BadRequest
+            && self.asking.delivery() == Delivery::Stream
+            && self.around.worker.providers.refuse_usage(&self.asking.route.name, &running.target)
     }
 
     /// The client is told why there is no answer.
@@ -381,6 +423,18 @@ impl<'a, 'd> Drive<'a, 'd> {
 
     /// A limit of time has passed.
     fn late(&mut self) {
+        let is_blocked = match self.stage {
+            Stage::Leaving(_) => true,
+            // What the target sends is not looked at while the client does not take what came before.
+            Stage::Answering(_) => !self.out.is_empty(),
+            Stage::Trying => false,
+        };
+        if is_blocked {
+            let gone = Failed::ended(Outcome::ClientGone, "the client takes no more of its answer");
+            self.out.clear();
+            self.stage = Stage::Leaving(End::Gone(gone));
+            return;
+        }
         let now = self.now();
         let mut standings = self.around.worker.providers.standings.borrow_mut();
         let due = self.attempts.due(&mut standings, now);
@@ -402,12 +456,7 @@ impl<'a, 'd> Drive<'a, 'd> {
                     (0..AT_ONCE).for_each(|slot| self.close(slot, Some(failure.clone())));
                     self.give_up(failure);
                 }
-                // What the client does not take.
-                Stage::Leaving(_) => {
-                    let gone = Failed::ended(Outcome::ClientGone, "the client takes no more of its answer");
-                    self.stage = Stage::Leaving(End::Gone(gone));
-                    self.out.clear();
-                }
+                Stage::Leaving(_) => {}
             },
         }
     }

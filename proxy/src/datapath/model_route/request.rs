@@ -1,6 +1,6 @@
 //! What a client asked, and the request that each target gets of it.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -40,7 +40,9 @@ pub(super) struct Asking {
     /// Its virtual model.
     pub(super) virtual_model: Arc<VirtualModel>,
     asked: Asked,
-    body: Held,
+    /// Its bytes, as long as a target may have to be asked.
+    body: RefCell<Held>,
+    length: u64,
     fields: HeaderMap,
     query: Option<String>,
 }
@@ -64,7 +66,9 @@ impl Asking {
         };
         let virtual_model = Arc::clone(virtual_model);
         let query = head.query().map(str::to_owned);
-        Ok(Asking { route, virtual_model, asked, body, fields: fields(head), query })
+        let length = body.bytes.len() as u64;
+        let body = RefCell::new(body);
+        Ok(Asking { route, virtual_model, asked, body, length, fields: fields(head), query })
     }
 
     /// Name of the model as the client wrote it.
@@ -84,7 +88,16 @@ impl Asking {
 
     /// Bytes of the prompt, with all that is around it.
     pub(super) fn length(&self) -> u64 {
-        self.body.bytes.len() as u64
+        self.length
+    }
+
+    /// No other target is asked: its bytes are not needed any more.
+    pub(super) fn release(&self) {
+        self.body.borrow_mut().release();
+    }
+
+    fn bytes(&self) -> Bytes {
+        self.body.borrow().bytes.clone()
     }
 
     /// What is needed of a target.
@@ -155,11 +168,12 @@ impl Asking {
     /// The body as it came, but for what is spliced.
     fn spliced(&self, target: &ModelTarget, usage: UsageInStreams) -> Rc<[Bytes]> {
         let changes = Changes { model: target.model.as_deref(), add_usage: add_usage(self.asked.usage_asked, usage) };
-        pieces(&self.body.bytes, rewrite::body(&self.asked, &self.body.bytes, &changes))
+        let bytes = self.bytes();
+        pieces(&bytes, rewrite::body(&self.asked, &bytes, &changes))
     }
 
     fn translated(&self, api: Api, model: &str, usage: UsageInStreams) -> Result<Rc<[Bytes]>, Failure> {
-        let body = translate::request(self.asked.api, api, &self.body.bytes, model).map_err(|error| Failure {
+        let body = translate::request(self.asked.api, api, &self.bytes(), model).map_err(|error| Failure {
             status: 400,
             message: error.to_string(),
             ..failure::without_answer(Reason::BadRequest)
@@ -224,7 +238,7 @@ fn pieces(body: &Bytes, pieces: Vec<Piece>) -> Rc<[Bytes]> {
 }
 
 /// The client's fields without those of its connection.
-fn fields(head: &RequestHead) -> HeaderMap {
+pub(super) fn fields(head: &RequestHead) -> HeaderMap {
     match head {
         RequestHead::Http2(head) => head.headers.0.clone(),
         RequestHead::Http1(head) => {

@@ -180,3 +180,48 @@ fn models_are_listed_and_unknown_ones_refused() {
         assert_eq!(answer.status, 400);
     });
 }
+
+#[test]
+fn realtime_socket_becomes_a_tunnel_with_the_meshs_key() {
+    Stage::run(async |stage| {
+        let switched =
+            Say::raw("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello");
+        let a = stage.target(vec![switched]).await;
+        let mut keyed = target("a", a.address);
+        keyed.credential = Some(stage.key("sk-mesh"));
+        stage.route(vec![keyed], timers(8_000));
+        let request = "GET /v1/realtime?model=small HTTP/1.1\r\nhost: llm.demo\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                       authorization: Bearer sk-caller\r\nsec-websocket-key: a\r\nsec-websocket-version: 13\r\n\r\n";
+        let answer = stage.ask_until(request, "hello").await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        let head = &a.seen()[0].head;
+        assert!(head.starts_with("GET /v1/realtime?model=small HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("authorization: Bearer sk-mesh\r\n") && !head.contains("sk-caller"), "{head}");
+        assert!(head.contains("sec-websocket-key: a\r\n") && head.contains("upgrade: websocket\r\n"), "{head}");
+    });
+}
+
+#[test]
+fn target_that_refuses_to_be_asked_for_usage_is_asked_again_without() {
+    Stage::run(async |stage| {
+        let refusal = "{\"error\":{\"message\":\"Unrecognized request argument supplied: stream_options\",\"type\":\"invalid_request_error\",\"code\":null}}";
+        let served = || Say::events(&[ROLE, ONE, STOP, DONE]);
+        let a = stage.target(vec![Say::answer(400, "application/json", refusal), served(), served()]).await;
+        stage.route(vec![target("a", a.address)], timers(8_000));
+        for _ in 0..2 {
+            assert_eq!(stage.chat(STREAMED).await.body, [ROLE, ONE, STOP, DONE].concat());
+        }
+        let asked: Vec<bool> = a.seen().iter().map(|seen| seen.body.contains("stream_options")).collect();
+        assert_eq!(asked, [true, false, false]);
+    });
+}
+
+#[test]
+fn answer_without_a_body_is_a_failure_and_not_a_wait() {
+    Stage::run(async |stage| {
+        let a = stage.target(vec![Say::answer(200, "application/json", "")]).await;
+        let b = stage.target(vec![Say::answer(200, "application/json", &whole("one"))]).await;
+        stage.route(vec![target("a", a.address), target("b", b.address)], timers(8_000));
+        assert_eq!(stage.chat(WHOLE).await.body, whole("one"));
+    });
+}

@@ -63,6 +63,11 @@ impl Say {
         Say { bytes: text.into_bytes(), then: Then::Next }
     }
 
+    /// These bytes; the connection stays open.
+    pub(super) fn raw(text: &str) -> Say {
+        Say { bytes: text.as_bytes().to_vec(), then: Then::Hang }
+    }
+
     /// A stream that ends in order.
     pub(super) fn events(events: &[&str]) -> Say {
         Say { bytes: format!("{STREAM}{}0\r\n\r\n", chunks(events)).into_bytes(), then: Then::Next }
@@ -267,13 +272,19 @@ impl Stage {
 
     /// Asks for a chat and leaves once this text has come.
     pub(super) async fn leave_after(&self, body: &str, text: &str) {
+        self.ask_until(&chat(body), text).await;
+    }
+
+    /// Sends a request and leaves once this text has come; all that came.
+    pub(super) async fn ask_until(&self, request: &str, text: &str) -> String {
         let mut client = self.connect().await;
-        client.write_all(chat(body).as_bytes()).await.expect("the request is sent");
+        client.write_all(request.as_bytes()).await.expect("the request is sent");
         let mut all = Vec::new();
         while !String::from_utf8_lossy(&all).contains(text) {
             let count = client.read_buf(&mut all).await.expect("the answer comes");
             assert!(count > 0, "the answer ended early");
         }
+        String::from_utf8_lossy(&all).into_owned()
     }
 
     async fn connect(&self) -> TcpStream {

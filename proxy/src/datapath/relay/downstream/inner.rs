@@ -50,7 +50,11 @@ impl InnerDownstream {
         if self.pipe.has_room() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    pub(super) fn begin(&self, head: &ResponseHead, edit: &Edit<'_>) -> Result<(), Failed> {
+    pub(super) fn begin(&mut self, head: &ResponseHead, edit: &Edit<'_>) -> Result<(), Failed> {
+        if self.next >= self.body.len() {
+            // Sent, and not needed again: answers last long.
+            (self.body, self.next) = (Rc::default(), 0);
+        }
         let response = heads::response_to_http2(head, edit)
             .ok_or_else(|| Failed::ended(Outcome::UpstreamProtocol, "a response of a status that nobody knows"))?;
         self.pipe.begin(response.into_parts().0);
