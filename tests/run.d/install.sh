@@ -5,6 +5,7 @@ CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/lanemesh"
 export MESH_TEST_TOOLS="$CACHE/go/bin"
 export MESH_TEST_PYTHON MESH_TEST_OPENTELEMETRY_PYTHON MESH_TEST_SKYWALKING_PYTHON MESH_TEST_NODE_LINK
 export MESH_TEST_RNACOS MESH_TEST_NACOS_SERVER MESH_TEST_NACOS_PYTHON
+export MESH_TEST_MODELS_PYTHON MESH_TEST_EARLIER_MODELS_PYTHON
 
 PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql-15 nghttp2-client wrk nftables iptables iproute2 curl
   python3-venv procps util-linux libcap2-bin prometheus knot)
@@ -180,4 +181,12 @@ fill_nacos_server() {
 install_nacos_python() {
   python_environment nacos-python tests/apps/nacos/requirements.txt || return
   MESH_TEST_NACOS_PYTHON="$PLACE/bin/python"
+}
+
+# The SDKs of model providers, the newest and much earlier ones: applications do not change theirs with the mesh.
+install_python_models() {
+  python_environment models-python tests/apps/models/newest.txt || return
+  MESH_TEST_MODELS_PYTHON="$PLACE/bin/python"
+  python_environment earlier-models-python tests/apps/models/earlier.txt || return
+  MESH_TEST_EARLIER_MODELS_PYTHON="$PLACE/bin/python"
 }

@@ -2,7 +2,7 @@
 //!
 //! Start with [`mesh::Mesh`]. What a test talks with is in [`client`] (requests), [`server`] (ordinary applications),
 //! [`raw`] (bytes as a test wants them), [`peer`] (mesh transport with certificates of the test's own making), [`registry`]
-//! (Nacos, and clients of it that are not ours).
+//! (Nacos, and clients of it that are not ours), [`models`] (a stand-in for providers of language models, and their SDKs).
 
 pub mod addresses;
 pub mod client;
@@ -11,6 +11,7 @@ pub mod length;
 pub mod load;
 pub mod mesh;
 pub mod metrics;
+pub mod models;
 pub mod netns;
 pub mod observability;
 pub mod peer;

@@ -77,6 +77,22 @@ pub fn nacos_python() -> PathBuf {
     installed("MESH_TEST_NACOS_PYTHON", "nacos-python", "bin/python", "nacos")
 }
 
+/// The Python that has the newest SDKs of OpenAI and Anthropic.
+///
+/// # Panics
+/// When it is not installed.
+pub fn models_python() -> PathBuf {
+    installed("MESH_TEST_MODELS_PYTHON", "models-python", "bin/python", "models")
+}
+
+/// The Python that has SDKs of OpenAI and Anthropic of long ago.
+///
+/// # Panics
+/// When it is not installed.
+pub fn earlier_models_python() -> PathBuf {
+    installed("MESH_TEST_EARLIER_MODELS_PYTHON", "earlier-models-python", "bin/python", "models")
+}
+
 /// A file that the variable names, or of the newest folder `<name>-<hash>` that was filled in the cache.
 fn installed(variable: &str, name: &str, file: &str, group: &str) -> PathBuf {
     let place = std::env::var_os(variable).map(PathBuf::from).or_else(|| newest(name).map(|place| place.join(file)));
