@@ -124,6 +124,18 @@ fn a_mesh_service_has_the_instances_of_all_members_at_every_port() {
 }
 
 #[test]
+fn a_member_is_the_service_of_every_registry_that_has_it() {
+    let mut said = said();
+    said.take("file".into(), Arc::new(parse("file", FILE).unwrap()));
+    register(&mut said, "nacos/a", &Sketch::from([(1, BTreeSet::from([1]))]));
+    register(&mut said, "nacos/b", &Sketch::from([(1, BTreeSet::from([2]))]));
+    let all = ["127.1.0.1:80", "127.1.0.2:80", "127.9.0.1:8080"];
+    assert_eq!(addresses(&world(&said), "order.default", 80), all);
+    register(&mut said, "nacos/a", &Sketch::from([(1, BTreeSet::new())]));
+    assert_eq!(addresses(&world(&said), "order.default", 80), all[1..]);
+}
+
+#[test]
 fn what_a_registry_says_never_refuses_what_people_wrote() {
     let text = "\
 apiVersion: lanemesh.io/v1alpha1

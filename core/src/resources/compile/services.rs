@@ -188,13 +188,17 @@ fn logical(
 ) -> Service {
     let mut members: Vec<&Service> = Vec::new();
     for (index, member) in spec.members.iter().enumerate() {
-        match find(member, documents, registered) {
-            Some(service) => members.push(service),
-            None if member.source == Source::File => {
+        let found = find(member, documents, registered);
+        if !found.is_empty() {
+            members.extend(found);
+            continue;
+        }
+        match member.source {
+            Source::File => {
                 let message = format!("no document of kind Services has a service {}", file_label(member));
                 findings.add(resource, &format!("spec.members[{index}].name"), message);
             }
-            None => {
+            Source::Nacos | Source::Kubernetes | Source::Dns => {
                 let message = format!("{} knows no service {} (yet)", member.source, member.name);
                 findings.note(resource, &format!("spec.members[{index}].name"), message);
             }
@@ -226,11 +230,12 @@ fn file_label(member: &Member) -> String {
     format!("{}.{}", member.name, member.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE))
 }
 
-fn find<'a>(member: &Member, documents: &[&'a Service], registered: &[&'a Registered]) -> Option<&'a Service> {
+/// The services that a member means: one of a document, or that of every registry of its kind that has it.
+fn find<'a>(member: &Member, documents: &[&'a Service], registered: &[&'a Registered]) -> Vec<&'a Service> {
     let default = match member.source {
         Source::File => {
             let wanted = file_label(member);
-            return documents.iter().copied().find(|service| label(service) == wanted);
+            return documents.iter().copied().filter(|service| label(service) == wanted).take(1).collect();
         }
         Source::Nacos => NACOS_NAMESPACE,
         Source::Kubernetes => DEFAULT_NAMESPACE,
@@ -240,5 +245,5 @@ fn find<'a>(member: &Member, documents: &[&'a Service], registered: &[&'a Regist
     let is_meant = |known: &&&Registered| {
         known.source == member.source && known.name == member.name && known.namespace == namespace
     };
-    registered.iter().find(is_meant).map(|known| &known.service)
+    registered.iter().filter(is_meant).map(|known| &known.service).collect()
 }
