@@ -38,7 +38,5 @@ mod operations;
 mod scale;
 #[path = "nacos/servers.rs"]
 mod servers;
-#[path = "nacos/wire.rs"]
-mod wire;
 #[path = "nacos/world.rs"]
 mod world;
