@@ -32,7 +32,7 @@ use crate::{
         self,
         file::{self, Request as SourceRequest},
         folder::ApplyError,
-        nacos::table::Table,
+        nacos::{register::Ledger, table::Table},
     },
     telemetry::Metrics,
 };
@@ -62,6 +62,8 @@ pub struct Console {
     pub state: Arc<sources::Shared>,
     /// Services of registries, as they are registered.
     pub registered: Arc<Table>,
+    /// Workloads that are registered with registries, or not.
+    pub ledgers: Vec<Ledger>,
     /// To the file source.
     pub requests: mpsc::Sender<file::Request>,
     /// Signs tokens.

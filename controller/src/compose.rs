@@ -97,6 +97,11 @@ impl Said {
         self.resources.values().flat_map(|resources| resources.iter())
     }
 
+    /// Whether a source has said its resources.
+    pub fn has(&self, source: &str) -> bool {
+        self.resources.contains_key(source)
+    }
+
     /// Members of logical services, by the service's label.
     pub fn members(&self) -> BTreeMap<String, BTreeSet<Member>> {
         let of = |resource: &Resource| match &resource.spec {

@@ -108,16 +108,18 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let (requests, requested) = mpsc::channel(sources::file::REQUEST_QUEUE);
     let (ready, is_ready) = watch::channel(false);
     let index = Index::new(settings.domains());
-    let registries = Registries::new(&settings, changes.clone())?;
+    let registries = Registries::new(&settings, changes.clone(), &metrics)?;
     let published = Arc::new(Published::new(index.view(), Arc::clone(&registries.common.demand), stopping.clone()));
     let reported = Reported::default();
     let states = registries.states(&state);
+    let registrars = registries.registrars(&published, &reported);
     let console = Console {
         published: Arc::clone(&published),
         reported: reported.clone(),
         states: states.clone(),
         state: Arc::clone(&state),
         registered: Arc::clone(&registries.common.table),
+        ledgers: registrars.iter().map(Registrar::ledger).collect(),
         requests: requests.clone(),
         tokens: Arc::clone(&signing.tokens),
         ready: is_ready.clone(),
@@ -144,7 +146,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         ready,
     };
     running.own("source", source.run(stopping.clone()));
-    running.follow(registries, &published, &reported, settings.state_directory()?.join(meshed::FILE));
+    running.follow(registries, registrars, &reported, settings.state_directory()?.join(meshed::FILE));
     running.own("guards", guards.run(stopping.clone()));
     running.own("anchors", anchors(signing.authority.subscribe(), changes, stopping.clone()));
     running.own("index", follower.run(incoming, stopping.clone()));
@@ -165,7 +167,7 @@ struct Registries {
 }
 
 impl Registries {
-    fn new(settings: &Settings, changes: mpsc::Sender<Change>) -> anyhow::Result<Self> {
+    fn new(settings: &Settings, changes: mpsc::Sender<Change>, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         let servers = match &settings.nacos {
             None => Vec::new(),
             Some(file) => nacos::settings::read(file).map_err(|problems| {
@@ -180,9 +182,11 @@ impl Registries {
             said: is_said,
             changes,
             table: Arc::new(Table::default()),
+            metrics: Arc::clone(metrics),
         };
-        let sources = nacos::start::sources(servers.clone(), &settings.state_directory()?, &common);
-        let policies = servers.iter().filter_map(|server| Policies::of(server, common.changes.clone())).collect();
+        let state = settings.state_directory()?;
+        let sources = nacos::start::sources(servers.clone(), &state, &common);
+        let policies = servers.iter().filter_map(|server| Policies::of(server, &state, &common)).collect();
         Ok(Registries { servers, sources, policies, common, composed })
     }
 
@@ -193,16 +197,23 @@ impl Registries {
         States(std::iter::once(Arc::clone(file)).chain(sources).chain(policies).collect())
     }
 
+    /// Who registers workloads, one for each namespace that they are registered in.
+    fn registrars(&self, published: &Arc<Published>, reported: &Reported) -> Vec<Registrar> {
+        let metrics = &self.common.metrics;
+        self.servers.iter().flat_map(|server| Registrar::all(server, published, &reported.proxies, metrics)).collect()
+    }
+
     /// Names of all sources, the file's too.
     fn names(&self) -> BTreeSet<SourceName> {
         let names = self.sources.iter().map(|(source, _)| Arc::clone(&source.name));
-        std::iter::once(sources::file::NAME.into()).chain(names).collect()
+        let policies = self.policies.iter().map(|(policies, _)| Arc::clone(policies.name()));
+        std::iter::once(sources::file::NAME.into()).chain(names).chain(policies).collect()
     }
 }
 
 impl Running {
     /// Runs registries, and whoever registers workloads there. `meshed` is where it is kept who runs behind a sidecar.
-    fn follow(&mut self, registries: Registries, published: &Arc<Published>, reported: &Reported, meshed: PathBuf) {
+    fn follow(&mut self, registries: Registries, registrars: Vec<Registrar>, reported: &Reported, meshed: PathBuf) {
         let stopping = self.stopping.clone();
         let (said, changes) = (registries.common.said.clone(), registries.common.changes.clone());
         self.own("names", dns::Names { said, changes }.run(stopping.clone()));
@@ -224,10 +235,8 @@ impl Running {
         for (policies, _) in registries.policies {
             self.own("policies", policies.run(stopping.clone()));
         }
-        for server in &registries.servers {
-            for registrar in Registrar::all(server, published, &reported.proxies) {
-                self.own("registrar", registrar.run(stopping.clone()));
-            }
+        for registrar in registrars {
+            self.own("registrar", registrar.run(stopping.clone()));
         }
     }
 }

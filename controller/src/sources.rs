@@ -43,6 +43,8 @@ pub struct SourceState {
     pub problems: Vec<Problem>,
     /// What else there is to say of it, e.g. of a connection; name and value.
     pub facts: Vec<(&'static str, String)>,
+    /// What is wrong without refusing anything, e.g. a namespace that a registry does not have.
+    pub notes: Vec<Problem>,
     /// Resources in force.
     pub resources: Arc<Vec<Resource>>,
 }
@@ -56,9 +58,10 @@ pub fn connected(server: &str) -> Vec<(&'static str, String)> {
     vec![("connection", "up".to_owned()), ("server", server.to_owned())]
 }
 
-/// Facts of a source without connection.
-pub fn away(reason: &dyn std::fmt::Display) -> Vec<(&'static str, String)> {
-    vec![("connection", "down".to_owned()), ("reason", reason.to_string())]
+/// Facts of a source without connection; `remedy` is what a person can do about it.
+pub fn away(reason: &dyn std::fmt::Display, remedy: &str) -> Vec<(&'static str, String)> {
+    let facts = [("connection", "down"), ("reason", &reason.to_string()), ("remedy", remedy)];
+    facts.map(|(name, value)| (name, value.to_owned())).into()
 }
 
 impl Shared {
@@ -71,6 +74,7 @@ impl Shared {
             refused: None,
             problems: Vec::new(),
             facts: Vec::new(),
+            notes: Vec::new(),
             resources: Arc::default(),
         }))
     }

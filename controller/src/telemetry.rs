@@ -1,4 +1,7 @@
-//! What the controller counts. Every metric is a row of [`METRICS`]; the reference page is made from it.
+//! What the controller counts. Every metric is a row of [`METRICS`].
+
+mod labels;
+mod table;
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64},
@@ -11,207 +14,21 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-/// A metric.
-#[derive(Debug)]
-pub struct Row {
-    /// Name as exposed.
-    pub name: &'static str,
-    /// counter or gauge.
-    pub kind: &'static str,
-    /// What a 1 is.
-    pub unit: &'static str,
-    /// Labels with their values.
-    pub labels: &'static str,
-    /// What it says.
-    pub help: &'static str,
-}
-
-const fn row(
-    name: &'static str,
-    kind: &'static str,
-    unit: &'static str,
-    labels: &'static str,
-    help: &'static str,
-) -> Row {
-    Row { name, kind, unit, labels, help }
-}
-
-const CERTIFY: &str = "mesh_controller_certify_total";
-const STREAMS: &str = "mesh_controller_streams";
-const SENT: &str = "mesh_controller_messages_sent_total";
-const NACKS: &str = "mesh_controller_snapshots_refused_total";
-const LOADS: &str = "mesh_controller_source_loads_total";
-const PROBLEMS: &str = "mesh_controller_source_problems";
-const LOADED: &str = "mesh_controller_source_loaded_timestamp_seconds";
-const SERVICES: &str = "mesh_controller_services";
-const ENDPOINTS: &str = "mesh_controller_endpoints";
-const WORKLOADS: &str = "mesh_controller_workloads";
-const CHANGES: &str = "mesh_controller_changed_keys_total";
-const WAKES: &str = "mesh_controller_woken_streams_total";
-const CONNECTIONS: &str = "mesh_controller_connections";
-const TLS_REFUSED: &str = "mesh_controller_tls_refused_total";
-const ISSUER_END: &str = "mesh_controller_issuer_not_after_timestamp_seconds";
-const GUARD_BREACHES: &str = "mesh_controller_lane_guard_breaches_total";
-const AUTHORITY_LOADS: &str = "mesh_controller_authority_loads_total";
-
-/// Every metric.
-pub const METRICS: &[Row] = &[
-    row(
-        CERTIFY,
-        "counter",
-        "requests",
-        "result: issued, token_refused, wrong_identity, request_refused, failed",
-        "Requests for certificates by what became of them",
-    ),
-    row(
-        STREAMS,
-        "gauge",
-        "streams",
-        "service: destination, profile, outbound, inbound, mesh",
-        "Open streams to proxies",
-    ),
-    row(SENT, "counter", "messages", "service: as above", "Messages sent on streams to proxies"),
-    row(NACKS, "counter", "snapshots", "", "Snapshots that a proxy refused"),
-    row(
-        LOADS,
-        "counter",
-        "loads",
-        "source: file; result: loaded, refused",
-        "Loads of a source; a refused one leaves the last good state in force",
-    ),
-    row(PROBLEMS, "gauge", "problems", "source: file", "Problems of the last load of a source; 0 when it was loaded"),
-    row(LOADED, "gauge", "seconds since 1970", "source: file", "When a source was last loaded"),
-    row(SERVICES, "gauge", "services", "", "Services known"),
-    row(ENDPOINTS, "gauge", "instances", "", "Instances known"),
-    row(WORKLOADS, "gauge", "workloads", "", "Workloads known"),
-    row(CHANGES, "counter", "keys", "", "Things that changed: services, addresses, workloads, mesh-wide policy"),
-    row(
-        WAKES,
-        "counter",
-        "streams",
-        "",
-        "Streams woken by changes; follows what proxies use, not the size of the mesh",
-    ),
-    row(CONNECTIONS, "gauge", "connections", "", "Open connections of proxies"),
-    row(
-        TLS_REFUSED,
-        "counter",
-        "handshakes",
-        "reason: handshake, timeout, identity",
-        "Connections refused before any request",
-    ),
-    row(ISSUER_END, "gauge", "seconds since 1970", "", "End of the certificate that signs workloads"),
-    row(
-        GUARD_BREACHES,
-        "counter",
-        "lanes",
-        "reason: errors, latency",
-        "Lanes that were drained by their guard; log and history say which",
-    ),
-    row(
-        AUTHORITY_LOADS,
-        "counter",
-        "loads",
-        "result: loaded, refused",
-        "Loads of issuer and trust bundle after a change of their files",
-    ),
-];
-
-/// gRPC services that have streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Destination.Get.
-    Destination,
-    /// Destination.GetProfile.
-    Profile,
-    /// OutboundPolicies.Watch.
-    Outbound,
-    /// InboundServerPolicies.WatchPort.
-    Inbound,
-    /// MeshPolicy.Watch.
-    Mesh,
-}
-
-impl Service {
-    fn label(self) -> &'static str {
-        match self {
-            Service::Destination => "destination",
-            Service::Profile => "profile",
-            Service::Outbound => "outbound",
-            Service::Inbound => "inbound",
-            Service::Mesh => "mesh",
-        }
-    }
-}
-
-/// What became of a request for a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CertifyResult {
-    /// Signed.
-    Issued,
-    /// The token does not count.
-    TokenRefused,
-    /// The token proves somebody else.
-    WrongIdentity,
-    /// The signing request or the name in it is wrong.
-    RequestRefused,
-    /// The authority cannot sign now.
-    Failed,
-}
-
-impl CertifyResult {
-    fn label(self) -> &'static str {
-        match self {
-            CertifyResult::Issued => "issued",
-            CertifyResult::TokenRefused => "token_refused",
-            CertifyResult::WrongIdentity => "wrong_identity",
-            CertifyResult::RequestRefused => "request_refused",
-            CertifyResult::Failed => "failed",
-        }
-    }
-}
-
-/// Why a connection was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsRefused {
-    /// The handshake failed.
-    Handshake,
-    /// The handshake took too long.
-    Timeout,
-    /// The certificate proves no identity of the trust domain.
-    Identity,
-}
-
-impl TlsRefused {
-    fn label(self) -> &'static str {
-        match self {
-            TlsRefused::Handshake => "handshake",
-            TlsRefused::Timeout => "timeout",
-            TlsRefused::Identity => "identity",
-        }
-    }
-}
-
-/// Whether something was taken over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Load {
-    /// In force now.
-    Loaded,
-    /// The last good state stays in force.
-    Refused,
-}
-
-impl Load {
-    fn label(self) -> &'static str {
-        match self {
-            Load::Loaded => "loaded",
-            Load::Refused => "refused",
-        }
-    }
-}
+use self::table::{
+    AUTHORITY_LOADS, CERTIFY, CHANGES, CONNECTED, CONNECTIONS, ENDPOINTS, FOLLOWED, GUARD_BREACHES, ISSUER_END, KNOWN,
+    LISTS, LOADED, LOADS, LOST, NACKS, NOTES, PROBLEMS, REGISTRATIONS, SENT, SERVICES, STREAMS, TLS_REFUSED, WAKES,
+    WORKLOADS,
+};
+pub use self::{
+    labels::{CertifyResult, List, Load, Selected, Service, TlsRefused},
+    table::{METRICS, Row},
+};
 
 type One = [(&'static str, &'static str); 1];
-type Two = [(&'static str, &'static str); 2];
+/// Of a source, which settings name.
+type OfSource = [(&'static str, String); 1];
+/// The same with a second label.
+type OfSourceBy = [(&'static str, String); 2];
 type Count = Counter<u64, AtomicU64>;
 type Level = Gauge<i64, AtomicI64>;
 
@@ -222,9 +39,16 @@ pub struct Metrics {
     streams: Family<One, Level>,
     sent: Family<One, Count>,
     nacks: Count,
-    loads: Family<Two, Count>,
-    problems: Family<One, Level>,
-    loaded: Family<One, Level>,
+    loads: Family<OfSourceBy, Count>,
+    problems: Family<OfSource, Level>,
+    loaded: Family<OfSource, Level>,
+    connected: Family<OfSource, Level>,
+    lost: Family<OfSource, Count>,
+    known: Family<OfSource, Level>,
+    followed: Family<OfSource, Level>,
+    lists: Family<OfSourceBy, Count>,
+    notes: Family<OfSource, Level>,
+    registrations: Family<OfSourceBy, Level>,
     services: Level,
     endpoints: Level,
     workloads: Level,
@@ -258,6 +82,13 @@ impl Default for Metrics {
             loads: enter(&mut registry, LOADS),
             problems: enter(&mut registry, PROBLEMS),
             loaded: enter(&mut registry, LOADED),
+            connected: enter(&mut registry, CONNECTED),
+            lost: enter(&mut registry, LOST),
+            known: enter(&mut registry, KNOWN),
+            followed: enter(&mut registry, FOLLOWED),
+            lists: enter(&mut registry, LISTS),
+            notes: enter(&mut registry, NOTES),
+            registrations: enter(&mut registry, REGISTRATIONS),
             services: enter(&mut registry, SERVICES),
             endpoints: enter(&mut registry, ENDPOINTS),
             workloads: enter(&mut registry, WORKLOADS),
@@ -279,6 +110,14 @@ fn seconds(time: SystemTime) -> i64 {
 
 fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn of(source: &str) -> OfSource {
+    [("source", source.to_owned())]
+}
+
+fn by(source: &str, label: &'static str, value: &str) -> OfSourceBy {
+    [("source", source.to_owned()), (label, value.to_owned())]
 }
 
 impl Metrics {
@@ -319,11 +158,45 @@ impl Metrics {
     }
 
     /// Notes a load of a source.
-    pub fn source_load(&self, source: &'static str, load: Load, problems: usize) {
-        self.loads.get_or_create(&[("source", source), ("result", load.label())]).inc();
-        self.problems.get_or_create(&[("source", source)]).set(number(problems));
+    pub fn source_load(&self, source: &str, load: Load, problems: usize) {
+        self.loads.get_or_create(&by(source, "result", load.label())).inc();
+        self.problems.get_or_create(&of(source)).set(number(problems));
         if load == Load::Loaded {
-            self.loaded.get_or_create(&[("source", source)]).set(seconds(SystemTime::now()));
+            self.loaded.get_or_create(&of(source)).set(seconds(SystemTime::now()));
+        }
+    }
+
+    /// Notes that a source has a connection to its server.
+    pub fn source_connected(&self, source: &str) {
+        self.connected.get_or_create(&of(source)).set(1);
+        drop(self.lost.get_or_create(&of(source)));
+    }
+
+    /// Notes that a source lost its connection, or could not make one.
+    pub fn source_away(&self, source: &str) {
+        self.connected.get_or_create(&of(source)).set(0);
+        self.lost.get_or_create(&of(source)).inc();
+    }
+
+    /// Notes how much a registry has, how much of it is followed, and how much is wrong.
+    pub fn source_size(&self, source: &str, known: usize, followed: usize, notes: usize) {
+        self.known.get_or_create(&of(source)).set(number(known));
+        self.followed.get_or_create(&of(source)).set(number(followed));
+        self.notes.get_or_create(&of(source)).set(number(notes));
+    }
+
+    /// Counts a list that a registry sent.
+    pub fn source_list(&self, source: &str, list: List) {
+        self.lists.get_or_create(&by(source, "result", list.label())).inc();
+    }
+
+    /// Notes how instances stand that are selected to be registered.
+    pub fn registrations(&self, source: &str, selected: Selected) {
+        let Selected { registered, waiting, failed, left_out } = selected;
+        for (state, count) in
+            [("registered", registered), ("waiting", waiting), ("failed", failed), ("left_out", left_out)]
+        {
+            self.registrations.get_or_create(&by(source, "state", state)).set(number(count));
         }
     }
 

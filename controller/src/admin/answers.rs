@@ -21,12 +21,18 @@ use crate::{
     config::duration,
     publish::{probes::Seen, proxies::Proxy},
     sign::tokens::Grant,
-    sources::{SourceState, file, nacos::table::Shown},
+    sources::{
+        SourceState, file,
+        nacos::{
+            register::{Ledger, Shown as Registration, State},
+            table::Shown,
+        },
+    },
 };
 
 /// Collections, for people who asked for another one.
-pub(super) const COLLECTIONS: &str =
-    "services, endpoints, lanes, models, policies, proxies, probes/<trace id>, resources, source, notes, version";
+pub(super) const COLLECTIONS: &str = "services, endpoints, lanes, models, policies, proxies, probes/<trace id>, resources, \
+                                      source, registrations, notes, version";
 
 /// Life of a token when none is asked for.
 const TOKEN_LIFE: &str = "24h";
@@ -46,7 +52,13 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
         "proxies" => console.reported.proxies.all().iter().map(proxy).collect(),
         "resources" => resources(console.states.resources().iter().flat_map(|list| list.iter())),
         "source" => console.states.all().iter().map(source).collect(),
-        "notes" => endpoints::notes(&console.published.notes(), &console.registered.all()),
+        "registrations" => registrations(console),
+        "notes" => {
+            let states = console.states.all();
+            let of_sources = states.iter().flat_map(|state| &state.notes).map(|note| json!(note));
+            let others = endpoints::notes(&console.published.notes(), &console.registered.all());
+            of_sources.chain(others).collect()
+        }
         "version" => return Some(json!({ "version": env!("CARGO_PKG_VERSION") })),
         _ => return None,
     };
@@ -105,8 +117,38 @@ fn source(state: &SourceState) -> Value {
         "loaded": state.loaded.map(seconds),
         "refused": state.refused.map(seconds),
         "problems": state.problems,
+        "notes": state.notes,
         "resources": state.resources.len(),
     })
+}
+
+/// Workloads that rules of registries select, with what is decided of each and how it stands.
+fn registrations(console: &Console) -> Vec<Value> {
+    let item = |source: &SourceName, shown: &Registration| {
+        let Registration { judged, state } = shown;
+        let (service, namespace) = judged.label.split_once('.').unwrap_or((&judged.label, ""));
+        let (state, reason, remedy) = match state {
+            State::Registered => ("registered", None, None),
+            State::Waiting => ("waiting", None, None),
+            State::Failed(reason, remedy) => ("failed", Some(reason), Some(remedy)),
+            State::LeftOut => ("left out", None, None),
+        };
+        json!({
+            "source": source.as_ref(),
+            "namespace": namespace,
+            "service": service,
+            "address": judged.address,
+            "registeredAs": judged.name.to_string(),
+            "cluster": judged.registration.cluster,
+            "metadata": judged.registration.metadata,
+            "verdict": judged.verdict.to_string(),
+            "state": state,
+            "reason": reason,
+            "remedy": remedy,
+        })
+    };
+    let of = |ledger: &Ledger| ledger.rows().iter().map(|shown| item(&ledger.source, shown)).collect::<Vec<_>>();
+    console.ledgers.iter().flat_map(of).collect()
 }
 
 fn proxy(proxy: &Proxy) -> Value {

@@ -1,6 +1,7 @@
 //! The source Nacos: what applications registered with a Nacos server, and policy from its configurations.
 
 mod labels;
+mod namespace;
 pub mod policies;
 pub mod register;
 mod scan;

@@ -33,6 +33,8 @@ pub struct Server {
     pub namespaces: Vec<Namespace>,
     /// Groups whose services are known by their addresses and listed; at least one.
     pub groups: Vec<String>,
+    /// Clusters whose instances are taken; of every cluster where it is empty.
+    pub clusters: Vec<String>,
     /// Services that are watched although nobody asks for them.
     pub always: Vec<Name>,
     /// How long an empty list after a non-empty one is held back.
@@ -174,6 +176,7 @@ mod tests {
             tls: None,
             namespaces: vec![Namespace { id: "public".to_owned(), mesh_namespace: None }],
             groups: vec!["DEFAULT_GROUP".to_owned()],
+            clusters: Vec::new(),
             always: Vec::new(),
             empty_push_guard: Duration::from_secs(300),
             idle_after: Duration::from_secs(600),
@@ -195,6 +198,7 @@ servers:
   tls: {caFile: /etc/nacos/ca.pem, serverName: nacos.example, http: false}
   namespaces: [{id: prod-1, meshNamespace: prod}, {id: public}]
   groups: [DEFAULT_GROUP, billing]
+  clusters: [hz, DEFAULT]
   always: [orders, "billing@@pay", {service: x, group: g, namespace: public}]
   emptyPushGuard: 1m
   idleAfter: 30s
@@ -210,6 +214,7 @@ servers:
         assert_eq!(addresses, [("10.0.0.1", 8848, 9848), ("nacos-2", 8850, 9850), ("fd00::1", 8848, 9848)]);
         assert_eq!(main.login.as_ref().unwrap().user, "mesh");
         assert!(!main.tls.as_ref().unwrap().http);
+        assert_eq!(main.clusters, ["hz", "DEFAULT"]);
         let always: Vec<_> = main.always.iter().map(ToString::to_string).collect();
         assert_eq!(always, ["orders@@DEFAULT_GROUP@prod-1", "pay@@billing@prod-1", "x@@g@public"]);
         assert_eq!(main.policies, Some(Policies { namespace: "public".to_owned(), group: "MESH".to_owned() }));

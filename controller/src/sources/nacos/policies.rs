@@ -3,34 +3,47 @@
 
 use std::{
     collections::BTreeSet,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use mesh_core::{
-    discovery::nacos::policies::Documents,
+    discovery::nacos::{disk, policies::Documents},
     resources::{Problem, Resource, nacos::Server},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval},
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
     settings,
+    start::{Common, file_part},
     wire::{Client, Error, Event, Listened, Options, open},
 };
 use crate::{
-    compose::{News, SourceName},
-    sources::{Change, Shared, away, connected as connected_to},
+    compose::{News, Said, SourceName},
+    sign::files,
+    sources::{Change, Shared, away, connected as connected_to, file},
+    telemetry::{Load, Metrics},
 };
 
 /// Ending of the ids that are policies.
 const ENDING: &str = ".yaml";
 /// How often the list is looked at for what is new.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Proxies wait so long at most, when the controller starts, for policies that cannot be read.
+const READY_AFTER: Duration = Duration::from_secs(3);
+
+/// What a look at the server showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Same,
+    Changed,
+}
 
 /// The source.
 pub struct Policies {
@@ -40,12 +53,18 @@ pub struct Policies {
     name: SourceName,
     state: Arc<Shared>,
     changes: mpsc::Sender<Change>,
+    said: watch::Receiver<Arc<Said>>,
+    metrics: Arc<Metrics>,
     documents: Documents,
+    /// File in which is kept what is in force.
+    kept: PathBuf,
+    /// What stands in it.
+    saved: String,
 }
 
 impl Policies {
     /// The policies of a server, if any are read there, with the state that the console shows.
-    pub fn of(server: &Server, changes: mpsc::Sender<Change>) -> Option<(Policies, Arc<Shared>)> {
+    pub fn of(server: &Server, state_directory: &Path, common: &Common) -> Option<(Policies, Arc<Shared>)> {
         let read = server.policies.as_ref()?;
         let name: SourceName = format!("nacos/{}/{}", server.name, read.group).into();
         let place = format!("{ENDING} of group {} in {} of {}", read.group, read.namespace, server.name);
@@ -55,58 +74,100 @@ impl Policies {
             group: read.group.clone(),
             guard: server.empty_push_guard,
             documents: Documents::new(&format!("{name}/")),
+            kept: state_directory.join(format!("{}.policies.json", file_part(&name))),
+            saved: String::new(),
             name,
             state: Arc::clone(&state),
-            changes,
+            changes: common.changes.clone(),
+            said: common.said.clone(),
+            metrics: Arc::clone(&common.metrics),
         };
         Some((policies, state))
+    }
+
+    /// `nacos/<server>/<group>`.
+    pub fn name(&self) -> &SourceName {
+        &self.name
     }
 
     /// Runs until `stopping`.
     pub async fn run(mut self, stopping: CancellationToken) {
         let (client, link, events) = open(self.options.clone());
+        let follow = async {
+            self.restore().await;
+            self.follow(&client, events).await;
+        };
         tokio::select! {
             () = link.run(stopping) => (),
-            () = self.follow(&client, events) => (),
+            () = follow => (),
         }
+    }
+
+    /// Brings in force what was in an earlier run, when the file source has said what it goes together with.
+    async fn restore(&mut self) {
+        let kept = match std::fs::read_to_string(&self.kept) {
+            Ok(kept) => kept,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) => return warn!(file = %self.kept.display(), %error, "policies from before cannot be read"),
+        };
+        match disk::documents_from_text(&kept) {
+            Ok(documents) => {
+                info!(source = %self.name, documents = documents.len(), "policies from before");
+                self.documents.restore(documents);
+                self.saved = kept;
+            }
+            Err(error) => return warn!(file = %self.kept.display(), %error, "policies from before are not used"),
+        }
+        let is_said = self.said.wait_for(|said| said.has(file::NAME));
+        // Without it, what does not go together with nothing is refused, and read again from the server.
+        let _ = timeout(READY_AFTER, is_said).await;
+        self.offer(Look::Changed).await;
     }
 
     async fn follow(&mut self, client: &Client, mut events: mpsc::Receiver<Event>) {
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut connected = false;
+        let (mut connected, mut ready, patience) = (false, false, Instant::now() + READY_AFTER);
         loop {
             tokio::select! {
                 _ = look.tick() => (),
+                () = sleep_until(patience), if !ready => (),
                 event = events.recv() => match event {
                     None => return,
                     Some(Event::Connected { server }) => {
                         connected = true;
+                        self.metrics.source_connected(&self.name);
                         self.show(connected_to(&server));
                     }
                     Some(Event::Disconnected { reason }) => {
                         connected = false;
-                        self.show(away(&reason));
+                        self.metrics.source_away(&self.name);
+                        self.show(away(&reason, reason.cause.remedy()));
                     }
                     Some(Event::ConfigChanged { .. } | Event::Unreadable(_)) => (),
                     Some(Event::Pushed(_)) => continue,
                 },
             }
-            if !connected {
-                continue;
-            }
-            match self.look(client).await {
-                Ok(changed) => self.offer(changed).await,
-                Err(error) => {
-                    warn!(%error, "policies not read; the last good ones stay in force");
-                    self.show(away(&error));
+            if connected {
+                match self.look(client).await {
+                    Ok(look) => self.offer(look).await,
+                    Err(error) => {
+                        warn!(%error, "policies not read; the last good ones stay in force");
+                        self.show(away(&error, error.cause.remedy()));
+                    }
                 }
+            }
+            if !ready && (self.state.get().loaded.is_some() || Instant::now() >= patience) {
+                ready = true;
+                let news = News::Ready(Arc::clone(&self.name));
+                // Fails only when everything stops.
+                let _ = self.changes.send(Change { news, done: None }).await;
             }
         }
     }
 
-    /// Reads what is new. True = something is.
-    async fn look(&mut self, client: &Client) -> Result<bool, Error> {
+    /// Reads what is new.
+    async fn look(&mut self, client: &Client) -> Result<Look, Error> {
         let ids = client.configs(&self.group, ENDING).await?;
         let guard = u64::try_from(self.guard.as_millis()).unwrap_or(u64::MAX);
         let before = self.documents.proposed();
@@ -116,23 +177,23 @@ impl Policies {
             .known()
             .map(|(id, md5)| Listened { data_id: id.to_owned(), group: self.group.clone(), md5: md5.to_owned() })
             .collect();
+        let mut look = if self.documents.proposed() == before { Look::Same } else { Look::Changed };
         if listened.is_empty() {
-            return Ok(self.documents.proposed() != before);
+            return Ok(look);
         }
-        let mut changed = self.documents.proposed() != before;
         for (id, _) in client.listen(&listened).await? {
             // Gone since it was listed: the next list says so.
             let Some(config) = client.config(&id, &self.group).await? else { continue };
             self.documents.read(&id, &config.md5, &config.content);
-            changed = true;
+            look = Look::Changed;
         }
-        Ok(changed)
+        Ok(look)
     }
 
     /// Has everything taken that is proposed; where it does not go together, whatever does.
-    async fn offer(&mut self, changed: bool) {
+    async fn offer(&mut self, look: Look) {
         let is_first = self.state.get().loaded.is_none();
-        if !changed && !is_first {
+        if look == Look::Same && !is_first {
             return;
         }
         let proposed = self.documents.proposed();
@@ -148,6 +209,19 @@ impl Policies {
             }
         }
         self.note();
+        self.save();
+    }
+
+    /// Keeps what is in force for the next start.
+    fn save(&mut self) {
+        let text = disk::documents_to_text(&self.documents.stored());
+        if text == self.saved {
+            return;
+        }
+        match files::replace(&self.kept, text.as_bytes(), files::SECRET) {
+            Ok(()) => self.saved = text,
+            Err(error) => warn!(file = %self.kept.display(), %error, "policies cannot be kept for the next start"),
+        }
     }
 
     async fn tell(&self, resources: Vec<Resource>) -> Result<(), Vec<Problem>> {
@@ -168,6 +242,8 @@ impl Policies {
         }
         let resources = self.documents.resources(&BTreeSet::new());
         info!(source = %self.name, resources = resources.len(), problems = problems.len(), "policies read");
+        let load = if problems.is_empty() { Load::Loaded } else { Load::Refused };
+        self.metrics.source_load(&self.name, load, problems.len());
         self.state.change(|state| {
             let now = SystemTime::now();
             state.loaded = Some(now);

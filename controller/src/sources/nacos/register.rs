@@ -11,11 +11,16 @@ use std::{
 };
 
 use mesh_core::{
-    discovery::nacos::registration::{GRACE, Presence, Registered, Registration, Registrations, Slot, Step, plan},
+    discovery::nacos::{
+        Name,
+        registration::{
+            GRACE, Judged, Presence, Registered, Registration, Registrations, Slot, Step, Verdict, judge, wanted,
+        },
+    },
     resources::nacos::{Register, Server},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -23,10 +28,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    settings,
+    settings, start,
     wire::{Client, Error, Event, Instance, Options, open},
 };
-use crate::publish::{Published, proxies::Proxies};
+use crate::{
+    compose::SourceName,
+    publish::{Published, proxies::Proxies},
+    telemetry::{Metrics, Selected},
+};
 
 /// Changes that come within this time are carried out together.
 const TOGETHER: Duration = Duration::from_millis(100);
@@ -35,12 +44,54 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// For taking everything back when the controller stops; what is slower ends with its connection.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How an instance stands that a rule selects, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The instance, and whether it should be registered.
+    pub judged: Judged,
+    /// How it stands.
+    pub state: State,
+}
+
+/// How an instance stands with the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is registered.
+    Registered,
+    /// It will be.
+    Waiting,
+    /// It should be and cannot: why, and what a person can do about it.
+    Failed(String, &'static str),
+    /// It should not be.
+    LeftOut,
+}
+
+/// Registrations of one namespace of a server, shared with the console.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// `nacos/<server>/<namespace>`.
+    pub source: SourceName,
+    rows: watch::Receiver<Arc<Vec<Shown>>>,
+}
+
+impl Ledger {
+    /// Every instance that a rule selects, as it stands now.
+    pub fn rows(&self) -> Arc<Vec<Shown>> {
+        Arc::clone(&self.rows.borrow())
+    }
+}
+
 /// Registers with one namespace of a server.
 pub struct Registrar {
     options: Options,
+    source: SourceName,
+    shown: watch::Sender<Arc<Vec<Shown>>>,
+    /// What could not be done last, and why.
+    failures: BTreeMap<(Name, SocketAddr), (String, &'static str)>,
     rules: Vec<Register>,
     published: Arc<Published>,
     proxies: Arc<Proxies>,
+    metrics: Arc<Metrics>,
     seen: BTreeMap<String, Seen>,
     registered: Registered,
     connections: Vec<Connection>,
@@ -58,28 +109,42 @@ struct Connection {
     client: Client,
     events: mpsc::Receiver<Event>,
     connected: bool,
-    /// Its loss is in the log already.
-    said: bool,
+    /// Why it is not connected; in the log already.
+    down: Option<(String, &'static str)>,
 }
 
 impl Registrar {
     /// One for each namespace that workloads are registered in.
-    pub fn all(server: &Server, published: &Arc<Published>, proxies: &Arc<Proxies>) -> Vec<Registrar> {
+    pub fn all(
+        server: &Server,
+        published: &Arc<Published>,
+        proxies: &Arc<Proxies>,
+        metrics: &Arc<Metrics>,
+    ) -> Vec<Registrar> {
         let mut rules: BTreeMap<&str, Vec<Register>> = BTreeMap::new();
         for rule in &server.register {
             rules.entry(&rule.namespace).or_default().push(rule.clone());
         }
         let one = |(namespace, rules): (&str, Vec<Register>)| Registrar {
             options: settings::options(server, namespace),
+            source: start::source_name(&server.name, namespace),
+            shown: watch::Sender::default(),
+            failures: BTreeMap::new(),
             rules,
             published: Arc::clone(published),
             proxies: Arc::clone(proxies),
+            metrics: Arc::clone(metrics),
             seen: BTreeMap::new(),
             registered: Registered::default(),
             connections: Vec::new(),
             running: JoinSet::new(),
         };
         rules.into_iter().map(one).collect()
+    }
+
+    /// What the console shows of it.
+    pub fn ledger(&self) -> Ledger {
+        Ledger { source: Arc::clone(&self.source), rows: self.shown.subscribe() }
     }
 
     /// Runs until `stopping`, then takes everything back.
@@ -99,8 +164,9 @@ impl Registrar {
             sleep(TOGETHER).await;
             views.mark_unchanged();
             proxies.mark_unchanged();
-            let wanted = self.wanted();
-            let done = self.carry_out(&wanted, &ending).await;
+            let judged = self.judged();
+            let done = self.carry_out(&wanted(&judged), &ending).await;
+            self.show(judged);
             let is_awaited = self.seen.values().any(|seen| seen.gone.is_some());
             wait = match done {
                 Ok(()) if is_awaited => GRACE,
@@ -119,8 +185,8 @@ impl Registrar {
         while self.running.join_next().await.is_some() {}
     }
 
-    /// What should be registered now.
-    fn wanted(&mut self) -> Registrations {
+    /// What is decided now of every instance that a rule selects.
+    fn judged(&mut self) -> Vec<Judged> {
         let (now, here) = (Instant::now(), self.proxies.draining_by_workload());
         for (workload, seen) in &mut self.seen {
             if !here.contains_key(workload) {
@@ -134,12 +200,43 @@ impl Registrar {
         let presence =
             |seen: &Seen| Presence { draining: seen.draining, gone: seen.gone.map(|gone| now.duration_since(gone)) };
         let presences = self.seen.iter().map(|(workload, seen)| (workload.clone(), presence(seen))).collect();
-        plan(&self.rules, self.published.view().world(), &presences)
+        judge(&self.rules, self.published.view().world(), &presences)
+    }
+
+    /// Shows how each of these stands.
+    fn show(&self, judged: Vec<Judged>) {
+        let down = self.connections.iter().find_map(|connection| connection.down.as_ref());
+        let state = |judged: &Judged| match judged.verdict {
+            Verdict::NoProxy | Verdict::Draining | Verdict::OutOfTraffic | Verdict::FromRegistry => State::LeftOut,
+            Verdict::Registered | Verdict::Awaited
+                if self.registered.has(&judged.name, judged.address, &judged.registration) =>
+            {
+                State::Registered
+            }
+            Verdict::Registered | Verdict::Awaited => {
+                let failure = self.failures.get(&(judged.name.clone(), judged.address)).or(down);
+                failure.map_or(State::Waiting, |(reason, remedy)| State::Failed(reason.clone(), remedy))
+            }
+        };
+        let shown = |judged: Judged| Shown { state: state(&judged), judged };
+        let rows: Vec<Shown> = judged.into_iter().map(shown).collect();
+        let mut selected = Selected::default();
+        for row in &rows {
+            match row.state {
+                State::Registered => selected.registered += 1,
+                State::Waiting => selected.waiting += 1,
+                State::Failed(..) => selected.failed += 1,
+                State::LeftOut => selected.left_out += 1,
+            }
+        }
+        self.metrics.registrations(&self.source, selected);
+        self.shown.send_replace(Arc::new(rows));
     }
 
     /// Does what leads to `wanted`, as far as there are connections; the first failure is returned at the end.
     async fn carry_out(&mut self, wanted: &Registrations, ending: &CancellationToken) -> Result<(), Error> {
         let mut failed = Ok(());
+        self.failures.clear();
         let before = self.registered.count();
         for step in self.registered.steps(wanted) {
             let slot = match &step {
@@ -161,7 +258,12 @@ impl Registrar {
             };
             match done {
                 Ok(()) => self.registered.done(step),
-                Err(error) => failed = failed.and(Err(error)),
+                Err(error) => {
+                    if let Step::Register(_, name, address, _) = step {
+                        self.failures.insert((name, address), (error.to_string(), error.cause.remedy()));
+                    }
+                    failed = failed.and(Err(error));
+                }
             }
         }
         let after = self.registered.count();
@@ -176,7 +278,7 @@ impl Registrar {
         while self.connections.len() <= slot {
             let (client, link, events) = open(self.options.clone());
             self.running.spawn(link.run(ending.clone()));
-            self.connections.push(Connection { client, events, connected: false, said: false });
+            self.connections.push(Connection { client, events, connected: false, down: None });
         }
     }
 
@@ -185,15 +287,15 @@ impl Registrar {
         match event {
             Event::Connected { .. } => {
                 connection.connected = true;
-                connection.said = false;
+                connection.down = None;
                 self.registered.lost(slot);
             }
             Event::Disconnected { reason } => {
-                if !connection.said {
+                if connection.down.is_none() {
                     warn!(%reason, "no connection to register over; tried again and again");
                 }
                 connection.connected = false;
-                connection.said = true;
+                connection.down = Some((reason.to_string(), reason.cause.remedy()));
                 self.registered.lost(slot);
             }
             // Nothing is subscribed to over these connections.

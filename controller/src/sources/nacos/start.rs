@@ -15,6 +15,7 @@ use crate::{
     compose::{Said, SourceName},
     demand::Demand,
     sources::{Change, Shared},
+    telemetry::Metrics,
 };
 
 /// Longest part of a file name that comes from a setting.
@@ -30,6 +31,8 @@ pub struct Common {
     pub changes: mpsc::Sender<Change>,
     /// Services for the console.
     pub table: Arc<Table>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
 }
 
 /// `nacos/<server>/<namespace>`.
@@ -64,6 +67,7 @@ pub fn sources(servers: Vec<Server>, state_directory: &Path, common: &Common) ->
                 changes: common.changes.clone(),
                 state: Arc::new(state),
                 table: Arc::clone(&common.table),
+                metrics: Arc::clone(&common.metrics),
             };
             made.push((source, link));
         }
@@ -71,7 +75,8 @@ pub fn sources(servers: Vec<Server>, state_directory: &Path, common: &Common) ->
     made
 }
 
-fn file_part(name: &str) -> String {
+/// What of a file's name stands for a source.
+pub(super) fn file_part(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     name.chars().take(FILE_PART_MAX).map(plain).collect()
 }

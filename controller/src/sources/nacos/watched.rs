@@ -58,14 +58,16 @@ impl Watched {
     }
 
     /// Known from an earlier run.
-    pub(super) fn restored(stored: Stored, hold: Duration, now: Instant) -> (Name, Self) {
-        let Stored { name, label, hosts } = stored;
+    pub(super) fn restored(stored: Stored, clusters: &[String], hold: Duration, now: Instant) -> (Name, Self) {
+        let Stored { name, label, mut hosts } = stored;
+        // Settings may have changed since.
+        hosts.retain(|host| clusters.is_empty() || clusters.contains(&host.cluster));
         let guard = Guard::restored(hold, hosts);
         (name, Watched { guard, ..Watched::new(label, hold, now) })
     }
 
-    /// Takes a list in.
-    pub(super) fn take(&mut self, listing: Listing, since_start: Duration, now: Instant) {
+    /// Takes a list in, and says what was done with it.
+    pub(super) fn take(&mut self, listing: Listing, since_start: Duration, now: Instant) -> Taken {
         let name = listing.name.clone();
         let taken = self.guard.take(listing, since_start);
         self.listed = true;
@@ -75,6 +77,7 @@ impl Watched {
             Taken::Believed { .. } => info!(service = %name, outcome = %taken, "list"),
             Taken::Held { .. } | Taken::Old { .. } => info!(service = %name, outcome = %taken, "list not believed"),
         }
+        taken
     }
 
     /// What to write to disk.

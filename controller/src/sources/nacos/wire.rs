@@ -37,7 +37,7 @@ use serde::Serialize;
 
 pub use self::{
     client::Client,
-    error::{Cause, Error},
+    error::{Cause, Error, NO_NAMESPACE},
     link::{Link, open},
 };
 

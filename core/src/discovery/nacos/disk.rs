@@ -1,4 +1,5 @@
-//! Believed lists as text, for the state directory: what a controller that starts while its registry is away begins with.
+//! Believed lists, and policies in force, as text for the state directory: what a controller that starts while its
+//! registry is away begins with.
 
 use std::fmt;
 
@@ -22,6 +23,23 @@ pub struct Stored {
     pub label: String,
     /// Every registration.
     pub hosts: Vec<Host>,
+}
+
+/// A document of policies that was in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Document {
+    /// Its id among the configurations.
+    pub id: String,
+    /// What it said.
+    pub text: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Documents<D> {
+    version: u32,
+    documents: D,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +80,26 @@ pub fn to_text<'s>(services: impl IntoIterator<Item = &'s Stored>) -> String {
 /// # Errors
 /// Says why nothing of it is used.
 pub fn from_text(text: &str) -> Result<Vec<Stored>, Unreadable> {
+    let file: File<Vec<Stored>> = read(text)?;
+    Ok(file.services)
+}
+
+/// The text of these documents.
+pub fn documents_to_text(documents: &[Document]) -> String {
+    let file = Documents { version: VERSION, documents };
+    serde_json::to_string(&file).expect("documents are made of texts")
+}
+
+/// The documents of a text.
+///
+/// # Errors
+/// Says why nothing of it is used.
+pub fn documents_from_text(text: &str) -> Result<Vec<Document>, Unreadable> {
+    let file: Documents<Vec<Document>> = read(text)?;
+    Ok(file.documents)
+}
+
+fn read<F: for<'t> Deserialize<'t>>(text: &str) -> Result<F, Unreadable> {
     if text.len() > TEXT_MAX {
         return Err(Unreadable::TooLong(text.len()));
     }
@@ -69,8 +107,7 @@ pub fn from_text(text: &str) -> Result<Vec<Stored>, Unreadable> {
     if version != VERSION {
         return Err(Unreadable::Version(version));
     }
-    let file: File<Vec<Stored>> = serde_json::from_str(text).map_err(Unreadable::Content)?;
-    Ok(file.services)
+    serde_json::from_str(text).map_err(Unreadable::Content)
 }
 
 impl fmt::Display for Stored {

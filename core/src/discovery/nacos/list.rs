@@ -29,6 +29,18 @@ pub struct Listing {
     pub reach_protection: bool,
 }
 
+impl Listing {
+    /// Without instances of other clusters than these; unchanged where none are given. Servers are asked for all: one of
+    /// them ignores what clusters it is asked for.
+    #[must_use]
+    pub fn of_clusters(mut self, clusters: &[String]) -> Listing {
+        if !clusters.is_empty() {
+            self.hosts.retain(|host| clusters.contains(&host.cluster));
+        }
+        self
+    }
+}
+
 /// An instance as registered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -177,5 +189,20 @@ mod tests {
         let host = Host { weight: f64::NAN, ..Host::default() };
         let back: Host = serde_json::from_str(&serde_json::to_string(&host).unwrap()).unwrap();
         assert!(back.weight.is_nan());
+    }
+
+    #[test]
+    fn instances_of_other_clusters_than_those_wanted_are_left_out() {
+        let host = |cluster: &str| Host { cluster: cluster.to_owned(), ..Host::default() };
+        let listing = Listing {
+            name: Name::new("", "", "s"),
+            hosts: ["hz", "bj", "DEFAULT"].map(host).into(),
+            last_ref_time: 1,
+            reach_protection: false,
+        };
+        for (wanted, left) in [(&[][..], 3), (&["bj"][..], 1), (&["hz", "DEFAULT"][..], 2), (&["none"][..], 0)] {
+            let wanted: Vec<String> = wanted.iter().map(|cluster| (*cluster).to_owned()).collect();
+            assert_eq!(listing.clone().of_clusters(&wanted).hosts.len(), left, "{wanted:?}");
+        }
     }
 }

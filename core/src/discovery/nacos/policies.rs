@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::disk;
 use crate::resources::{Problem, Resource, parse};
 
 /// The documents of a group.
@@ -21,13 +22,20 @@ struct Document {
     /// Of the text that was read last; empty before.
     md5: String,
     /// What it says that is in force.
-    good: Vec<Resource>,
+    good: Readable,
     /// What it says now, where that is not in force yet and was not refused.
-    proposed: Option<Vec<Resource>>,
+    proposed: Option<Readable>,
     /// Why what it says now is not in force.
     problems: Vec<Problem>,
     /// It is no longer in the list.
     removed: bool,
+}
+
+/// A text that can be read.
+#[derive(Clone, Debug, Default)]
+struct Readable {
+    text: String,
+    resources: Vec<Resource>,
 }
 
 impl Documents {
@@ -48,7 +56,7 @@ impl Documents {
             let document = self.known.entry(id.clone()).or_default();
             document.removed = false;
         }
-        let all_gone = ids.is_empty() && self.known.values().any(|document| !document.good.is_empty());
+        let all_gone = ids.is_empty() && self.known.values().any(|document| !document.good.resources.is_empty());
         self.vanished = all_gone.then(|| self.vanished.unwrap_or(now));
         if self.vanished.is_some_and(|since| now.saturating_sub(since) < guard) {
             return;
@@ -56,7 +64,7 @@ impl Documents {
         for (_, document) in self.known.iter_mut().filter(|(id, _)| !ids.contains(*id)) {
             *document = Document {
                 good: std::mem::take(&mut document.good),
-                proposed: Some(Vec::new()),
+                proposed: Some(Readable::default()),
                 removed: true,
                 ..Document::default()
             };
@@ -66,7 +74,7 @@ impl Documents {
 
     /// Whether all documents are gone and still in force.
     pub fn is_held(&self) -> bool {
-        self.vanished.is_some() && self.known.values().any(|document| !document.good.is_empty())
+        self.vanished.is_some() && self.known.values().any(|document| !document.good.resources.is_empty())
     }
 
     /// Takes in what a document says. A text that cannot be read changes nothing but its problems.
@@ -79,13 +87,28 @@ impl Documents {
         match parse(&format!("{}{id}", self.place), text) {
             Ok(resources) => {
                 document.problems.clear();
-                document.proposed = Some(resources);
+                document.proposed = Some(Readable { text: text.to_owned(), resources });
             }
             Err(problems) => {
                 document.problems = problems;
                 document.proposed = None;
             }
         }
+    }
+
+    /// Takes in what was in force in an earlier run: it is proposed, and read again as soon as the server is there.
+    pub fn restore(&mut self, documents: Vec<disk::Document>) {
+        for disk::Document { id, text } in documents {
+            self.read(&id, "", &text);
+        }
+    }
+
+    /// What is in force, for the next run.
+    pub fn stored(&self) -> Vec<disk::Document> {
+        let is_good = |(_, document): &(&String, &Document)| !document.good.resources.is_empty();
+        let stored =
+            |(id, document): (&String, &Document)| disk::Document { id: id.clone(), text: document.good.text.clone() };
+        self.known.iter().filter(is_good).map(stored).collect()
     }
 
     /// Documents that say something new.
@@ -97,8 +120,8 @@ impl Documents {
     /// All resources, with what these documents propose.
     pub fn resources(&self, with: &BTreeSet<String>) -> Vec<Resource> {
         let of = |(id, document): (&String, &Document)| match &document.proposed {
-            Some(proposed) if with.contains(id) => proposed.clone(),
-            Some(_) | None => document.good.clone(),
+            Some(proposed) if with.contains(id) => proposed.resources.clone(),
+            Some(_) | None => document.good.resources.clone(),
         };
         self.known.iter().flat_map(of).collect()
     }
@@ -130,7 +153,9 @@ impl Documents {
 
     /// Forgets what was removed, as soon as it is not in force.
     fn forget(&mut self) {
-        self.known.retain(|_, document| !document.removed || document.proposed.is_some() && !document.good.is_empty());
+        self.known.retain(|_, document| {
+            !document.removed || document.proposed.is_some() && !document.good.resources.is_empty()
+        });
     }
 }
 
@@ -221,5 +246,23 @@ mod tests {
         documents.listed(&BTreeSet::new(), 2_000_000 + GUARD, GUARD);
         documents.accepted(&documents.proposed());
         assert!(in_force(&documents).is_empty() && documents.known().next().is_none());
+    }
+
+    #[test]
+    fn what_is_in_force_is_in_force_again_in_the_next_run_whatever_the_server_said_last() {
+        let mut before = two();
+        before.read("a.yaml", "3", "kind: LaneGruop");
+        let stored = disk::documents_from_text(&disk::documents_to_text(&before.stored())).unwrap();
+        let mut documents = Documents::new("nacos/main/LANEMESH/");
+        documents.restore(stored);
+        documents.accepted(&documents.proposed());
+        assert_eq!(in_force(&documents), ["a", "b"]);
+        assert_eq!(documents.known().collect::<Vec<_>>(), [("a.yaml", ""), ("b.yaml", "")], "both are read again");
+        documents.listed(&BTreeSet::new(), 1_000, GUARD);
+        assert!(documents.is_held(), "a server that lost its data takes nothing away at once");
+        documents.listed(&ids(&["a.yaml"]), 2_000, GUARD);
+        documents.read("a.yaml", "3", "kind: LaneGruop");
+        documents.accepted(&documents.proposed());
+        assert_eq!(in_force(&documents), ["a"], "b was removed meanwhile, a is still bad at the server");
     }
 }

@@ -94,15 +94,38 @@ pub fn verdict(endpoint: &Endpoint, presence: Option<Presence>) -> Verdict {
     }
 }
 
-/// What should be registered with one server. `presences` is what is known of proxies, by `<namespace>/<pod>`.
-pub fn plan(rules: &[Register], world: &World, presences: &BTreeMap<String, Presence>) -> Registrations {
+/// An instance that a rule selects, with what is decided of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// `<name>.<namespace>` of the service in the mesh.
+    pub label: String,
+    /// What it is registered as.
+    pub name: Name,
+    /// The instance.
+    pub address: SocketAddr,
+    /// Whether it is registered, and why not.
+    pub verdict: Verdict,
+    /// What is registered about it if it is.
+    pub registration: Registration,
+}
+
+/// What of these should be registered.
+pub fn wanted(judged: &[Judged]) -> Registrations {
+    let is_wanted = |judged: &&Judged| matches!(judged.verdict, Verdict::Registered | Verdict::Awaited);
+    let registration = |judged: &Judged| ((judged.name.clone(), judged.address), judged.registration.clone());
+    judged.iter().filter(is_wanted).map(registration).collect()
+}
+
+/// Decides of every instance that a rule selects whether it is registered with one server. `presences` is what is known
+/// of proxies, by `<namespace>/<pod>`.
+pub fn judge(rules: &[Register], world: &World, presences: &BTreeMap<String, Presence>) -> Vec<Judged> {
     let mut here = BTreeMap::new();
     for (key, presence) in presences {
         let workload = world.workloads.get(key).filter(|workload| workload.identity.is_some());
         let addresses = workload.into_iter().flat_map(|workload| &workload.addresses);
         here.extend(addresses.map(|address| (*address, *presence)));
     }
-    let mut found = Registrations::new();
+    let mut found = Vec::new();
     for service in world.services.values() {
         let selects = |rule: &&Register| rule.services.iter().any(|one| one.selects(&service.namespace, &service.name));
         for rule in rules.iter().filter(selects) {
@@ -112,10 +135,13 @@ pub fn plan(rules: &[Register], world: &World, presences: &BTreeMap<String, Pres
                 .values()
                 .flat_map(|port| port.endpoints.iter().map(move |endpoint| (endpoint, port.protocol)));
             for (endpoint, protocol) in endpoints {
-                let verdict = verdict(endpoint, here.get(&endpoint.address).copied());
-                if matches!(verdict, Verdict::Registered | Verdict::Awaited) {
-                    found.insert((name.clone(), endpoint.address), registration(rule, endpoint, protocol));
-                }
+                found.push(Judged {
+                    label: service.label(),
+                    name: name.clone(),
+                    address: endpoint.address,
+                    verdict: verdict(endpoint, here.get(&endpoint.address).copied()),
+                    registration: registration(rule, endpoint, protocol),
+                });
             }
         }
     }
@@ -217,6 +243,11 @@ impl Registered {
         self.instances.retain(|_, (own, _)| *own != slot);
     }
 
+    /// Whether exactly this is registered.
+    pub fn has(&self, name: &Name, address: SocketAddr, registration: &Registration) -> bool {
+        self.instances.get(&(name.clone(), address)).is_some_and(|(_, own)| own == registration)
+    }
+
     /// How many instances are registered.
     pub fn count(&self) -> usize {
         self.instances.len()
@@ -262,7 +293,29 @@ services:
         };
         let world = compile(&parse("", SERVICES).unwrap(), &domains).unwrap();
         let presences = world.workloads.keys().filter_map(|key| Some((key.clone(), presence(key)?)));
-        plan(&rules(), &world, &presences.collect())
+        wanted(&judge(&rules(), &world, &presences.collect()))
+    }
+
+    #[test]
+    fn every_selected_instance_has_a_verdict_that_says_why() {
+        let world = compile(&parse("", SERVICES).unwrap(), &Domains::default()).unwrap();
+        let presences = ["shop/b-1", "shop/b-3", "shop/b-4"].map(|workload| (workload.to_owned(), HERE));
+        let judged = judge(&rules(), &world, &presences.into());
+        let said: Vec<_> = judged.iter().map(|one| format!("{} {}: {}", one.label, one.address, one.verdict)).collect();
+        assert_eq!(
+            said,
+            [
+                "b.shop 10.0.0.1:8080: registered",
+                "b.shop 10.0.0.2:8080: not registered: its proxy is not connected to this controller",
+                "b.shop 10.0.0.3:8080: not registered: it has weight 0",
+                "b.shop 10.0.0.4:8080: not registered: its proxy is not connected to this controller",
+                "b.shop 10.0.0.5:8080: not registered: it is known from a registry",
+            ]
+        );
+        let (one, mut registered) = (&judged[0], Registered::default());
+        assert!(!registered.has(&one.name, one.address, &one.registration));
+        registered.steps(&wanted(&judged)).into_iter().for_each(|step| registered.done(step));
+        assert!(registered.has(&one.name, one.address, &one.registration));
     }
 
     fn addresses(registrations: &Registrations) -> Vec<String> {

@@ -7,6 +7,10 @@ use thiserror::Error;
 /// Longest text of a peer that is kept in an error, characters.
 const SAID_MAX: usize = 300;
 
+/// What a person can do about a namespace that is not there.
+pub const NO_NAMESPACE: &str = "correct `namespaces` of the Nacos settings (ids, not the names that the console shows), or \
+                                make the namespace";
+
 /// Something that a server was asked for and did not do.
 #[derive(Debug, Error)]
 #[error("Nacos {server}: {request}: {cause}")]
@@ -103,6 +107,27 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// What a person can do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Cause::Unreachable(_) | Cause::Silent(_) | Cause::NotConnected(_) | Cause::Ended(_) => {
+                "see that the server runs, that `addresses` of the Nacos settings is right, and that its HTTP and gRPC \
+                 ports are open from here"
+            }
+            Cause::Tls(_) | Cause::Trust { .. } => "see `tls` of the Nacos settings: caFile, serverName, http",
+            Cause::Password { .. } => "make passwordFile of the Nacos settings readable for the controller",
+            Cause::Login { .. } => {
+                "correct username of the Nacos settings or the password in passwordFile, which is read at every login"
+            }
+            Cause::NoLogin(error) => error.cause.remedy(),
+            Cause::Denied { .. } => "give the user of the Nacos settings the rights that docs/nacos.md names",
+            Cause::UnknownNamespace { .. } => NO_NAMESPACE,
+            Cause::Refused { .. } | Cause::Malformed(_) | Cause::Call(_) | Cause::Moved { .. } => {
+                "see the log of the Nacos server"
+            }
+        }
+    }
+
     /// What the code of a response means.
     pub(super) fn of_code(code: i64, said: &str) -> Self {
         let said = shortened(said);
