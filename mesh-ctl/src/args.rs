@@ -46,6 +46,12 @@ pub(crate) enum Command {
     Apply(Apply),
     /// Show what the controller knows
     Get(Get),
+    /// Check controller, sources, proxies and registrations: what is not well, and what to do about it
+    Check {
+        /// Format of the result
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
     /// Look at proxies
     #[command(subcommand)]
     Proxy(Proxy),
@@ -174,6 +180,9 @@ pub(crate) enum Kind {
     /// Sources of services and resources: connected or not, and what of them is refused
     #[value(alias = "source")]
     Sources,
+    /// Workloads that are registered with registries on their behalf, or not, and why
+    #[value(alias = "registration")]
+    Registrations,
     /// What is wrong without refusing anything
     #[value(alias = "note")]
     Notes,
@@ -331,6 +340,8 @@ mod tests {
             "apply -f a.yaml b.yaml --dry-run",
             "get services",
             "get ep b -n demo -o json",
+            "get registrations",
+            "check -o json",
             "proxy status -o yaml",
             "proxy dump demo/b",
             "token create -n demo -s b --state-directory /tmp/x --ttl 1h",

@@ -71,6 +71,15 @@ impl Controller {
             .map_err(|error| Failure::not_well(format!("the answer of {}{path} is not JSON", self.name()), error))
     }
 
+    /// Whether the controller serves proxies.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub(crate) async fn is_ready(&self) -> Result<bool, Failure> {
+        let answer = self.exchange(Method::GET, "/ready", Bytes::new()).await?;
+        Ok(answer.status == StatusCode::OK)
+    }
+
     /// Sends YAML; the caller judges the status.
     ///
     /// # Errors

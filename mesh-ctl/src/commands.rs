@@ -7,6 +7,7 @@ use crate::{
 };
 
 mod apply;
+mod check;
 mod completion;
 mod demo;
 mod files;
@@ -32,6 +33,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Validate(validate) => validate::run(&validate),
         Command::Apply(apply) => apply::run(&controller, &apply).await,
         Command::Get(get) => get::run(&controller, &get).await,
+        Command::Check { output } => check::run(&controller, output).await,
         Command::Proxy(Proxy::Status { name, output }) => proxy::status(&controller, name.as_deref(), output).await,
         Command::Proxy(Proxy::Dump { proxy, output }) => proxy::dump(&controller, &proxy, output).await,
         Command::Token(Token::Create(create)) => token::create(&create),

@@ -58,6 +58,7 @@ fn what_cannot_be_reached_is_exit_code_three_with_advice() {
     for arguments in [
         &["--controller", "127.0.0.1:1", "get", "services"][..],
         &["--controller", "127.0.0.1:1", "proxy", "status"][..],
+        &["--controller", "127.0.0.1:1", "check"][..],
         &["--controller", "127.0.0.1:1", "lane", "explain", "GET", "http://a.demo/"][..],
         &["--controller", "127.0.0.1:1", "lane", "list"][..],
         &["--controller", "127.0.0.1:1", "lane", "drain", "shop/canary"][..],

@@ -45,6 +45,7 @@ fn collection(kind: Kind) -> &'static str {
         Kind::Proxies => "proxies",
         Kind::Policies => "policies",
         Kind::Sources => "source",
+        Kind::Registrations => "registrations",
         Kind::Notes => "notes",
     }
 }
@@ -53,7 +54,7 @@ fn is_named(item: &Value, kind: Kind, name: &str) -> bool {
     let field = match kind {
         Kind::Services | Kind::Lanes | Kind::Models | Kind::Policies | Kind::Sources => "name",
         Kind::Notes => "path",
-        Kind::Endpoints => "service",
+        Kind::Endpoints | Kind::Registrations => "service",
         Kind::Proxies => "pod",
     };
     let found = item[field].as_str().unwrap_or_default();
@@ -94,6 +95,9 @@ fn columns(kind: Kind) -> Columns {
         Kind::Proxies => (&["NAMESPACE", "POD", "ROLE", "VERSION", "SERVICE ACCOUNT", "ADMIN"], proxy),
         Kind::Policies => (&["NAMESPACE", "KIND", "NAME"], policy),
         Kind::Sources => (&["NAME", "PLACE", "RESOURCES", "STATE"], source),
+        Kind::Registrations => {
+            (&["NAMESPACE", "SERVICE", "ADDRESS", "REGISTRY", "REGISTERED AS", "CLUSTER", "STATE"], registration)
+        }
         Kind::Notes => (&["WHERE", "WHAT"], note),
     }
 }
@@ -159,13 +163,29 @@ fn source(item: &Value) -> Vec<Vec<Text>> {
     let facts = &item["facts"];
     let problems = item["problems"].as_array().map_or(0, Vec::len);
     let first = item["problems"][0]["message"].as_str();
-    let state = match (facts["connection"].as_str(), first) {
+    let note = item["notes"][0]["message"].as_str();
+    let state = match (facts["connection"].as_str(), first.or(note)) {
         (Some("down"), _) => (format!("away: {}", facts["reason"].as_str().unwrap_or_default()), Tone::Bad),
-        (_, Some(first)) => (format!("{problems} problems, the last good state is in force: {first}"), Tone::Bad),
+        (_, Some(first)) if problems > 0 => {
+            (format!("{problems} problems, the last good state is in force: {first}"), Tone::Bad)
+        }
+        (_, Some(note)) => (note.to_owned(), Tone::Bad),
         (Some(_), None) => (format!("connected to {}", facts["server"].as_str().unwrap_or_default()), Tone::Good),
         (None, None) => ("loaded".to_owned(), Tone::Good),
     };
     vec![["name", "place", "resources"].iter().map(|field| text(item, field)).chain([state]).collect()]
+}
+
+fn registration(item: &Value) -> Vec<Vec<Text>> {
+    let said = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
+    let state = match item["state"].as_str() {
+        Some("registered") => (said("verdict"), Tone::Good),
+        Some("failed") => (format!("failed: {}", said("reason")), Tone::Bad),
+        Some("left out") => plain(said("verdict")),
+        Some(_) | None => ("not registered yet".to_owned(), Tone::Odd),
+    };
+    let fields = ["namespace", "service", "address", "source", "registeredAs", "cluster"];
+    vec![fields.iter().map(|field| text(item, field)).chain([state]).collect()]
 }
 
 fn note(item: &Value) -> Vec<Vec<Text>> {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Less life than this makes a certificate worth a look: renewal happens long before.
-const SHORT_LIFE: Duration = Duration::from_secs(600);
+pub(crate) const SHORT_LIFE: Duration = Duration::from_secs(600);
 
 /// How a proxy stands against the controller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,13 +32,13 @@ pub(crate) struct Standing {
     /// sidecar or gateway.
     role: String,
     /// Version of the proxy.
-    version: String,
+    pub(crate) version: String,
     /// Revision that the controller publishes to it now.
     pub(crate) current: String,
     /// Revision that it serves.
     applied: String,
     /// Why it refused the last revision that it refused.
-    refused: Option<String>,
+    pub(crate) refused: Option<String>,
     /// End of its certificate, Unix seconds.
     certificate_not_after: Option<u64>,
     /// When its snapshot was written to disk, Unix seconds.
@@ -50,7 +50,8 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    fn read(item: &Value) -> Standing {
+    /// As the console shows it.
+    pub(crate) fn read(item: &Value) -> Standing {
         let text = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
         Standing {
             namespace: text("namespace"),
@@ -71,6 +72,11 @@ impl Standing {
     /// Whether it serves what the controller publishes.
     pub(crate) fn is_current(&self) -> bool {
         !self.current.is_empty() && self.current == self.applied
+    }
+
+    /// How long its certificate is good from `now` (since 1970) on, zero = it has ended; `None` where it said nothing.
+    pub(crate) fn certificate_life(&self, now: Duration) -> Option<Duration> {
+        self.certificate_not_after.map(|end| Duration::from_secs(end).saturating_sub(now))
     }
 
     fn is_named(&self, name: &str) -> bool {
