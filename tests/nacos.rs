@@ -20,6 +20,8 @@ macro_rules! on_both_servers {
     };
 }
 
+#[path = "nacos/belief.rs"]
+mod belief;
 #[path = "nacos/clients.rs"]
 mod clients;
 #[path = "nacos/differences.rs"]
@@ -28,12 +30,16 @@ mod differences;
 mod examples;
 #[path = "nacos/followed.rs"]
 mod followed;
+#[path = "nacos/joined.rs"]
+mod joined;
 #[path = "nacos/lost.rs"]
 mod lost;
 #[path = "nacos/mistakes.rs"]
 mod mistakes;
 #[path = "nacos/operations.rs"]
 mod operations;
+#[path = "nacos/registered.rs"]
+mod registered;
 #[path = "nacos/scale.rs"]
 mod scale;
 #[path = "nacos/servers.rs"]

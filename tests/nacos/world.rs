@@ -7,6 +7,7 @@ use mesh_tests::{
     addresses::Block,
     mesh::Mesh,
     pod::PodSpec,
+    process::Finished,
     registry::{Registry, open_api::Registration, sdk::Sdk},
     server::{self, Server as Application},
     wait::{PATIENCE, until},
@@ -23,10 +24,28 @@ pub(crate) fn settings(registry: &Registry, more: &str) -> String {
     format!("servers:\n- name: main\n  addresses: [\"{}\"]\n{more}", registry.address())
 }
 
+/// Runs `mesh-ctl` with these arguments against the mesh's controller.
+pub(crate) async fn ctl(mesh: &Mesh, arguments: &[&str]) -> Finished {
+    let address = mesh.controller_admin().to_string();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let arguments = ["--controller", &address].into_iter().chain(arguments.iter().copied());
+    mesh.ctl(arguments).run(folder.path(), PATIENCE).await
+}
+
 /// A mesh with callers of these names whose controller reads the registry.
 pub(crate) async fn mesh(settings: &str, callers: &[&str]) -> Mesh {
     let builder = Mesh::builder().nacos(settings);
     callers.iter().fold(builder, |builder, name| builder.pod(PodSpec::new(name))).start().await
+}
+
+/// An application that answers with this text.
+pub(crate) async fn application(address: SocketAddr, text: &str) -> Application {
+    let text = text.to_owned();
+    let answer = move |_| {
+        let text = text.clone();
+        async move { server::text(text) }
+    };
+    Application::start(address, answer).await
 }
 
 /// An application that answers with its name, registered by the official SDK.
@@ -43,12 +62,7 @@ impl Member {
     /// Starts it at the address `last` of the block.
     pub(crate) async fn start(registry: &Registry, block: &Block, last: u8, service: &str) -> Member {
         let address: SocketAddr = (block.address(last), 8_080).into();
-        let name = format!("{last}");
-        let application = Application::start(address, move |_| {
-            let name = name.clone();
-            async move { server::text(name) }
-        });
-        let application = Some(application.await);
+        let application = Some(application(address, &format!("{last}")).await);
         let instance = Registration::new(service, address);
         let mut sdk = Sdk::start(registry);
         sdk.register(&instance).await;

@@ -6,6 +6,7 @@
 
 pub mod open_api;
 pub mod ports;
+pub mod replay;
 pub mod sdk;
 pub mod secured;
 

@@ -265,6 +265,20 @@ impl OpenApi {
         self.call(Method::PUT, "/nacos/v1/ns/service", &parameters).await.map(drop)
     }
 
+    /// Makes a namespace of this id; the path of version 3, else the one of version 1 that rnacos has.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn make_namespace(&self, id: &str) -> anyhow::Result<()> {
+        let name = |key: &'static str| (key, id.to_owned());
+        let newer = [name("namespaceId"), name("namespaceName")];
+        if self.form("/nacos/v3/admin/core/namespace", &newer).await.is_ok() {
+            return Ok(());
+        }
+        let older = [name("customNamespaceId"), name("namespaceName")];
+        self.form("/nacos/v1/console/namespaces", &older).await.map(drop)
+    }
+
     /// Publishes a document of the configuration.
     ///
     /// # Errors
