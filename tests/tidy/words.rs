@@ -19,7 +19,8 @@ const MAY_SPAWN: &[&str] = &[
     "examples/demo/app/src/main.rs",
 ];
 /// Places that may spawn as a whole: tests of their own life.
-const MAY_SPAWN_BELOW: &[&str] = &["tests/", "proxy/tests/", "mesh-ctl/src/commands/demo/"];
+const MAY_SPAWN_BELOW: &[&str] =
+    &["tests/", "proxy/tests/", "proxy/src/datapath/model_route/tests/", "mesh-ctl/src/commands/demo/"];
 /// What starts a task or thread.
 const SPAWNS: &[&str] = &[
     "tokio::spawn(",

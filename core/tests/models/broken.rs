@@ -51,7 +51,7 @@ pub(crate) const BROKEN: &[Broken] = &[
     ("\"http://[::1]:8081/base\"", "\"http://127.0.0.1:8080\"", "spec.models[1].targets[1]", "falling back to it helps nobody"),
     ("name: any-two\n", "name: any-two\n      weight: 0\n", "spec.models[1].targets", "could never fall back"),
     ("name: any-two\n", "name: any-two\n      lane: demo/canary\n", "spec.models[1].targets", "could never fall back"),
-    ("prefill: true, ", "", "spec.models[0].midStream", "capabilities.prefill"),
+    ("midStream: terminate", "midStream: continue", "spec.models[0].midStream", "not supported yet"),
     ("apis: [chatCompletions, messages]", "apis: [responses]", "spec.models[0].targets[2].provider", "does not serve responses"),
     ("apis: [chatCompletions, messages]", "apis: [generateContent]", "spec.models[0].targets[0].provider", "no translation"),
     ("apis: [chatCompletions, messages]", "apis: [chat]", "spec.models[0].apis[0]", "not known"),
@@ -67,7 +67,7 @@ pub(crate) const BROKEN: &[Broken] = &[
     ("hedge: after p95", "hedge: p95", "spec.models[0].hedge", "after p95"),
     ("hedge: after p95", "hedge: after 4s", "spec.models[0].hedge", "given up before"),
     ("onExhausted: 503", "onExhausted: 500", "spec.models[0].onExhausted", "503"),
-    ("midStream: continue", "midStream: resume", "spec.models[0].midStream", "not known"),
+    ("midStream: terminate", "midStream: resume", "spec.models[0].midStream", "not known"),
     // What may be used.
     ("amount: 20}", "amount: 20, window: 1m}", "spec.models[0].targets[2].limits[0].window", "no meaning"),
     ("amount: 1000000, window: 1h", "amount: 0, window: 1h", "spec.tokens.limits[0].amount", "from 1"),

@@ -19,11 +19,8 @@ pub(super) fn model(object: &Object<'_>, model: &VirtualModel, apis: &[Api]) {
     second_target(object, model);
     times(object, model);
     served(object, model, apis);
-    if model.mid_stream == MidStream::Continue
-        && model.targets.iter().all(|target| target.capabilities.prefill == Can::No)
-    {
-        let message = "continue needs a target with capabilities.prefill: no other can go on from a beginning";
-        object.problem("midStream", message.to_owned());
+    if model.mid_stream == MidStream::Continue {
+        object.problem("midStream", "continue is not supported yet; allowed: terminate".to_owned());
     }
 }
 
