@@ -159,7 +159,9 @@ impl<'a, 'd> Drive<'a, 'd> {
             if timer.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            self.late();
+            if let Some(end) = self.late() {
+                return Poll::Ready(end);
+            }
         }
     }
 
@@ -421,8 +423,8 @@ impl<'a, 'd> Drive<'a, 'd> {
         self.stage = Stage::Leaving(End::Cut(failure));
     }
 
-    /// A limit of time has passed.
-    fn late(&mut self) {
+    /// A limit of time has passed; the end, if it is that of the exchange.
+    fn late(&mut self) -> Option<End> {
         let is_blocked = match self.stage {
             Stage::Leaving(_) => true,
             // What the target sends is not looked at while the client does not take what came before.
@@ -430,10 +432,7 @@ impl<'a, 'd> Drive<'a, 'd> {
             Stage::Trying => false,
         };
         if is_blocked {
-            let gone = Failed::ended(Outcome::ClientGone, "the client takes no more of its answer");
-            self.out.clear();
-            self.stage = Stage::Leaving(End::Gone(gone));
-            return;
+            return Some(self.gone(Failed::ended(Outcome::ClientGone, "the client takes no more of its answer")));
         }
         let now = self.now();
         let mut standings = self.around.worker.providers.standings.borrow_mut();
@@ -444,10 +443,9 @@ impl<'a, 'd> Drive<'a, 'd> {
             Some(Due::Hedge) => self.next(),
             Some(Due::Late(slot, failure)) => {
                 let finished = self.running[slot].as_ref().is_some_and(|running| running.incoming.is_finished());
-                if finished && matches!(self.stage, Stage::Answering(_)) {
-                    self.ended(slot)
-                } else {
-                    self.failed(slot, failure)
+                match self.stage {
+                    Stage::Answering(_) if finished => self.ended(slot),
+                    Stage::Answering(_) | Stage::Trying | Stage::Leaving(_) => self.failed(slot, failure),
                 }
             }
             Some(Due::Over(failure)) => match self.stage {
@@ -459,6 +457,7 @@ impl<'a, 'd> Drive<'a, 'd> {
                 Stage::Leaving(_) => {}
             },
         }
+        None
     }
 
     /// An attempt is over: its connection is let go, its numbers are kept.
