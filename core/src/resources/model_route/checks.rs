@@ -4,9 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::ModelRoute;
 use crate::{
-    model::model_route::{
-        Api, Can, Counted, Hedge, Limit, MidStream, ModelTarget, NamePattern, Reason, VirtualModel, Word,
-    },
+    model::model_route::{Api, Counted, Hedge, Limit, MidStream, ModelTarget, NamePattern, Reason, VirtualModel, Word},
     model_route::translate::toward,
     resources::node::Object,
 };
