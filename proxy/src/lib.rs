@@ -10,6 +10,7 @@ pub mod datapath;
 pub mod drain;
 pub mod health;
 pub mod identity;
+pub mod limits;
 pub mod net;
 pub mod outside;
 pub mod providers;

@@ -36,6 +36,7 @@ use crate::{
         Credentials,
         rotate::{self, Rotation},
     },
+    limits::Follower,
     net::{sys, tls::TlsMaterial},
     outside,
     shared::Shared,
@@ -94,7 +95,8 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {} (admin)", settings.admin_listen))?;
     let (order, draining) = Order::new();
-    let Start { parts, kept, asks, revision, outside: toward_outside } = start::prepare(settings, order, draining)?;
+    let Start { parts, kept, asks, revision, outside: toward_outside, thirst } =
+        start::prepare(settings, order, draining)?;
     let (log_lines, writer) = access_log::open(parts.settings.access_log, Arc::clone(&parts.counters));
     let writer = helper("access-log", move || writer.run(std::io::stdout()))?;
     let (sender, recorded) = mpsc::channel(RECORD_QUEUE);
@@ -103,6 +105,8 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let (workers, oracle) = parts.start_workers(sender)?;
     let (stop, stopped) = mpsc::channel(1);
     let keeper = parts.keep(stopped);
+    let (end_leases, leases_end) = watch::channel(());
+    let leases = tokio::spawn(parts.follower().run(Arc::clone(&parts.shared), thirst, leases_end));
     let mut tasks = JoinSet::new();
     tasks.spawn(parts.streams(revision, probed).run(kept, asks));
     tasks.spawn(rotate::run(parts.rotation(), Arc::clone(&parts.credentials)));
@@ -115,9 +119,11 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     parts.order_from(&mut signals, &workers).await;
     let lost = parts.drained(&mut signals, workers).await;
     drop(stop);
+    drop(end_leases);
     // State and log are finished as far as they can be in a bounded time.
     let last = async {
         let _ = records.await;
+        let _ = leases.await;
         if let Some(keeper) = keeper {
             let _ = keeper.await;
         }
@@ -251,6 +257,14 @@ impl Parts {
             counters: Arc::clone(&self.counters),
             workers: self.workers.clone(),
             probed,
+        }
+    }
+
+    fn follower(&self) -> Follower {
+        Follower {
+            limits: Arc::clone(&self.shared.limits),
+            secrets: self.settings.secrets_directory.clone(),
+            name: self.settings.pod.clone(),
         }
     }
 

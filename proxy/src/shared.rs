@@ -12,7 +12,7 @@ use mesh_core::{
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
-use crate::net::tls::TlsMaterial;
+use crate::{limits::Limits, net::tls::TlsMaterial};
 
 /// Questions of workers that wait for the control thread; more are answered `not_ready` at once.
 pub const ASK_QUEUE: usize = 1_024;
@@ -42,6 +42,8 @@ pub struct Shared {
     pub revision: watch::Receiver<u64>,
     /// True from the moment on which this proxy drains.
     pub draining: watch::Receiver<bool>,
+    /// What callers may use of models; counted for all workers together.
+    pub limits: Arc<Limits>,
 }
 
 impl Shared {

@@ -58,6 +58,7 @@ async fn port() -> Port {
         ask,
         revision: watch::channel(0).1,
         draining,
+        limits: crate::limits::Limits::new().0,
     };
     let shared = Arc::new(shared);
     let missing = watch::Sender::new(BTreeSet::from(["certificate".to_owned()]));

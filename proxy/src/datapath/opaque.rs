@@ -240,6 +240,7 @@ mod tests {
             ask: mpsc::channel(1).0,
             revision: watch::channel(0).1,
             draining: watch::channel(false).1,
+            limits: crate::limits::Limits::new().0,
         };
         let (records, recorded) = mpsc::channel(8);
         let metrics = Arc::new(WorkerMetrics::new(0));

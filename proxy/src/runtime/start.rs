@@ -17,6 +17,7 @@ use crate::{
     },
     drain::Order,
     identity::{Credentials, Held, read_bundle},
+    limits::{Limits, Thirst},
     net::{http1::HeadLimits, tls::Trust},
     outside::{self, Pair},
     shared::{ASK_QUEUE, Ask, Shared},
@@ -36,6 +37,8 @@ pub(super) struct Start {
     pub(super) kept: Snapshot,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) revision: watch::Sender<u64>,
+    /// Wakes who keeps leases of limits.
+    pub(super) thirst: Thirst,
     /// Certificate toward outside, to be watched.
     pub(super) outside: Option<(OutsideTls, Pair)>,
 }
@@ -62,6 +65,7 @@ pub(super) fn prepare(settings: Settings, order: Order, draining: watch::Receive
     let kept = kept.unwrap_or_default();
     let (ask, asks) = mpsc::channel(ASK_QUEUE);
     let (revision, watched) = watch::channel(kept.revision);
+    let (limits, thirst) = Limits::new();
     let shared = Shared {
         snapshot: ArcSwap::from_pointee(kept.clone()),
         tls: ArcSwapOption::empty(),
@@ -69,6 +73,7 @@ pub(super) fn prepare(settings: Settings, order: Order, draining: watch::Receive
         ask,
         revision: watched,
         draining,
+        limits,
     };
     let mut outside = None;
     if let Some(tls) = &settings.gateway.tls {
@@ -86,7 +91,7 @@ pub(super) fn prepare(settings: Settings, order: Order, draining: watch::Receive
         order,
         workers,
     };
-    Ok(Start { parts, kept, asks, revision, outside })
+    Ok(Start { parts, kept, asks, revision, outside, thirst })
 }
 
 fn create_private(directory: &Path) -> anyhow::Result<()> {

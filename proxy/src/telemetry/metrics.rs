@@ -113,6 +113,16 @@ metrics! {
     CONNECT_FAILURES = "mesh_upstream_connect_failures_total", Counter, "", "Attempts to open one that failed.";
     REUSED = "mesh_upstream_reused_total", Counter, "", "Exchanges that took a pooled connection.";
     RETRIES = "mesh_retries_total", Counter, "", "Attempts after the first.";
+    LIMIT_RESERVED = "mesh_model_tokens_reserved_total", Counter, "", "Tokens reserved from limits before models were asked.";
+    LIMIT_SETTLED = "mesh_model_tokens_settled_total", Counter, "",
+        "Tokens with which reservations were settled: what was used in the end.";
+    LIMIT_REFUSED = "mesh_model_limit_refused_total", Counter, "", "Calls to models that a limit refused.";
+    LIMIT_SHADOWED = "mesh_model_limit_shadowed_total", Counter, "",
+        "Calls to models that a limit in shadow mode would have refused.";
+    LIMIT_FORGOTTEN = "mesh_model_limit_keys_forgotten_total", Counter, "",
+        "Keys whose counts were forgotten because there are too many.";
+    LIMIT_STORES_DOWN = "mesh_model_limit_stores_down", Gauge, "",
+        "Stores of limits that do not answer: what is counted in them is shared among proxies, or refused.";
     RECORDS_DROPPED = "mesh_records_dropped_total", Counter, "",
         "Exchanges that reached neither access log nor traces because the queue was full.";
     LOG_LINES_DROPPED = "mesh_access_log_dropped_total", Counter, "",

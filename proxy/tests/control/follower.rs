@@ -99,6 +99,7 @@ impl Follower {
             ask: asks.clone(),
             revision: revision.clone(),
             draining,
+            limits: mesh_proxy::limits::Limits::new().0,
         });
         let channel = client::channel(&peer(controller), credentials.subscribe(), Proof::Required);
         let missing = Arc::new(watch::Sender::new(BTreeSet::from([MISSING_POLICY.to_owned()])));

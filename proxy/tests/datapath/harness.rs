@@ -119,6 +119,7 @@ impl Proxy {
             ask,
             revision: watched,
             draining: drain,
+            limits: mesh_proxy::limits::Limits::new().0,
         });
         let (records, recorded) = mpsc::channel(RECORD_QUEUE);
         let metrics = Arc::new(WorkerMetrics::new(0));

@@ -144,6 +144,7 @@ mod tests {
             ask: mpsc::channel(1).0,
             revision: watch::channel(0).1,
             draining: watch::channel(false).1,
+            limits: crate::limits::Limits::new().0,
         })
     }
 

@@ -2,6 +2,7 @@
 //! elsewhere; a scrape only reads.
 
 mod health;
+mod limits;
 mod models;
 
 use std::{
@@ -80,6 +81,7 @@ impl Collector for Sources {
         self.connections(&mut out)?;
         self.health(&mut out)?;
         self.models(&mut out)?;
+        self.limits(&mut out)?;
         self.control(&mut out)?;
         process(&mut out, self.started)
     }

@@ -13,7 +13,7 @@ use crate::model_route::limits::store::reserve;
 struct Proxy {
     /// Everything up to here was told to it, and worked in.
     told: u64,
-    /// When it joined; 0 = it was there before the store was.
+    /// When it joined.
     joined: u64,
     /// Of its last call.
     number: u64,
@@ -80,7 +80,7 @@ impl Pool {
         let cells = call.cells.iter().take(CELLS_MAX).map(|ask| self.cell(call, ask, &now)).collect();
         let news = match call.beat {
             Beat::None => None,
-            Beat::Heard(told) => Some(self.news(&call.proxy, told, &now)),
+            Beat::Heard(told) => Some(self.news(call, told, &now)),
             Beat::Leave => {
                 self.proxies.remove(&call.proxy);
                 None
@@ -113,15 +113,15 @@ impl Pool {
             proxy.number = call.number;
             return;
         }
-        let (mut told, mut joined) = (time, time);
+        let mut told = time;
         if call.known > 0 {
             if !self.is_remembering(time) {
                 (self.lost, self.remembered) = (time, call.known);
             }
-            (told, joined) = (self.lost - 1, 0);
+            told = self.lost - 1;
         }
         self.changed = time;
-        self.proxies.insert(call.proxy.clone(), Proxy { told, joined, number: call.number });
+        self.proxies.insert(call.proxy.clone(), Proxy { told, joined: time, number: call.number });
     }
 
     fn note_beat(&mut self, call: &Call, time: u64) {
@@ -212,11 +212,12 @@ impl Pool {
         }
     }
 
-    fn news(&self, proxy: &str, told: u64, now: &Now) -> News {
-        let joined = self.proxies.get(proxy).map_or(now.time, |proxy| proxy.joined);
-        let others = self.proxies.iter().filter(|(name, _)| *name != proxy);
+    fn news(&self, call: &Call, told: u64, now: &Now) -> News {
+        let joined = self.proxies.get(&call.proxy).map_or(now.time, |proxy| proxy.joined);
+        let others = self.proxies.iter().filter(|(name, _)| **name != call.proxy);
         let known_to_all = others.map(|(_, other)| other.told).min().is_none_or(|told| told >= joined);
-        let shares = joined == 0 || known_to_all && !now.lost_lately;
+        // Who shares already goes on, by the number that holds now.
+        let shares = call.known > 0 || known_to_all && !now.lost_lately;
         let mut until = now.time;
         let mut told_of = |list: &BTreeSet<(u64, CellWindow)>| {
             let news: Vec<_> = list.iter().filter(|(when, _)| *when > told).take(NEWS_MAX).collect();

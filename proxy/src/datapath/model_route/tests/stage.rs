@@ -181,6 +181,7 @@ impl Stage {
             ask: mpsc::channel(1).0,
             revision: watch::channel(0).1,
             draining: watch::channel(false).1,
+            limits: crate::limits::Limits::new().0,
         };
         let metrics = Arc::new(WorkerMetrics::new(0));
         let sink = Sink {
