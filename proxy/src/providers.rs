@@ -12,7 +12,7 @@ use std::{
 
 use mesh_core::{
     model::model_route::{ModelTarget, UsageInStreams},
-    model_route::standing::Standings,
+    model_route::{estimate::Estimates, standing::Standings},
 };
 
 pub use self::{
@@ -32,6 +32,8 @@ pub struct Providers {
     pub credentials: Credentials,
     /// Targets that refuse to be asked for usage in streams, by route and name.
     pub without_usage: RefCell<BTreeSet<String>>,
+    /// Tokens from bytes, as learned by model.
+    pub estimates: RefCell<Estimates>,
     /// Addresses of hosts.
     pub names: Names,
     /// TLS by whom is trusted.
@@ -61,6 +63,7 @@ impl Providers {
             held: Cell::new(0),
             credentials: Credentials::new(secrets),
             without_usage: RefCell::default(),
+            estimates: RefCell::default(),
             names: Names::default(),
             roots: Roots::default(),
         }

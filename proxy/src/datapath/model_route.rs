@@ -8,12 +8,13 @@ mod attempt;
 mod body;
 mod drive;
 mod incoming;
+mod quota;
 mod realtime;
 mod request;
 #[cfg(test)]
 mod tests;
 
-use std::{future::poll_fn, rc::Rc, sync::Arc};
+use std::{future::poll_fn, mem, rc::Rc, sync::Arc};
 
 use mesh_core::{
     model::model_route::{Api, Failure, ModelRoute, Reason},
@@ -30,6 +31,7 @@ use self::{
     attempt::Around,
     body::NoBody,
     drive::{Drive, End},
+    quota::Told,
     request::Asking,
 };
 use super::{
@@ -86,7 +88,7 @@ pub async fn exchange(
             let asking = match take(worker, &record, down, (route, generate), &mut timer).await {
                 Ok(asking) => asking,
                 Err(NotAsked::Failed(failed)) => return ended(record, down, End::Gone(failed)).await,
-                Err(NotAsked::Refused(api, failure)) => return refuse(record, down, (api, failure)).await,
+                Err(NotAsked::Refused(api, failure)) => return refuse(record, down, (api, failure), Vec::new()).await,
             };
             let around = Around {
                 worker,
@@ -109,7 +111,7 @@ pub async fn exchange(
                 message: "no API of models is called like this".to_owned(),
                 ..failure::without_answer(Reason::NotFound)
             };
-            refuse(record, down, (Api::ChatCompletions, failure)).await
+            refuse(record, down, (Api::ChatCompletions, failure), Vec::new()).await
         }
     }
 }
@@ -149,28 +151,34 @@ async fn ask(
     timer: &mut Deadline,
 ) -> Ended {
     record.bytes_in = asking.length();
+    let mut caller = match quota::of_caller(around.worker, asking, around.carried.as_ref()) {
+        Ok(caller) => caller,
+        Err((failure, told)) => return refuse(record, down, (asking.api(), failure), told).await,
+    };
     let (worker, begun) = (around.worker, around.worker.now());
     let attempts = {
         let mut standings = worker.providers.standings.borrow_mut();
         let model = (Arc::from(asking.route.name.as_str()), Arc::clone(&asking.virtual_model));
         Attempts::new(model, asking.model(), asking.delivery(), Replay::Whole, &mut standings, begun)
     };
-    let mut drive = Drive::new(around, asking, down, attempts, begun);
+    let mut drive = Drive::new(around, asking, down, attempts, (begun, mem::take(&mut caller.told)));
     let end = poll_fn(|cx| drive.poll(timer, cx)).await;
     record.status = drive.status;
     record.bytes_out = drive.bytes_out;
     record.attempts = u32::try_from(drive.made()).unwrap_or(u32::MAX);
-    account::settle(worker, asking, record.carried.as_ref(), &drive.accounts);
+    let accounts = mem::take(&mut drive.accounts);
     drop(drive);
+    account::settle(worker, asking, record.carried.as_ref(), accounts, caller);
     ended(record, down, end).await
 }
 
 /// Answers with why nobody is asked.
-async fn refuse(mut record: Exchange, down: &mut Downstream<'_>, (api, failure): (Api, Failure)) -> Ended {
+async fn refuse(mut record: Exchange, down: &mut Downstream<'_>, (api, failure): (Api, Failure), told: Told) -> Ended {
     record.status = failure.status;
     record.detail = Some(failure.message.clone());
     let outcome = answer::outcome(&failure);
-    let (fields, body) = answer::of_failure(api, &failure);
+    let (mut fields, body) = answer::of_failure(api, &failure);
+    fields.extend(told);
     match answer::give(down, failure.status, &fields, body) {
         Ok(()) => ended(record, down, End::Answered(outcome)).await,
         Err(failed) => ended(record, down, End::Gone(failed)).await,
@@ -182,7 +190,7 @@ async fn list(mut record: Exchange, down: &mut Downstream<'_>, route: &ModelRout
     let Some(body) = answer::models(route, listing) else {
         let message = format!("there is no model {} at this host", listing.model.as_deref().unwrap_or_default());
         let failure = Failure { status: 404, message, ..failure::without_answer(Reason::NotFound) };
-        return refuse(record, down, (answer::api_of(listing.dialect), failure)).await;
+        return refuse(record, down, (answer::api_of(listing.dialect), failure), Vec::new()).await;
     };
     record.status = 200;
     let fields = [("content-type", "application/json".to_owned())];

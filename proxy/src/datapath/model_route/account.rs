@@ -5,26 +5,30 @@ use std::time::Duration;
 use mesh_core::{
     lane::Carried,
     model::model_route::{Reason, Usage, UsageSource},
-    model_route::limits::Rates,
+    model_route::{estimate::Sample, limits::Rates},
 };
 
-use super::{drive::Account, request::Asking};
+use super::{drive::Account, quota::OfCaller, request::Asking};
 use crate::{
     telemetry::models::{Attempted, FallbackKey, ModelKey},
     worker::Worker,
 };
 
-/// Bytes of a request that are one token, where no target told.
-const BYTES_PER_TOKEN: u64 = 4;
-
-/// Counts every attempt of an exchange, in the order in which they ended.
-pub(super) fn settle(worker: &Worker, asking: &Asking, carried: Option<&Carried>, accounts: &[Account]) {
+/// Counts every attempt of an exchange, in the order in which they ended, and settles what was reserved.
+pub(super) fn settle(
+    worker: &Worker,
+    asking: &Asking,
+    carried: Option<&Carried>,
+    accounts: Vec<Account>,
+    caller: OfCaller,
+) {
     let metrics = &worker.sink.metrics.models;
-    for (place, account) in accounts.iter().enumerate() {
+    let mut whole: Option<(Usage, Option<Rates>)> = None;
+    let names: Vec<String> = accounts.iter().map(|account| account.target.name.clone()).collect();
+    for (place, account) in accounts.into_iter().enumerate() {
         let target = &account.target;
-        let usage = used(asking, account);
         let model = target.model_name(asking.model());
-        let rates = Rates::of(&asking.route.tokens.prices, model);
+        let (usage, rates) = (used(worker, asking, &account), Rates::of(&asking.route.tokens.prices, model));
         let series = metrics.of(ModelKey {
             route: asking.route.name.clone(),
             model: asking.model().to_owned(),
@@ -42,16 +46,28 @@ pub(super) fn settle(worker: &Worker, asking: &Asking, carried: Option<&Carried>
             took: account.took,
         });
         if let Some(failure) = &account.failed {
-            let to = accounts.get(place + 1).map(|next| next.target.name.clone()).unwrap_or_default();
             metrics.fall_back(FallbackKey {
                 route: asking.route.name.clone(),
                 from: target.name.clone(),
-                to,
+                to: names.get(place + 1).cloned().unwrap_or_default(),
                 reason: failure.reason.as_str(),
                 committed: if account.first_token.is_some() { "true" } else { "false" },
             });
         }
+        if let Some((usage, source)) = usage {
+            learn(worker, asking, (model, &account), (usage, source));
+            let (sum, of) = whole.get_or_insert((Usage::default(), rates));
+            (sum.input, sum.output, sum.cached) =
+                (sum.input + usage.input, sum.output + usage.output, sum.cached + usage.cached);
+            *of = rates;
+        }
+        match (account.reserved, usage) {
+            (Some(reserved), Some((usage, _))) => reserved.settle(&usage, rates.as_ref()),
+            (Some(reserved), None) => reserved.cancel(),
+            (None, _) => {}
+        }
     }
+    caller.settle(whole);
 }
 
 /// Counts the time before the target that served was asked.
@@ -59,8 +75,23 @@ pub(super) fn waited(worker: &Worker, overhead: Duration) {
     worker.sink.metrics.models.waited(overhead);
 }
 
+fn learn(worker: &Worker, asking: &Asking, (model, account): (&str, &Account), told: (Usage, UsageSource)) {
+    match told {
+        (usage, UsageSource::Reported) => {
+            let sample = Sample {
+                input_bytes: asking.length(),
+                input: usage.input,
+                output_bytes: account.written,
+                output: usage.output,
+            };
+            worker.providers.estimates.borrow_mut().learn(model, sample);
+        }
+        (_, UsageSource::Estimated) => {}
+    }
+}
+
 /// What an attempt used. One that failed before it wrote anything, and says nothing of it, used nothing.
-fn used(asking: &Asking, account: &Account) -> Option<(Usage, UsageSource)> {
+fn used(worker: &Worker, asking: &Asking, account: &Account) -> Option<(Usage, UsageSource)> {
     if let Some(usage) = account.usage {
         return Some((usage, UsageSource::Reported));
     }
@@ -68,10 +99,14 @@ fn used(asking: &Asking, account: &Account) -> Option<(Usage, UsageSource)> {
     if refused && account.tokens == 0 {
         return None;
     }
-    let reported = account.reported;
+    let (estimates, reported) = (worker.providers.estimates.borrow(), account.reported);
+    let model = account.target.model_name(asking.model());
+    // Targets mostly send a token per event.
+    let written =
+        || account.tokens.max(u64::from(account.tokens == 0) * estimates.estimate_written(model, account.written));
     let usage = Usage {
-        input: reported.input.unwrap_or(asking.length() / BYTES_PER_TOKEN),
-        output: reported.output.unwrap_or(account.tokens),
+        input: reported.input.unwrap_or_else(|| estimates.estimate_input(model, asking.length())),
+        output: reported.output.unwrap_or_else(written),
         cached: reported.cached.unwrap_or(0),
     };
     Some((usage, UsageSource::Estimated))

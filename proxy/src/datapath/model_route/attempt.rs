@@ -25,6 +25,7 @@ use crate::{
         report::Exchange,
         trace::Span,
     },
+    limits::Reserved,
     net::http1::HeadReader,
     telemetry::worker::{Direction, Protocol},
     worker::Worker,
@@ -69,6 +70,8 @@ pub(super) struct Running<'a> {
     pub(super) target: Arc<ModelTarget>,
     /// When it began.
     pub(super) begun: Duration,
+    /// What it holds of the target's own limits.
+    pub(super) reserved: Option<Reserved>,
 }
 
 /// Begins an attempt.
@@ -77,13 +80,14 @@ pub(super) fn begin<'a>(
     target: &Arc<ModelTarget>,
     outgoing: Outgoing,
     incoming: Incoming,
+    reserved: Option<Reserved>,
 ) -> Result<Running<'a>, Failed> {
     let pipe = Rc::new(Pipe::default());
     let head = head(around.worker, target, &outgoing)?;
     let down = InnerDownstream::new(Rc::clone(&pipe), outgoing.body);
     let future = Box::pin(run(around, Arc::clone(target), head, down));
     let begun = around.worker.now();
-    Ok(Running { future: Some(future), pipe, incoming, held: Vec::new(), target: Arc::clone(target), begun })
+    Ok(Running { future: Some(future), pipe, incoming, held: Vec::new(), target: Arc::clone(target), begun, reserved })
 }
 
 /// The head, as any client would have written it.

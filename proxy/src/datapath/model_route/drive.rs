@@ -28,10 +28,12 @@ use super::{
     account, answer,
     attempt::{self, Around, Running, failure_of},
     incoming::Came,
+    quota::{self, Told},
     request::Asking,
 };
 use crate::{
     datapath::relay::{Downstream, Failed, Http2ResponseHead, Last, Part},
+    limits::Reserved,
     net::deadline::Deadline,
 };
 
@@ -62,6 +64,10 @@ pub(super) struct Account {
     pub(super) reported: Reported,
     /// Events with tokens that came.
     pub(super) tokens: u64,
+    /// Bytes of what it wrote.
+    pub(super) written: u64,
+    /// What it holds of the target's own limits.
+    pub(super) reserved: Option<Reserved>,
     /// Why it failed, if it did.
     pub(super) failed: Option<Failure>,
     /// Time from its begin to its first token, if one came.
@@ -97,6 +103,8 @@ pub(super) struct Drive<'a, 'd> {
     /// Bytes that the client was given.
     pub(super) bytes_out: u64,
     begun: Duration,
+    /// What the client is told of its limits.
+    limits: Told,
     /// Until when the client takes what is left.
     leaves_at: Option<Duration>,
 }
@@ -107,7 +115,7 @@ impl<'a, 'd> Drive<'a, 'd> {
         asking: &'a Asking,
         down: &'a mut Downstream<'d>,
         attempts: Attempts,
-        begun: Duration,
+        (begun, limits): (Duration, Told),
     ) -> Self {
         let mut drive = Drive {
             around,
@@ -122,6 +130,7 @@ impl<'a, 'd> Drive<'a, 'd> {
             status: 0,
             bytes_out: 0,
             begun,
+            limits,
             leaves_at: None,
         };
         drive.next();
@@ -219,7 +228,9 @@ impl<'a, 'd> Drive<'a, 'd> {
             };
             let Some(target) = self.attempts.target(slot).cloned() else { return };
             let begun = asking.outgoing(worker, &target).and_then(|(outgoing, incoming)| {
-                attempt::begin(self.around, &target, outgoing, incoming).map_err(|failed| failure_of(&failed))
+                let reserved = quota::of_target(worker, asking, &target)?;
+                let begun = attempt::begin(self.around, &target, outgoing, incoming, reserved);
+                begun.map_err(|failed| failure_of(&failed))
             });
             match begun {
                 Ok(running) => {
@@ -323,7 +334,9 @@ impl<'a, 'd> Drive<'a, 'd> {
         let overhead = running.begun.saturating_sub(self.begun);
         account::waited(self.around.worker, overhead);
         let target = Arc::clone(&running.target);
-        self.begin(head, length, &answer::told(Some(&target.name), self.attempts.made(), overhead));
+        let mut told = answer::told(Some(&target.name), self.attempts.made(), overhead);
+        told.append(&mut self.limits);
+        self.begin(head, length, &told);
         self.out
             .extend(held.into_iter().filter(|bytes| !bytes.is_empty()).map(|bytes| Part::Data(bytes, Last::Unknown)));
     }
@@ -468,6 +481,8 @@ impl<'a, 'd> Drive<'a, 'd> {
             usage: running.incoming.usage(),
             reported: running.incoming.reported(),
             tokens: running.incoming.tokens(),
+            written: running.incoming.written(),
+            reserved: running.reserved,
             failed,
             first_token: self.first_token[slot].take(),
             took: self.now().saturating_sub(running.begun),

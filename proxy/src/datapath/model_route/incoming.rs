@@ -20,9 +20,6 @@ const WHOLE_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of an error's body that are read.
 const ERROR_MAX: usize = 64 * 1024;
 
-/// Bytes of an answer that are one token, where its target does not count them.
-const BYTES_PER_TOKEN: u64 = 4;
-
 /// How the answer of one target is read.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
@@ -105,6 +102,7 @@ pub(super) struct Incoming {
     usage: Option<Usage>,
     reported: Reported,
     tokens: u64,
+    written: u64,
     finished: bool,
 }
 
@@ -118,6 +116,7 @@ impl Incoming {
             usage: None,
             reported: Reported::default(),
             tokens: 0,
+            written: 0,
             finished: false,
         }
     }
@@ -148,6 +147,14 @@ impl Incoming {
         match &self.state {
             State::Stream(events) => events.reader.tokens_seen(),
             State::Waiting | State::Whole(_) | State::Done => self.tokens,
+        }
+    }
+
+    /// Bytes of what the answer says so far, as it stands in JSON.
+    pub(super) fn written(&self) -> u64 {
+        match &self.state {
+            State::Stream(events) => events.reader.written_bytes(),
+            State::Waiting | State::Whole(_) | State::Done => self.written,
         }
     }
 
@@ -244,7 +251,8 @@ impl Incoming {
     }
 
     fn keep(&mut self, reader: &Reader) {
-        (self.usage, self.reported, self.tokens) = (reader.usage(), reader.reported(), reader.tokens_seen());
+        (self.usage, self.reported) = (reader.usage(), reader.reported());
+        (self.tokens, self.written) = (reader.tokens_seen(), reader.written_bytes());
     }
 
     fn whole(&mut self, body: Bytes, now: std::time::Duration, on: &mut dyn FnMut(Came)) {
@@ -270,7 +278,7 @@ impl Incoming {
             (Ok(whole), Delivery::Whole) => whole,
         };
         (self.usage, self.reported, self.finished) = (whole.usage, whole.reported, true);
-        self.tokens = whole.written_bytes / BYTES_PER_TOKEN;
+        self.written = whole.written_bytes;
         let Reading { client, target, .. } = &self.reading;
         if client == target {
             return on(Came::Token(body));

@@ -52,7 +52,7 @@ pub(super) async fn tunnel(
             record.service = Arc::clone(&plan.service);
             exchange::carry(around.worker, around.connection, (record, plan), down, timer).await
         }
-        Err(failure) => refuse(record, down, (Api::ChatCompletions, failure)).await,
+        Err(failure) => refuse(record, down, (Api::ChatCompletions, failure), Vec::new()).await,
     }
 }
 

@@ -86,6 +86,21 @@ impl Asking {
         self.asked.delivery
     }
 
+    /// Most tokens that the client lets an answer have.
+    pub(super) fn max_output(&self) -> Option<u64> {
+        self.asked.max_output
+    }
+
+    /// Answers that are written.
+    pub(super) fn choices(&self) -> u32 {
+        self.asked.choices
+    }
+
+    /// Value of a field of the client.
+    pub(super) fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.get(name).map(http::HeaderValue::as_bytes)
+    }
+
     /// Bytes of the prompt, with all that is around it.
     pub(super) fn length(&self) -> u64 {
         self.length

@@ -4,7 +4,7 @@ mod stage;
 
 use std::time::Duration;
 
-use mesh_core::model::model_route::{ModelTimers, Provider, Reason};
+use mesh_core::model::model_route::{Counted, Limit, LimitMode, ModelTimers, Provider, Reason, TokenLimits};
 
 use self::stage::{Say, Stage, target};
 
@@ -223,5 +223,57 @@ fn answer_without_a_body_is_a_failure_and_not_a_wait() {
         let b = stage.target(vec![Say::answer(200, "application/json", &whole("one"))]).await;
         stage.route(vec![target("a", a.address), target("b", b.address)], timers(8_000));
         assert_eq!(stage.chat(WHOLE).await.body, whole("one"));
+    });
+}
+
+/// A limit for a day, so that no test meets the end of its window.
+fn limit(of: Counted, amount: u64) -> Limit {
+    Limit { of, amount, window: Duration::from_secs(86_400), mode: LimitMode::Enforce }
+}
+
+#[test]
+fn caller_whose_requests_are_used_up_is_told_so_in_its_dialect_and_no_target_is_asked() {
+    Stage::run(async |stage| {
+        let a = stage.target(vec![Say::answer(200, "application/json", &whole("one"))]).await;
+        let tokens = TokenLimits { limits: vec![limit(Counted::Requests, 1)], ..TokenLimits::default() };
+        stage.limited_route(vec![target("a", a.address)], timers(8_000), tokens);
+        let first = stage.chat(WHOLE).await;
+        assert_eq!((first.status, first.field("x-ratelimit-remaining-requests")), (200, Some("0")));
+        let second = stage.chat(WHOLE).await;
+        assert_eq!((second.status, second.field("x-ratelimit-limit-requests")), (429, Some("1")));
+        assert!(second.body.contains("rate_limit_exceeded"), "{}", second.body);
+        assert_eq!(a.seen().len(), 1);
+    });
+}
+
+#[test]
+fn tokens_are_settled_with_what_was_used_also_where_the_client_left() {
+    Stage::run(async |stage| {
+        let a = stage.target(vec![Say::hang(&[ROLE, ONE]), Say::answer(200, "application/json", &whole("one"))]).await;
+        let tokens = TokenLimits {
+            limits: vec![limit(Counted::Output, 600), limit(Counted::Concurrent, 1)],
+            ..TokenLimits::default()
+        };
+        stage.limited_route(vec![target("a", a.address)], timers(8_000), tokens);
+        stage.leave_after(STREAMED, ONE).await;
+        assert!(a.closed_within(Duration::from_millis(200)).await);
+        // 512 tokens are reserved for an answer of which nothing is known: only if the first gave its own back is there room.
+        let answer = stage.chat(WHOLE).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, whole("one").as_str()));
+        assert_eq!(answer.field("x-ratelimit-remaining-tokens"), Some("87"));
+    });
+}
+
+#[test]
+fn target_whose_own_limit_is_used_up_is_passed_over() {
+    Stage::run(async |stage| {
+        let a = stage.target(vec![Say::answer(200, "application/json", &whole("a"))]).await;
+        let b = stage.target(vec![Say::answer(200, "application/json", &whole("b"))]).await;
+        let mut limited = target("a", a.address);
+        limited.limits = vec![limit(Counted::Requests, 1)];
+        stage.route(vec![limited, target("b", b.address)], timers(8_000));
+        assert_eq!(stage.chat(WHOLE).await.body, whole("a"));
+        let second = stage.chat(WHOLE).await;
+        assert_eq!((second.body.as_str(), second.field("x-mesh-model-attempts")), (whole("b").as_str(), Some("1")));
     });
 }

@@ -14,7 +14,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::{
     model::model_route::{
         Can, Capabilities, Credential, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern,
-        Provider, Reason, Security, UsageInStreams, VirtualModel,
+        Provider, Reason, Security, TokenLimits, UsageInStreams, VirtualModel,
     },
     snapshot::Snapshot,
 };
@@ -27,6 +27,7 @@ use tokio::{
 
 use crate::{
     datapath::{self, lane::links::Links},
+    limits::Limits,
     net::http1::HeadLimits,
     shared::Shared,
     telemetry::worker::{AccessLog, Sink, Tracing, WorkerMetrics},
@@ -181,7 +182,7 @@ impl Stage {
             ask: mpsc::channel(1).0,
             revision: watch::channel(0).1,
             draining: watch::channel(false).1,
-            limits: crate::limits::Limits::new().0,
+            limits: Limits::new().0,
         };
         let metrics = Arc::new(WorkerMetrics::new(0));
         let sink = Sink {
@@ -214,6 +215,11 @@ impl Stage {
 
     /// Puts the route `llm` of the host `llm.demo` in force: model `small` with these targets, first come first asked.
     pub(super) fn route(&self, targets: Vec<ModelTarget>, timers: ModelTimers) {
+        self.limited_route(targets, timers, TokenLimits::default());
+    }
+
+    /// As [`Stage::route`], with limits of callers.
+    pub(super) fn limited_route(&self, targets: Vec<ModelTarget>, timers: ModelTimers, tokens: TokenLimits) {
         let prioritised = |(place, target): (usize, ModelTarget)| {
             Arc::new(ModelTarget { priority: u32::try_from(place).unwrap_or(u32::MAX), ..target })
         };
@@ -231,7 +237,7 @@ impl Stage {
             name: "llm.demo".to_owned(),
             hosts: vec!["llm.demo".to_owned()],
             models: vec![Arc::new(model)],
-            tokens: Default::default(),
+            tokens,
         };
         let snapshot = Snapshot { model_routes: vec![Arc::new(route)].into(), ..Snapshot::default() };
         self.worker.shared.snapshot.store(Arc::new(snapshot));
