@@ -93,6 +93,12 @@ fn what_is_no_answer_is_a_failure_with_its_reason_and_status() {
         (Api::Embeddings, r#"{"data":[]}"#.to_owned(), Reason::Empty, 502),
         (Api::Embeddings, r#"{"data":null}"#.to_owned(), Reason::Empty, 502),
         (Api::Responses, response("[]"), Reason::Empty, 502),
+        (
+            Api::Responses,
+            response(r#"[{"type":"message","content":[{"type":"output_text","text":""}]}]"#),
+            Reason::Empty,
+            502,
+        ),
         (Api::Messages, message("[]"), Reason::Empty, 502),
         (Api::GenerateContent, gemini("[]"), Reason::Empty, 502),
         (Api::GenerateContent, r#"{"candidates":[]}"#.to_owned(), Reason::Empty, 502),

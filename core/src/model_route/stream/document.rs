@@ -175,7 +175,7 @@ impl Document {
         if notes.error || notes.kind == Kind::Error {
             return Err(failure::of_error_object(self.api.dialect(), body, UNKNOWN_STATUS));
         }
-        let is_silent = !notes.token && !progress.length;
+        let is_silent = !notes.token && !notes.output && !progress.length;
         let reason = if notes.blocked || is_silent && progress.filtered {
             Reason::ContentFilter
         } else if !matches!(self.state, State::Start | State::End) {

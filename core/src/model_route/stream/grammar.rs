@@ -31,6 +31,14 @@ pub(super) enum Place {
     Response,
     /// Its `incomplete_details`.
     Incomplete,
+    /// `output` of a whole answer, or of one at the end of a stream.
+    Outputs,
+    /// One of them.
+    Output,
+    /// Its `content`.
+    OutputParts,
+    /// One of them.
+    OutputPart,
     /// Anthropic: `message` of `message_start`.
     Message,
     /// `content_block` of `content_block_start`.
@@ -54,7 +62,7 @@ pub(super) enum Place {
 impl Place {
     /// Whether it is an array.
     pub(super) fn is_array(self) -> bool {
-        matches!(self, Place::Choices | Place::Candidates | Place::Parts)
+        matches!(self, Place::Choices | Place::Candidates | Place::Parts | Place::Outputs | Place::OutputParts)
     }
 }
 
@@ -67,7 +75,7 @@ pub(super) enum Meaning {
     Inside(Place),
     /// A part of the answer, unless empty.
     Written,
-    /// All of the answer at once, at the end of a stream, unless empty.
+    /// A part of all of the answer at once, unless empty.
     Output,
     /// `type` of an event.
     Kind,
@@ -75,6 +83,8 @@ pub(super) enum Meaning {
     Object,
     /// `type` of a content block.
     BlockKind,
+    /// `type` of one of the outputs of a response.
+    OutputKind,
     /// Which choice this is.
     Index,
     /// Why the answer ends.
@@ -92,7 +102,15 @@ pub(super) enum Meaning {
 impl Meaning {
     /// Whether the text of such a string has to be known, rather than that it is not empty.
     pub(super) fn is_named(self) -> bool {
-        matches!(self, Meaning::Kind | Meaning::Object | Meaning::BlockKind | Meaning::Finish | Meaning::Blocked)
+        matches!(
+            self,
+            Meaning::Kind
+                | Meaning::Object
+                | Meaning::BlockKind
+                | Meaning::OutputKind
+                | Meaning::Finish
+                | Meaning::Blocked
+        )
     }
 
     /// Whether it says what sort of document this is.
@@ -112,6 +130,8 @@ pub(super) fn element(place: Place) -> Meaning {
         Place::Choices => Meaning::Inside(Place::Choice),
         Place::Candidates => Meaning::Inside(Place::Candidate),
         Place::Parts => Meaning::Inside(Place::Part),
+        Place::Outputs => Meaning::Inside(Place::Output),
+        Place::OutputParts => Meaning::Inside(Place::OutputPart),
         // No arrays.
         Place::Event
         | Place::Answer
@@ -123,6 +143,8 @@ pub(super) fn element(place: Place) -> Meaning {
         | Place::Vendor
         | Place::Response
         | Place::Incomplete
+        | Place::Output
+        | Place::OutputPart
         | Place::Message
         | Place::Block
         | Place::BlockDelta
@@ -145,6 +167,8 @@ pub(super) fn member(api: Api, place: Place, name: &[u8]) -> Meaning {
         Place::Vendor | Place::Message if name == b"usage" => usage(place),
         Place::Response => in_response(name),
         Place::Incomplete if name == b"reason" => Meaning::Finish,
+        Place::Output => in_output(name),
+        Place::OutputPart if matches!(name, b"text" | b"refusal") => Meaning::Output,
         Place::Block => in_block(name),
         Place::BlockDelta => in_block_delta(name),
         Place::Candidate => in_candidate(name),
@@ -158,7 +182,10 @@ pub(super) fn member(api: Api, place: Place, name: &[u8]) -> Meaning {
         | Place::Feedback
         | Place::Choices
         | Place::Candidates
-        | Place::Parts => Meaning::Nothing,
+        | Place::Parts
+        | Place::Outputs
+        | Place::OutputParts
+        | Place::OutputPart => Meaning::Nothing,
     }
 }
 
@@ -188,7 +215,6 @@ fn in_answer(api: Api, name: &[u8]) -> Meaning {
         (_, b"error") => Meaning::Error,
         (Api::Embeddings, b"data") => Meaning::Written,
         (Api::ChatCompletions | Api::Completions | Api::Embeddings, _) => in_chunk(name),
-        (Api::Responses, b"output") => Meaning::Written,
         (Api::Responses, _) => in_response(name),
         (Api::Messages, b"type") => Meaning::Kind,
         (Api::Messages, b"content") => Meaning::Written,
@@ -233,8 +259,17 @@ fn in_response(name: &[u8]) -> Meaning {
     match name {
         b"usage" => Meaning::Inside(Place::Usage),
         b"error" => Meaning::Error,
-        b"output" => Meaning::Output,
+        b"output" => Meaning::Inside(Place::Outputs),
         b"incomplete_details" => Meaning::Inside(Place::Incomplete),
+        _ => Meaning::Nothing,
+    }
+}
+
+/// Messages say what their parts say; everything else (calls, reasoning, pictures) says something by being there.
+fn in_output(name: &[u8]) -> Meaning {
+    match name {
+        b"type" => Meaning::OutputKind,
+        b"content" => Meaning::Inside(Place::OutputParts),
         _ => Meaning::Nothing,
     }
 }

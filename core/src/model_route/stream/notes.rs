@@ -164,7 +164,8 @@ impl Notes {
     pub(super) fn string(&mut self, meaning: Meaning, text: Option<&[u8]>, length: u64, progress: &mut Progress) {
         match meaning {
             Meaning::Written if length > 0 => self.write(length),
-            Meaning::Output => self.output |= length > 0,
+            Meaning::Output if length > 0 => self.say(length),
+            Meaning::OutputKind => self.output |= text != Some(b"message"),
             Meaning::Kind => self.kind = text.map_or(Kind::Other, Kind::of),
             // vLLM's older errors are flat: `{"object":"error","message":…}`.
             Meaning::Object if text == Some(b"error") => self.kind = Kind::Error,
@@ -181,6 +182,7 @@ impl Notes {
             Meaning::Blocked => self.blocked |= !matches!(text, Some(b"" | b"BLOCK_REASON_UNSPECIFIED")),
             Meaning::Error => self.error = true,
             Meaning::Written
+            | Meaning::Output
             | Meaning::Object
             | Meaning::Nothing
             | Meaning::Inside(_)
@@ -203,6 +205,7 @@ impl Notes {
             | Meaning::Kind
             | Meaning::Object
             | Meaning::BlockKind
+            | Meaning::OutputKind
             | Meaning::Finish
             | Meaning::Error
             | Meaning::Blocked => {}
@@ -213,6 +216,12 @@ impl Notes {
     pub(super) fn filled(&mut self, meaning: Meaning) {
         self.token |= meaning == Meaning::Written;
         self.output |= meaning == Meaning::Output;
+    }
+
+    /// Bytes of an answer that is told all at once.
+    pub(super) fn say(&mut self, bytes: u64) {
+        self.output = true;
+        self.written += bytes;
     }
 
     /// Bytes of the answer.

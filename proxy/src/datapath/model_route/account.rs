@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_core::{
     lane::Carried,
-    model::model_route::{Reason, Usage, UsageSource},
+    model::model_route::{Usage, UsageSource},
     model_route::{estimate::Sample, limits::Rates},
 };
 
@@ -95,11 +95,13 @@ fn used(worker: &Worker, asking: &Asking, account: &Account) -> Option<(Usage, U
     if let Some(usage) = account.usage {
         return Some((usage, UsageSource::Reported));
     }
-    let refused = account.failed.as_ref().is_some_and(|failure| failure.reason != Reason::Stall);
-    if refused && account.tokens == 0 {
-        return None;
-    }
     let (estimates, reported) = (worker.providers.estimates.borrow(), account.reported);
+    if account.failed.is_some() && account.tokens == 0 {
+        // Some tell what they read before they write anything.
+        let output = reported.output.unwrap_or(0);
+        let usage = |input| Usage { input, output, cached: reported.cached.unwrap_or(0) };
+        return reported.input.map(|input| (usage(input), UsageSource::Reported));
+    }
     let model = account.target.model_name(asking.model());
     // Targets mostly send a token per event.
     let written =

@@ -315,6 +315,7 @@ impl Document {
         self.state = State::Comma;
         match self.meaning {
             Meaning::Written if self.length > 0 => self.notes.write(self.length),
+            Meaning::Output if self.length > 0 => self.notes.say(self.length),
             Meaning::Error => self.capture.value_ended(bytes, at),
             Meaning::Written
             | Meaning::Nothing
@@ -323,6 +324,7 @@ impl Document {
             | Meaning::Kind
             | Meaning::Object
             | Meaning::BlockKind
+            | Meaning::OutputKind
             | Meaning::Index
             | Meaning::Finish
             | Meaning::Sequence
