@@ -2,5 +2,7 @@
 //! stand-in for providers.
 #![cfg(test)]
 
+#[path = "models/example.rs"]
+mod example;
 #[path = "models/stand_in.rs"]
 mod stand_in;

@@ -10,8 +10,8 @@ for argument in "$@"; do
   esac
 done
 
-# Starts a mesh with the resources of the example, and with the Nacos servers of the file DEMO_NACOS, and runs it again
-# inside; returns at once when inside.
+# Starts a mesh with the resources of the example, or of DEMO_RESOURCES, and with the Nacos servers of the file DEMO_NACOS,
+# and runs it again inside; returns at once when inside.
 mesh() { # [--without-application SERVICE] | SERVICE=LANE...
   [[ -z ${DEMO_ENTRY:-} ]] || return 0
   local repository binaries arguments=()
@@ -30,7 +30,7 @@ mesh() { # [--without-application SERVICE] | SERVICE=LANE...
     esac
   done
   [[ -z ${DEMO_NACOS:-} ]] || arguments+=(--nacos "$DEMO_NACOS")
-  exec "$binaries/mesh-ctl" demo --resources "$HERE/resources" "${arguments[@]}" -- "$0" ${CHECK:+--check}
+  exec "$binaries/mesh-ctl" demo --resources "${DEMO_RESOURCES:-$HERE/resources}" "${arguments[@]}" -- "$0" ${CHECK:+--check}
 }
 
 # Who served one request: `a/baseline b/canary c/baseline d/canary`, or what went wrong.
