@@ -1,5 +1,5 @@
-//! Seeing lanes: the rules of `examples/observability` in `promtool`, and rules and dashboard in a real Prometheus that
-//! scrapes a real mesh.
+//! Seeing lanes: the rules of `examples/observability` in `promtool`, and those of lanes with their dashboard in a real
+//! Prometheus that scrapes a real mesh.
 
 use std::net::SocketAddr;
 
@@ -43,7 +43,12 @@ const EMPTY_WHEN_WELL: &[&str] = &[
 #[tokio::test]
 async fn promtool_takes_the_rules_and_their_unit_tests_pass() {
     let logs = TempDir::new().unwrap();
-    for arguments in [["check", "rules", "lanes.rules.yaml"], ["test", "rules", "lanes.test.yaml"]] {
+    for arguments in [
+        ["check", "rules", "lanes.rules.yaml"],
+        ["test", "rules", "lanes.test.yaml"],
+        ["check", "rules", "models.rules.yaml"],
+        ["test", "rules", "models.test.yaml"],
+    ] {
         let promtool = Spec::new("promtool", programs::system("promtool")).args(arguments);
         let finished = promtool.in_directory(observability::folder()).run(logs.path(), PATIENCE).await;
         assert!(finished.status.success(), "{arguments:?}: {}", finished.output);
@@ -162,7 +167,7 @@ async fn rules_and_dashboard_show_a_lane_of_a_real_mesh() {
     }
     assert_eq!(prometheus.query("lane:leaks:increase10m > 0").await.unwrap(), Vec::<Value>::new());
     assert_eq!(prometheus.query("lane:escapes:rate2m").await.unwrap(), Vec::<Value>::new());
-    let dashboard = observability::dashboard();
+    let dashboard = observability::dashboard("lanes.dashboard.json");
     for shown in observability::shown(&dashboard) {
         let query = chosen(&shown.text);
         let samples = prometheus.query(&query).await.unwrap_or_else(|| panic!("{}: no answer", shown.place));

@@ -1,4 +1,4 @@
-//! The rules and the dashboard of `examples/observability`, read for the tests.
+//! The rules and the dashboards of `examples/observability`, read for the tests.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -26,7 +26,12 @@ pub struct Rule {
     pub expression: Expression,
 }
 
-/// Folder of rules and dashboard.
+/// Files of rules.
+pub const RULES: [&str; 2] = ["lanes.rules.yaml", "models.rules.yaml"];
+/// Files of dashboards.
+pub const DASHBOARDS: [&str; 2] = ["lanes.dashboard.json", "models-dashboard.json"];
+
+/// Folder of rules and dashboards.
 pub fn folder() -> PathBuf {
     programs::repository().join("examples/observability")
 }
@@ -36,12 +41,12 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every rule.
+/// Every rule of one of [`RULES`].
 ///
 /// # Panics
 /// When the file is none of rules.
-pub fn rules() -> Vec<Rule> {
-    let file: Value = serde_yaml_ng::from_str(&read("lanes.rules.yaml")).expect("the rules are YAML");
+pub fn rules(file: &str) -> Vec<Rule> {
+    let file: Value = serde_yaml_ng::from_str(&read(file)).expect("the rules are YAML");
     let groups = file["groups"].as_array().expect("groups of rules").iter();
     groups.flat_map(|group| group["rules"].as_array().expect("rules of a group")).map(rule).collect()
 }
@@ -55,12 +60,12 @@ fn rule(rule: &Value) -> Rule {
     Rule { expression: Expression { place: format!("rule {name}"), text, templates }, name }
 }
 
-/// The dashboard.
+/// One of [`DASHBOARDS`].
 ///
 /// # Panics
 /// When it is no JSON.
-pub fn dashboard() -> Value {
-    serde_json::from_str(&read("lanes.dashboard.json")).expect("the dashboard is JSON")
+pub fn dashboard(file: &str) -> Value {
+    serde_json::from_str(&read(file)).expect("the dashboard is JSON")
 }
 
 /// Panels that show something, in order.
@@ -72,7 +77,7 @@ pub fn panels(dashboard: &Value) -> Vec<&Value> {
     panels.iter().filter(|panel| panel["type"] != "row").collect()
 }
 
-/// Every expression of the dashboard: of panels, variables and annotations.
+/// Every expression of a dashboard: of panels, variables and annotations.
 ///
 /// # Panics
 /// When a target has none.

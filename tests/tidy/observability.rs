@@ -1,10 +1,11 @@
-//! Rules about the alert rules and the dashboard of `examples/observability`: every metric, recording rule, label and value
+//! Rules about the alert rules and the dashboards of `examples/observability`: every metric, recording rule, label and value
 //! that they name must exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_core::{
     lane::{Reason, Source},
+    model::model_route::Reason as ModelReason,
     outcome::Outcome,
 };
 use mesh_tests::{
@@ -38,7 +39,8 @@ impl Names {
         }
         let more = OF_TARGETS.iter().chain(&["le"]).map(|label| (*label).to_owned());
         let labels: BTreeSet<String> = metrics.values().flat_map(|metric| metric.labels.clone()).chain(more).collect();
-        let recorded = observability::rules().into_iter().map(|rule| rule.name).filter(|name| name.contains(':'));
+        let rules = observability::RULES.into_iter().flat_map(observability::rules);
+        let recorded = rules.map(|rule| rule.name).filter(|name| name.contains(':'));
         let every: Vec<String> = labels.iter().cloned().collect();
         metrics.extend(recorded.map(|name| (name, gauge(every.clone()))));
         Names { metrics, labels }
@@ -60,9 +62,13 @@ impl Names {
 
 /// Every name in every expression exists.
 pub(crate) fn names(_: &Repository) -> Vec<Violation> {
-    let (names, dashboard) = (Names::read(), observability::dashboard());
-    let rules = observability::rules().into_iter().map(|rule| ("lanes.rules.yaml", rule.expression));
-    let shown = observability::shown(&dashboard).into_iter().map(|shown| ("lanes.dashboard.json", shown));
+    let names = Names::read();
+    let rules = observability::RULES
+        .into_iter()
+        .flat_map(|file| observability::rules(file).into_iter().map(move |rule| (file, rule.expression)));
+    let shown = observability::DASHBOARDS.into_iter().flat_map(|file| {
+        observability::shown(&observability::dashboard(file)).into_iter().map(move |shown| (file, shown))
+    });
     rules.chain(shown).flat_map(|(file, expression)| unknown(&names, file, &expression)).collect()
 }
 
@@ -92,14 +98,25 @@ fn in_selector(names: &Names, selector: &Selector) -> Vec<String> {
         if !labels.contains(&matcher.label) && !OF_TARGETS.contains(&matcher.label.as_str()) {
             problems.push(format!("{} has no label {}", selector.name, matcher.label));
         }
-        problems.extend(unknown_values(matcher));
+        problems.extend(unknown_values(&selector.name, matcher));
     }
     problems
 }
 
+/// Whether a series is one of calls to models, whose labels `reason` and `source` say something else than those of lanes.
+fn is_of_models(series: &str) -> bool {
+    ["model:", "mesh_model_", "gen_ai_"].iter().any(|beginning| series.starts_with(beginning))
+}
+
 /// Values of labels whose values are a closed list.
-fn unknown_values(matcher: &Matcher) -> Vec<String> {
+fn unknown_values(series: &str, matcher: &Matcher) -> Vec<String> {
     let known: Vec<&str> = match matcher.label.as_str() {
+        "reason" if is_of_models(series) => {
+            ["success"].into_iter().chain(ModelReason::ALL.into_iter().map(ModelReason::as_str)).collect()
+        }
+        "source" if is_of_models(series) => vec!["reported", "estimated"],
+        "committed" => vec!["true", "false"],
+        "gen_ai_token_type" => vec!["input", "output", "cached"],
         "direction" => vec!["inbound", "outbound"],
         "class" => vec!["none", "1xx", "2xx", "3xx", "4xx", "5xx"],
         "source" => Source::ALL.into_iter().map(Source::label).collect(),
@@ -122,7 +139,11 @@ fn in_template(template: &str) -> Vec<String> {
 
 /// A reader sees what a panel shows, and in which unit.
 pub(crate) fn panels(_: &Repository) -> Vec<Violation> {
-    let dashboard = observability::dashboard();
+    observability::DASHBOARDS.into_iter().flat_map(panels_of).collect()
+}
+
+fn panels_of(file: &str) -> Vec<Violation> {
+    let dashboard = observability::dashboard(file);
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for panel in observability::panels(&dashboard) {
@@ -141,7 +162,7 @@ pub(crate) fn panels(_: &Repository) -> Vec<Violation> {
             missing.push("has the id of another".to_owned());
         }
         found.extend(missing.into_iter().map(|problem| Violation {
-            file: "examples/observability/lanes.dashboard.json".to_owned(),
+            file: format!("examples/observability/{file}"),
             line: 1,
             rule: format!("panel {}: {problem}", panel["title"]),
         }));
@@ -159,11 +180,17 @@ fn invented_metrics_labels_and_values_are_found() {
     };
     assert_eq!(problems("rate(mesh_requests_total{lane=\"x\"}[5m])", "{{lane}}"), 0);
     assert_eq!(problems("sum by (le) (rate(mesh_request_duration_seconds_bucket{le=\"1\"}[5m]))", "p99"), 0);
+    assert_eq!(problems("model:attempts:rate5m{reason=~\"success|stall\"}", "{{target}}"), 0);
     for (text, template) in [
         ("rate(mesh_request_total[5m])", ""),
         ("rate(mesh_requests_total{lanes=\"x\"}[5m])", ""),
         ("rate(mesh_requests_total{outcome=\"sucess\"}[5m])", ""),
         ("rate(mesh_requests_total{reason=~\"missing|unwell\"}[5m])", ""),
+        ("mesh_requests_total{reason=\"stall\"}", ""),
+        ("mesh_model_attempts_total{reason=\"missing\"}", ""),
+        ("mesh_model_tokens_total{source=\"guessed\"}", ""),
+        ("mesh_model_tokens_total{gen_ai_token_type=\"total\"}", ""),
+        ("mesh_model_fallback_total{committed=\"yes\"}", ""),
         ("sum by (services) (mesh_requests_total)", ""),
         ("lane:request:rate5m", ""),
         ("mesh_requests_total_bucket", ""),
