@@ -43,7 +43,11 @@ use super::{
     report::Exchange,
     trace::Span,
 };
-use crate::{net::deadline::Deadline, telemetry::worker::Direction, worker::Worker};
+use crate::{
+    net::deadline::Deadline,
+    telemetry::worker::Direction,
+    worker::{Role, Worker},
+};
 
 /// Turns of the connection in which what was said last of a stream that is cut gets out before the cut.
 const TURNS: usize = 8;
@@ -56,7 +60,9 @@ pub struct Found {
 
 /// Finds the route of a request that an application makes, if it is one to a model.
 pub fn find(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Option<Found> {
-    if connection.direction != Direction::Outbound || worker.shared.snapshot.load().model_routes.is_empty() {
+    // A gateway would lend the mesh's keys to whoever can reach it.
+    let is_own = connection.direction == Direction::Outbound && worker.config.role == Role::Sidecar;
+    if !is_own || worker.shared.snapshot.load().model_routes.is_empty() {
         return None;
     }
     let host = exchange.head.as_ref()?.host_and_port().0;

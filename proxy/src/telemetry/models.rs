@@ -109,7 +109,9 @@ impl ModelSeries {
     pub fn count(&self, attempted: &Attempted) {
         match attempted.failed.and_then(|reason| Reason::ALL.iter().position(|known| *known == reason)) {
             Some(position) => self.failed[position].add(1),
-            None => self.served.add(1),
+            None if attempted.first_token.is_some() => self.served.add(1),
+            // Given up before it showed anything: another was faster, or the client left.
+            None => {}
         }
         self.duration.add(&TIME_BOUNDS, milliseconds(attempted.took));
         if let Some(first_token) = attempted.first_token {

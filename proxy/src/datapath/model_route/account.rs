@@ -1,18 +1,42 @@
 //! What an exchange with a model used: told by its targets, or estimated and marked so.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use mesh_core::{
     lane::Carried,
-    model::model_route::{Usage, UsageSource},
-    model_route::{estimate::Sample, limits::Rates},
+    model::model_route::{Failure, ModelTarget, Usage, UsageSource},
+    model_route::{estimate::Sample, limits::Rates, stream::Reported},
 };
 
-use super::{drive::Account, quota::OfCaller, request::Asking};
+use super::{quota::OfCaller, request::Asking};
 use crate::{
+    limits::Reserved,
     telemetry::models::{Attempted, FallbackKey, ModelKey},
     worker::Worker,
 };
+
+/// What an attempt came to, for accounts.
+#[derive(Debug)]
+pub(super) struct Account {
+    /// Who was asked.
+    pub(super) target: Arc<ModelTarget>,
+    /// What it said was used, in all.
+    pub(super) usage: Option<Usage>,
+    /// What it said of it so far.
+    pub(super) reported: Reported,
+    /// Events with tokens that came.
+    pub(super) tokens: u64,
+    /// Bytes of what it wrote.
+    pub(super) written: u64,
+    /// What it holds of the target's own limits.
+    pub(super) reserved: Option<Reserved>,
+    /// Why it failed, if it did.
+    pub(super) failed: Option<Failure>,
+    /// Time from its begin to its first token, if one came.
+    pub(super) first_token: Option<Duration>,
+    /// Time from its begin to its end.
+    pub(super) took: Duration,
+}
 
 /// Counts every attempt of an exchange, in the order in which they ended, and settles what was reserved.
 pub(super) fn settle(

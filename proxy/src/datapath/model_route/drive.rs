@@ -13,19 +13,19 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, response::Parts};
 use mesh_core::{
-    model::model_route::{Failure, ModelTarget, Reason, Usage},
+    model::model_route::{Failure, ModelTarget, Reason},
     model_route::{
         attempts::{AT_ONCE, After, Attempts, Due, Reaction, Saw},
         choice::Choice,
         client_error,
         request::Delivery,
-        stream::Reported,
     },
     outcome::Outcome,
 };
 
 use super::{
-    account, answer,
+    account::{self, Account},
+    answer,
     attempt::{self, Around, Running, failure_of},
     incoming::Came,
     quota::{self, Told},
@@ -33,7 +33,6 @@ use super::{
 };
 use crate::{
     datapath::relay::{Downstream, Failed, Http2ResponseHead, Last, Part},
-    limits::Reserved,
     net::deadline::Deadline,
 };
 
@@ -51,29 +50,6 @@ pub(super) enum End {
     Cut(Failure),
     /// The client is gone.
     Gone(Failed),
-}
-
-/// What an attempt came to, for accounts.
-#[derive(Debug)]
-pub(super) struct Account {
-    /// Who was asked.
-    pub(super) target: Arc<ModelTarget>,
-    /// What it said was used, in all.
-    pub(super) usage: Option<Usage>,
-    /// What it said of it so far.
-    pub(super) reported: Reported,
-    /// Events with tokens that came.
-    pub(super) tokens: u64,
-    /// Bytes of what it wrote.
-    pub(super) written: u64,
-    /// What it holds of the target's own limits.
-    pub(super) reserved: Option<Reserved>,
-    /// Why it failed, if it did.
-    pub(super) failed: Option<Failure>,
-    /// Time from its begin to its first token, if one came.
-    pub(super) first_token: Option<Duration>,
-    /// Time from its begin to its end.
-    pub(super) took: Duration,
 }
 
 /// Where the exchange stands.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mesh_core::model::model_route::{Counted, Limit, LimitMode, ModelTimers, Provider, Reason, TokenLimits};
 
 use self::stage::{Say, Stage, target};
+use crate::worker::Role;
 
 /// Events of a short answer of OpenAI's chat.
 const ROLE: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n";
@@ -275,5 +276,16 @@ fn target_whose_own_limit_is_used_up_is_passed_over() {
         assert_eq!(stage.chat(WHOLE).await.body, whole("a"));
         let second = stage.chat(WHOLE).await;
         assert_eq!((second.body.as_str(), second.field("x-mesh-model-attempts")), (whole("b").as_str(), Some("1")));
+    });
+}
+
+#[test]
+fn gateway_lends_the_meshs_keys_to_nobody_outside() {
+    Stage::run_as(Role::Gateway, async |stage| {
+        let a = stage.target(vec![Say::answer(200, "application/json", &whole("one"))]).await;
+        stage.route(vec![target("a", a.address)], timers(8_000));
+        let answer = stage.chat(WHOLE).await;
+        assert!(answer.status >= 400, "{answer:?}");
+        assert!(a.seen().is_empty());
     });
 }

@@ -167,14 +167,19 @@ pub(super) fn target(name: &str, address: SocketAddr) -> ModelTarget {
 impl Stage {
     /// Runs a test on a worker of its own.
     pub(super) fn run(test: impl AsyncFnOnce(&Stage)) {
+        Stage::run_as(Role::Sidecar, test);
+    }
+
+    /// As [`Stage::run`], on a worker of this role.
+    pub(super) fn run_as(role: Role, test: impl AsyncFnOnce(&Stage)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         runtime.expect("a runtime").block_on(async {
-            let stage = Stage::new();
+            let stage = Stage::new(role);
             timeout(LIMIT, test(&stage)).await.expect("the test ends in time");
         });
     }
 
-    fn new() -> Stage {
+    fn new(role: Role) -> Stage {
         let shared = Shared {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             tls: ArcSwapOption::new(None),
@@ -193,7 +198,7 @@ impl Stage {
         };
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let config = WorkerConfig {
-            role: Role::Sidecar,
+            role,
             outbound_listen: nowhere,
             inbound_listen: None,
             admin_listen: None,
