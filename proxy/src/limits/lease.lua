@@ -4,7 +4,7 @@
 -- KEYS[1]  prefix of all keys; its braces keep them on one node of a cluster
 -- ARGV     proxy, number of the call, run of the store, proxies known, heartbeat ('' none, 'leave', microseconds),
 --          time ('' = this clock), then of each cell: name, length, window, amount, keep, spent, more
--- Returns  {time, lost, {held, left, ...}, {known, until}, {tight ...}, {loose ...}}; time 0 = the call came late
+-- Returns  {time, anew, {held, left, ...}, {known, until}, {tight ...}, {loose ...}}; time 0 = the call came late
 
 local RETURN, REMEMBERED, SILENCE, PAUSE, GONE = 500000, 10000000, 5000000, 10000000, 15000000
 local NEWS_MAX, CELL_ARGUMENTS, FIRST_CELL = 1024, 7, 7
@@ -207,7 +207,9 @@ local function answer_cell(name, length, window, amount, keep, spent, more)
   end
   local extra = math.min(math.max(more, fair), free, most_of(start, amount, keep, free, seen))
   local held = keep + extra
-  if more > extra and seen and not lost_lately and cell.tight == 0 then
+  local wanted = more > extra and seen and not lost_lately
+  local without = math.max(0, count - 1 - cell.with_others)
+  if cell.tight == 0 and (wanted or cell.others + without * reserve(amount) + held > amount) then
     cell.tight = time
     redis.call('HSET', key, 'tight', text(time))
     redis.call('SADD', LENGTHS, text(length))
@@ -286,4 +288,4 @@ for _, field in ipairs(FIELDS) do
   fields[#fields + 1] = field == 'run' and state.run or text(state[field])
 end
 redis.call('HSET', STATE, unpack(fields))
-return {time, state.lost, cells, news, tight, loose}
+return {time, math.max(state.lost, state.changed), cells, news, tight, loose}

@@ -143,7 +143,7 @@ pub(super) async fn carry(
 }
 
 /// What an answer means; `None` for one that does not fit the call.
-fn answer(call: &Call, (time, lost, cells, news, tight, loose): Raw) -> Option<Answer> {
+fn answer(call: &Call, (time, anew, cells, news, tight, loose): Raw) -> Option<Answer> {
     if time == 0 || cells.len() != 2 * call.cells.len() {
         return None;
     }
@@ -156,7 +156,7 @@ fn answer(call: &Call, (time, lost, cells, news, tight, loose): Raw) -> Option<A
         (Beat::Heard(_), _) => return None,
         (Beat::None | Beat::Leave, _) => None,
     };
-    Some(Answer { time, lost, cells, news })
+    Some(Answer { time, anew, cells, news })
 }
 
 fn cell_window(member: &str) -> Option<CellWindow> {

@@ -11,7 +11,8 @@
 //! 3. When somebody needs more than is free, the cell becomes tight for that window: with the next heartbeats every
 //!    proxy hears so, gives back what it does not need at once, and takes nothing of that cell without a lease. What was
 //!    kept free becomes free to others when the proxy for which it was has said that it heard so.
-//! 4. Who joins has no free share before all others know that they are one more. When the store was lost, those who knew
+//! 4. Who joins has no free share before all others know that they are one more, and have said again what they keep;
+//!    cells of which nothing can be kept free for one more become tight. When the store was lost, those who knew
 //!    it say how many they were; nobody gets anything new of windows that were under way then, until so many have said
 //!    what they keep (or 10 s have passed).
 //!
@@ -125,8 +126,8 @@ pub struct Call {
 pub struct Answer {
     /// When it left, microseconds; no two answers have the same.
     pub time: u64,
-    /// When the store may have lost what it knew; who sees it change says everything again.
-    pub lost: u64,
+    /// When a proxy joined last, or the store may have lost what it knew; who sees it change says everything again.
+    pub anew: u64,
     /// In the order of the asks.
     pub cells: Vec<CellAnswer>,
     /// For a heartbeat.

@@ -57,13 +57,14 @@ pub struct Holder {
     cells: HashMap<u128, Tracked, RandomState>,
     /// `joined` of the table when it was last looked through; `None` = never.
     joined: Option<u64>,
-    lost: u64,
+    /// As in the last answer.
+    anew: u64,
 }
 
 impl Holder {
     /// Of a store from which nothing was leased yet.
     pub fn new(store: Arc<Store>) -> Holder {
-        Holder { store, cells: HashMap::default(), joined: None, lost: 0 }
+        Holder { store, cells: HashMap::default(), joined: None, anew: 0 }
     }
 
     /// What to say now, in calls of [`CELLS_MAX`] at most. At a tick all of it must have been answered before the
@@ -98,8 +99,8 @@ impl Holder {
                 tracked.hear(ask, said);
             }
         }
-        if answer.lost != self.lost {
-            self.lost = answer.lost;
+        if answer.anew != self.anew {
+            self.anew = answer.anew;
             self.cells.values_mut().for_each(|tracked| tracked.said = None);
         }
         let Some(news) = &answer.news else { return };

@@ -86,7 +86,7 @@ impl Pool {
                 None
             }
         };
-        Some(Answer { time, lost: self.lost, cells, news })
+        Some(Answer { time, anew: self.lost.max(self.changed), cells, news })
     }
 
     /// Whether this is the store that it was.
@@ -172,7 +172,9 @@ impl Pool {
         };
         let extra = ask.more.max(fair).min(free).min(most);
         let held = ask.keep + extra;
-        if ask.more > extra && seen && !now.lost_lately && cell.tight.is_none() {
+        let wanted = ask.more > extra && seen && !now.lost_lately;
+        let all = self.committed(&cell, ask, now).saturating_add(held);
+        if cell.tight.is_none() && (wanted || all > ask.amount) {
             cell.tight = Some(now.time);
             self.loose.retain(|(_, at)| *at != ask.at);
             self.tight.insert((now.time, ask.at));
@@ -192,8 +194,7 @@ impl Pool {
     /// What the proxy may get beyond what it keeps.
     fn free(&self, cell: &Cell, proxy: &str, ask: &CellAsk, now: &Now) -> u64 {
         let others: u64 = cell.leases.values().map(|lease| lease.held).sum();
-        let with = cell.leases.keys().filter(|name| self.proxies.contains_key(*name)).count();
-        let without = now.count.saturating_sub(1).saturating_sub(with as u64);
+        let without = self.without_lease(cell, now);
         let untold = match cell.tight {
             None => without,
             Some(tight) => {
@@ -203,6 +204,18 @@ impl Pool {
         };
         let kept_free = untold.saturating_mul(reserve(ask.amount, self.base));
         ask.amount.saturating_sub(others).saturating_sub(kept_free).saturating_sub(ask.keep)
+    }
+
+    /// Other proxies that may use a share without a lease. `cell` is without the lease of the proxy that asks.
+    fn without_lease(&self, cell: &Cell, now: &Now) -> u64 {
+        let with = cell.leases.keys().filter(|name| self.proxies.contains_key(*name)).count();
+        now.count.saturating_sub(1).saturating_sub(with as u64)
+    }
+
+    /// What the others hold or may use of a cell that is not tight. Who joined while it was in use makes it more.
+    fn committed(&self, cell: &Cell, ask: &CellAsk, now: &Now) -> u64 {
+        let others: u64 = cell.leases.values().map(|lease| lease.held).sum();
+        others.saturating_add(self.without_lease(cell, now).saturating_mul(reserve(ask.amount, self.base)))
     }
 
     /// Takes from proxies that are gone what they did not use.
