@@ -1,8 +1,24 @@
 //! Tests of calls to language models: the official SDKs of OpenAI and Anthropic, and clients without any, against a
-//! stand-in for providers.
+//! stand-in for providers, by themselves and through the mesh.
 #![cfg(test)]
 
+#[path = "models/cancel.rs"]
+mod cancel;
+#[path = "models/credentials.rs"]
+mod credentials;
+#[path = "models/dialects.rs"]
+mod dialects;
+#[path = "models/events.rs"]
+mod events;
 #[path = "models/example.rs"]
 mod example;
+#[path = "models/fallback.rs"]
+mod fallback;
+#[path = "models/matrix.rs"]
+mod matrix;
+#[path = "models/midstream.rs"]
+mod midstream;
 #[path = "models/stand_in.rs"]
 mod stand_in;
+#[path = "models/world.rs"]
+mod world;

@@ -70,9 +70,9 @@ class StandIn:
         self.context = context
         self.ledger = Ledger()
 
-    async def open(self, target):
+    async def open(self, target, asking=None):
         """Takes connections."""
-        self.shut(target)
+        self.shut(target, asking)
         target.server = await asyncio.get_running_loop().create_server(
             lambda: Connection(lambda connection: self.serve(target, connection)),
             target.host,
@@ -82,19 +82,19 @@ class StandIn:
             reuse_address=True,
         )
 
-    def shut(self, target):
-        """Refuses connections and cuts those that are open."""
+    def shut(self, target, asking=None):
+        """Refuses connections and cuts those that are open, but the one that asks for it."""
         if target.server:
             target.server.close()
-        for connection in list(target.connections):
+        for connection in target.connections - {asking}:
             connection.transport.abort()
         for held in target.hole:
             held.close()
         target.server, target.hole = None, []
 
-    def swallow(self, target):
+    def swallow(self, target, asking):
         """A black hole: whoever connects is never answered, because the queue of the socket is full."""
-        self.shut(target)
+        self.shut(target, asking)
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((target.host, target.port))
@@ -122,7 +122,7 @@ class StandIn:
 
     async def control(self, connection, request):
         try:
-            status, fields = 200, await self.order(request)
+            status, fields = 200, await self.order(request, connection)
         except (Unknown, KeyError, TypeError, ValueError, OSError) as error:
             status, fields = 400, {"error": f"{type(error).__name__}: {error}"}
         body = json.dumps(fields).encode()
@@ -130,7 +130,7 @@ class StandIn:
         await answer.head(status, [("content-type", "application/json")], "length", len(body))
         await answer.piece(body)
 
-    async def order(self, request):
+    async def order(self, request, connection):
         what = request.path.removeprefix("/stand-in/")
         if request.method == "GET" and what in ("billed", "seen"):
             return self.ledger.page(what, request.query.get("target"))
@@ -145,21 +145,21 @@ class StandIn:
             for name in [order["target"]] if order.get("target", "*") != "*" else self.targets:
                 self.targets[name].behaviours.set(order)
         elif what == "reach":
-            await self.reach(self.targets[order["target"]], order["as"])
+            await self.reach(self.targets[order["target"]], order["as"], connection)
         elif what == "forget":
             self.ledger.clear()
         else:
             raise KeyError(request.path)
         return {"ok": True}
 
-    async def reach(self, target, how):
-        """`open`, `refused` or `black_hole`."""
+    async def reach(self, target, how, asking):
+        """`open`, `refused` or `black_hole`, by an order that came on a connection that may be the target's own."""
         if how == "open":
-            await self.open(target)
+            await self.open(target, asking)
         elif how == "refused":
-            self.shut(target)
+            self.shut(target, asking)
         elif how == "black_hole":
-            self.swallow(target)
+            self.swallow(target, asking)
         else:
             raise Unknown(f"no target can be reached as {how!r}")
 

@@ -259,7 +259,8 @@ async fn streams_break_after_as_many_tokens_as_wanted() {
     }
     for bill in world.stand_in.settled().await {
         assert_eq!(bill.outcome, "broken");
-        assert_eq!(bill.input > 0, bill.output > 0, "a prompt is billed from the first token on: {bill:?}");
+        let is_begun = bill.output > 0 || bill.api == "messages";
+        assert_eq!(bill.input > 0, is_begun, "a prompt is billed from the first token on: {bill:?}");
     }
 }
 
@@ -283,7 +284,7 @@ async fn a_client_that_goes_away_is_noticed_at_once_and_billed_for_what_it_had()
             let bill = bills.last().expect("it was received");
             let gone = bill.gone_ms.expect("it was noticed") - told.cancelled_ms.expect("it went away");
             assert!(bill.cancelled && gone < 200.0, "noticed after {gone} ms: {bill:?}");
-            assert!((5..30).contains(&bill.output) && bill.input == 3, "{bill:?}");
+            assert!((5..500).contains(&bill.output) && bill.input == 3, "{bill:?}");
         }
     }
 }

@@ -21,6 +21,7 @@ class Behaviour:
     status: int | None = None
     error: str | None = None
     error_form: str | None = None
+    refuses: str | None = None
     headers: dict = dataclasses.field(default_factory=dict)
     # Before the first token.
     hang: str | None = None

@@ -135,9 +135,15 @@ class Exchange:
         if behaviour.hang == "headers":
             await self.connection.pause(behaviour.hang_ms)
         within = behaviour.instead in ("error", "error_object") or behaviour.how == "error"
-        if behaviour.status or (behaviour.error and not within):
+        if behaviour.refuses and behaviour.refuses in json.loads(self.request.body):
+            message = f"Unrecognized request argument supplied: {behaviour.refuses}"
+            return await self.refuse("bad_request", message=message)
+        is_blocked = behaviour.error == "content_filter" and self.found.provider == "gemini"
+        if behaviour.status or (behaviour.error and not within and not is_blocked):
             kind = behaviour.error or BY_STATUS.get(behaviour.status, "server")
             return await self.refuse(kind, status=behaviour.status)
+        if is_blocked and not within:
+            return await self.blocked()
         made = plan.plan(self.ask, behaviour)
         self.bill.prompt = made.input
         if self.found.api.endswith("-count"):
@@ -151,6 +157,16 @@ class Exchange:
             await self.whole(dialect)
         if self.bill.outcome == "running":
             self.bill.end("broken" if behaviour.instead else "finished")
+
+    async def blocked(self):
+        """Gemini's way to refuse a prompt: 200, without a candidate."""
+        blocked = {"promptFeedback": {"blockReason": "SAFETY"}, "modelVersion": self.ask.model}
+        self.bill.end("refused")
+        if self.found.api != "gemini" or not self.ask.stream:
+            return await self.json(200, blocked)
+        await self.answer.head(200, self.heads("text/event-stream"))
+        await self.answer.piece(Frame("final", blocked).encode("\r\n", True))
+        await self.answer.end()
 
     async def html(self):
         self.bill.end("broken")
@@ -184,6 +200,9 @@ class Exchange:
             await self.whole_body(200, "application/json", body)
         if behaviour.instead is None:
             self.bill.charge(made.output)
+        self.bill.end("broken" if behaviour.instead else "finished")
+        if self.answer.framing == "close":
+            await self.answer.end()
 
     def fields(self, dialect):
         instead = self.behaviour.instead
@@ -192,7 +211,7 @@ class Exchange:
         if instead in ("null_choices", "empty_choices"):
             return dialect.hollow(None if instead == "null_choices" else [])
         if instead in ("finish", "head"):
-            dialect.plan.text, dialect.plan.calls, dialect.plan.reasoning = [], [], []
+            dialect.say_nothing()
         return dialect.whole()
 
     async def broken_whole(self, body):
@@ -256,7 +275,7 @@ class Exchange:
                 await self.connection.pause(behaviour.delay_ms if started else behaviour.first_delay_ms)
                 started = True
             await self.send(frame, dialect, is_array)
-            if frame.kind == "token":
+            if frame.kind == "token" or (frame.event == "message_start" and frame.data["message"].get("usage")):
                 self.bill.charge(frame.tokens)
 
     def wanted(self, dialect):
@@ -274,7 +293,7 @@ class Exchange:
         if instead in ("null_choices", "empty_choices"):
             return dialect.hollow_frames(None if instead == "null_choices" else [])
         if instead in ("finish", "head"):
-            dialect.plan.text, dialect.plan.calls, dialect.plan.reasoning = [], [], []
+            dialect.say_nothing()
         frames = dialect.frames()
         return [frame for frame in frames if frame.kind in ("head", "ping")] if instead == "head" else frames
 

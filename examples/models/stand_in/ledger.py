@@ -12,8 +12,9 @@ BODY_KEPT = 16 * 1024
 
 
 class Bill:
-    """What one request costs. A stream is billed from its first token on: its prompt, and what was sent of the answer. An
-    answer that is not a stream is billed when all of it was sent."""
+    """What one request costs. A stream is billed from its first token on, or from when it told its usage (Anthropic's do so
+    at their beginning): its prompt, and what was sent of the answer. An answer that is not a stream is billed when all of
+    it was sent."""
 
     def __init__(self, number, target, found, ask):
         self.number = number

@@ -16,7 +16,8 @@ cancel_ms     gives up after so many milliseconds (asynchronous clients only)
 
 The answer says what an application would see: `text`, `words` (how many) and `gapless` (whether they are word0 word1 …),
 `calls`, `finish`, `usage`, `events`, `headers`, `error` (`class`, `status`, `message`, `code`, `type`, `body`), and times:
-`elapsed_ms`, `first_token_ms` since the start, `started_ms` and `cancelled_ms` on the machine's monotonic clock.
+`elapsed_ms`, `first_token_ms` since the start, `started_ms` and `cancelled_ms` (when the SDK had closed the connection)
+on the machine's monotonic clock.
 """
 
 import asyncio
@@ -286,10 +287,7 @@ WHOLE = {
 
 def enough(order, seen):
     """Whether the application goes away now."""
-    if "cancel_after" in order and seen.tokens >= order["cancel_after"]:
-        seen.cancelled_ms = now_ms()
-        return True
-    return False
+    return "cancel_after" in order and seen.tokens >= order["cancel_after"]
 
 
 async def settled(value):
@@ -309,6 +307,7 @@ async def ask_asynchronously(order, seen):
         EVENTS[order["api"]](seen, event)
         if enough(order, seen):
             await answer.close()
+            seen.cancelled_ms = now_ms()
             return
 
 
@@ -325,6 +324,7 @@ def ask_synchronously(order, seen):
         EVENTS[order["api"]](seen, event)
         if enough(order, seen):
             answer.close()
+            seen.cancelled_ms = now_ms()
             return
 
 
@@ -333,9 +333,10 @@ async def give_up(seen, order):
     asked = asyncio.ensure_future(ask_asynchronously(order, seen))
     done, _ = await asyncio.wait([asked], timeout=order["cancel_ms"] / 1000)
     if not done:
-        seen.cancelled_ms = now_ms()
         asked.cancel()
-    await asyncio.gather(asked, return_exceptions=False)
+        await asyncio.wait([asked])
+        seen.cancelled_ms = now_ms()
+    await asked
 
 
 async def ask(order):

@@ -1,6 +1,7 @@
 """Answers as providers write them. Each dialect makes a whole answer (`whole`), the events of a stream (`frames`), and the
 hollow forms of both that carry nothing (`hollow`, `hollow_frames`)."""
 
+import dataclasses
 import json
 import time
 import typing
@@ -31,15 +32,22 @@ class Dialect:
     line_end = "\n"
     spaced = False
     indent = None
+    # Whether it shows tokens of reasoning.
+    reasons = True
 
     def __init__(self, ask, plan, behaviour, number, target):
         self.ask = ask
-        self.plan = plan
+        self.plan = plan if self.reasons else dataclasses.replace(plan, reasoning=[])
         self.behaviour = behaviour
         self.number = number
         self.target = target
         self.created = int(time.time())
         self.produced = 0
+
+    def say_nothing(self):
+        """Leaves an answer without a token, for which nothing is billed and so no usage is told."""
+        self.plan = dataclasses.replace(self.plan, text=[], calls=[], reasoning=[])
+        self.behaviour = dataclasses.replace(self.behaviour, usage="absent")
 
     def name(self, prefix, more=0):
         """An id that no other answer has."""

@@ -65,7 +65,10 @@ class Chat(Dialect):
         return fields
 
     def hollow(self, choices):
-        return {**self.whole(), "choices": choices}
+        """Nothing is billed for it, so it tells no usage."""
+        fields = {**self.whole(), "choices": choices}
+        fields.pop("usage", None)
+        return fields
 
     def hollow_frames(self, choices):
         yield Frame("head", self.chunk_of(choices))
@@ -113,6 +116,7 @@ class Completions(Chat):
     """/v1/completions"""
 
     kind, chunk_kind, prefix = "text_completion", "text_completion", "cmpl-"
+    reasons = False
 
     def choice(self):
         return {"text": "".join(self.plan.text), "index": 0, "logprobs": None, "finish_reason": self.finished()}
@@ -143,4 +147,4 @@ class Embeddings(Dialect):
         return fields
 
     def hollow(self, data):
-        return {**self.whole(), "data": data}
+        return {"object": "list", "data": data, "model": self.plan.model}

@@ -50,7 +50,10 @@ class Gemini(Dialect):
         return self.answer(self.candidate(self.parts(), FINISH[self.plan.finish]), self.plan.output, True)
 
     def hollow(self, candidates):
-        return self.answer(candidates, 0, True)
+        """Nothing is billed for it, so it tells no usage."""
+        fields = self.answer(candidates, 0, True)
+        fields.pop("usageMetadata", None)
+        return fields
 
     def hollow_frames(self, candidates):
         yield Frame("final", self.hollow(candidates))

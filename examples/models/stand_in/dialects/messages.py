@@ -53,7 +53,7 @@ class Messages(Dialect):
         return self.message([whole for _, _, whole in self.blocks()], FINISH[self.plan.finish], self.plan.output)
 
     def hollow(self, content):
-        return {**self.whole(), "content": content}
+        return self.message(content, "end_turn", 0)
 
     def event(self, kind, name, fields, tokens=0):
         self.produced += tokens

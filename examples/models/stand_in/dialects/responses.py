@@ -7,6 +7,7 @@ class Responses(Dialect):
     """/v1/responses"""
 
     indent = 2
+    reasons = False
 
     def usage(self):
         plan, form = self.plan, self.behaviour.usage
@@ -78,7 +79,7 @@ class Responses(Dialect):
         return self.response(self.ending(), self.output(), self.usage())
 
     def hollow(self, output):
-        return {**self.whole(), "output": output}
+        return self.response("completed", output, None)
 
     def numbered(self, frames):
         """Each event says its own name and its place in the stream."""
@@ -89,7 +90,7 @@ class Responses(Dialect):
         return self.numbered(self.events())
 
     def hollow_frames(self, output):
-        response = self.response("completed", output, self.usage())
+        response = self.response("completed", output, None)
         events = [("head", "response.created", {"response": self.response("in_progress", [], None)}, 0)]
         return self.numbered([*events, ("final", "response.completed", {"response": response}, 0)])
 
