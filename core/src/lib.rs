@@ -16,6 +16,7 @@ pub mod model_route;
 pub mod names;
 pub mod outcome;
 pub mod pick;
+pub mod query;
 pub mod reach;
 pub mod relay;
 pub mod resources;

@@ -1,9 +1,10 @@
-//! The admin port: `/ready`, `/live` and `/metrics` for everyone; `/config_dump`, `/endpoints`, `/drain`, `/log-level` and
-//! the lane oracle (`/lane/…`) for loopback clients only. Small and slow clients cannot hold it up: connections, heads
-//! and times are bounded.
+//! The admin port: `/ready`, `/live` and `/metrics` for everyone; `/config_dump`, `/endpoints`, `/models`,
+//! `/models/explain`, `/drain`, `/log-level` and the lane oracle (`/lane/…`) for loopback clients only. Small and slow
+//! clients cannot hold it up: connections, heads and times are bounded.
 
 mod endpoints;
 mod lanes;
+mod models;
 #[cfg(test)]
 mod tests;
 
@@ -123,6 +124,8 @@ const ROUTES: &[(&str, Audience, &[Method])] = &[
     ("/metrics", Audience::Everyone, &[Method::GET, Method::HEAD]),
     ("/config_dump", Audience::Loopback, &[Method::GET]),
     ("/endpoints", Audience::Loopback, &[Method::GET]),
+    ("/models", Audience::Loopback, &[Method::GET]),
+    ("/models/explain", Audience::Loopback, &[Method::GET]),
     ("/drain", Audience::Loopback, &[Method::POST]),
     ("/lane/self", Audience::Loopback, &[Method::GET]),
     ("/lane/active", Audience::Loopback, &[Method::GET]),
@@ -154,6 +157,14 @@ impl Service {
             ("/endpoints", _) => {
                 let page = endpoints::page(&self.admin.sources);
                 typed(StatusCode::OK, "application/json", format!("{page:#}\n"))
+            }
+            ("/models", _) => {
+                let page = models::page(&self.admin.sources, &self.admin.settings.secrets_directory);
+                typed(StatusCode::OK, "application/json", format!("{page:#}\n"))
+            }
+            ("/models/explain", _) => {
+                let secrets = &self.admin.settings.secrets_directory;
+                told(models::explain(&self.admin.sources, secrets, request.uri().query()))
             }
             ("/drain", _) => {
                 self.admin.order.give(Cause::Admin);

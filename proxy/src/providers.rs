@@ -8,18 +8,24 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
     path::PathBuf,
+    time::Duration,
 };
 
 use mesh_core::{
     model::model_route::{ModelTarget, UsageInStreams},
     model_route::{estimate::Estimates, standing::Standings},
 };
+use tokio::time::Instant;
 
 pub use self::{
     credentials::{Credentials, Key, NoCredential},
     names::{Names, NoAddress},
     trust::{NoTrust, Roots},
 };
+use crate::telemetry::models::{Learned, ModelMetrics};
+
+/// How often what changed is shown.
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
 
 /// State of one worker about providers.
 #[derive(Debug)]
@@ -38,6 +44,8 @@ pub struct Providers {
     pub names: Names,
     /// TLS by whom is trusted.
     pub roots: Roots,
+    /// When standings were shown last, and which.
+    shown: Cell<(Duration, u64)>,
 }
 
 impl Providers {
@@ -66,6 +74,43 @@ impl Providers {
             estimates: RefCell::default(),
             names: Names::default(),
             roots: Roots::default(),
+            shown: Cell::default(),
         }
+    }
+
+    /// Shows the admin page what changed, once a second at most. Cheap, called often.
+    pub fn tick(&self, metrics: &ModelMetrics, now: Duration, started: Instant) {
+        let (at, shown) = self.shown.get();
+        let standings = self.standings.borrow();
+        if standings.changes() == shown || now.saturating_sub(at) < SHOWN_EVERY {
+            return;
+        }
+        self.shown.set((now, standings.changes()));
+        metrics.show(Learned { standings: standings.clone(), started });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_core::model::model_route::Credential;
+
+    use super::*;
+
+    #[test]
+    fn standings_are_shown_once_a_second_and_only_when_they_changed() {
+        let (providers, metrics, started) = (Providers::new(PathBuf::new()), ModelMetrics::default(), Instant::now());
+        let shown = |milliseconds| {
+            providers.tick(&metrics, Duration::from_millis(milliseconds), started);
+            metrics.learned().map(|learned| learned.standings.changes())
+        };
+        let change = || providers.standings.borrow_mut().renewed(&Credential::File("key".to_owned()));
+        assert_eq!(shown(1_000), None);
+        change();
+        assert_eq!(shown(2_000), Some(1));
+        change();
+        assert_eq!((shown(2_900), shown(3_000)), (Some(1), Some(2)));
+        let before = metrics.learned();
+        assert_eq!(shown(9_000), Some(2));
+        assert!(before.zip(metrics.learned()).is_some_and(|(one, other)| std::sync::Arc::ptr_eq(&one, &other)));
     }
 }

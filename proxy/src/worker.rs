@@ -277,6 +277,7 @@ async fn run(worker: &Rc<Worker>, doors: Vec<(Listener, Door)>) {
             () = tokio::time::sleep(TICK) => {
                 worker.upstreams.tick(worker.now());
                 worker.health.tick(worker);
+                worker.providers.tick(&worker.sink.metrics.models, worker.now(), worker.started);
                 worker.memory.tick();
                 datapath::wire::shed_memory();
             }

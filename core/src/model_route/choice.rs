@@ -141,10 +141,36 @@ impl ModelTarget {
     }
 }
 
+/// How the targets of a model stand, by their place.
+#[derive(Clone, Copy)]
+pub struct Stands<'a> {
+    /// Whether a target may be asked.
+    pub state: &'a dyn Fn(usize) -> State,
+    /// Share of its weight that it is worth, 0.05 to 1.
+    pub share: &'a dyn Fn(usize) -> f64,
+}
+
 /// Chooses; `None` where nobody is left. `random` is a uniform number.
 pub fn choose(
     (route, model): (&str, &VirtualModel),
     standings: &Standings,
+    want: &Want<'_>,
+    before: Before<'_>,
+    random: u64,
+    now: Duration,
+) -> Option<Choice> {
+    let state = |place: usize| {
+        let target = &model.targets[place];
+        standings.state(target, target.model_name(want.model), now)
+    };
+    let share = |place: usize| standings.share(route, &model.targets[place]);
+    choose_by(model, Stands { state: &state, share: &share }, want, before, random, now)
+}
+
+/// As [`choose`], of targets that stand so at `now`.
+pub fn choose_by(
+    model: &VirtualModel,
+    Stands { state, share }: Stands<'_>,
     want: &Want<'_>,
     before: Before<'_>,
     random: u64,
@@ -156,10 +182,6 @@ pub fn choose(
         let target = &model.targets[place];
         (target.lane.is_none(), target.priority)
     };
-    let state = |place: usize| {
-        let target = &model.targets[place];
-        standings.state(target, target.model_name(want.model), now)
-    };
     let open: Vec<usize> =
         able.iter().copied().filter(|place| !matches!(state(*place), State::Resting { .. })).collect();
     let mut ranks: Vec<_> = open.iter().map(|place| rank(*place)).collect();
@@ -170,7 +192,7 @@ pub fn choose(
         if let Some(target) = group.iter().copied().find(|place| state(*place) == State::Trial) {
             return Some(Choice { target, why: Why::Trial });
         }
-        let shares: Vec<f64> = group.iter().map(|place| standings.share(route, &model.targets[*place])).collect();
+        let shares: Vec<f64> = group.iter().map(|place| share(*place)).collect();
         let best = shares.iter().copied().fold(0.0, f64::max);
         let is_last = turn + 1 == ranks.len();
         if !is_last && unit(random) >= best {

@@ -77,14 +77,29 @@ pub enum State {
 }
 
 /// What one worker has learned.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Standings {
+    changes: u64,
     rests: AHashMap<Part, Rest>,
     paces: AHashMap<String, Pace>,
     budgets: AHashMap<String, Budget>,
 }
 
 impl Standings {
+    /// Goes up with every change of rests, trials and paces, for who shows them.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Models of a target's credential that rest by name, in no order.
+    pub fn resting_models(&self, target: &ModelTarget) -> impl Iterator<Item = &str> {
+        let [credential, ..] = parts(target, "");
+        self.rests.keys().filter_map(move |part| match (part, &credential) {
+            (Part::Model(key, model), Part::Credential(of)) if key == of => Some(model.as_str()),
+            (Part::Credential(_) | Part::Model(..) | Part::Endpoint(_), _) => None,
+        })
+    }
+
     /// Whether a target may be asked for `model`, its own name of it.
     pub fn state(&self, target: &ModelTarget, model: &str, now: Duration) -> State {
         if self.rests.is_empty() {
@@ -121,6 +136,7 @@ impl Standings {
         if self.rests.is_empty() {
             return;
         }
+        self.changes += 1;
         for part in parts(target, model) {
             if let Some(rest) = self.rests.get_mut(&part) {
                 rest.trial = Some(now);
@@ -130,6 +146,7 @@ impl Standings {
 
     /// An attempt was given up before it showed anything.
     pub fn withdrawn(&mut self, target: &ModelTarget, model: &str) {
+        self.changes += 1;
         for part in parts(target, model) {
             if let Some(rest) = self.rests.get_mut(&part) {
                 rest.trial = None;
@@ -139,6 +156,7 @@ impl Standings {
 
     /// A target answered: its first token (or whole answer) came after `took`, within `limit`.
     pub fn served(&mut self, route: &str, target: &ModelTarget, model: &str, took: Duration, limit: Duration) {
+        self.changes += 1;
         if !self.rests.is_empty() {
             for part in parts(target, model) {
                 self.rests.remove(&part);
@@ -186,6 +204,7 @@ impl Standings {
 
     /// A credential was read anew: what was refused with the old one may be tried at once.
     pub fn renewed(&mut self, credential: &Credential) {
+        self.changes += 1;
         self.rests.retain(|part, _| match part {
             Part::Credential(Key::Credential(of)) | Part::Model(Key::Credential(of), _) => of != credential,
             Part::Credential(Key::Place(_)) | Part::Model(Key::Place(_), _) | Part::Endpoint(_) => true,

@@ -1,7 +1,7 @@
 //! The lane oracle, for what reaches an application by other ways than requests: which lanes this instance belongs to,
 //! which lanes of a service have somebody who could take over, and which lane a message means.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use mesh_core::{
@@ -12,6 +12,7 @@ use mesh_core::{
         service::{Service, ServiceKey},
     },
     outcome::Outcome,
+    query,
     snapshot::Snapshot,
 };
 use serde_json::{Value, json};
@@ -25,8 +26,6 @@ use crate::{
 
 /// Longest wait for the controller's answer about a service that nobody called yet.
 const SERVICE_LIMIT: Duration = Duration::from_secs(2);
-/// Fields that a question about a message may have.
-const FIELDS_MAX: usize = 32;
 /// Port of a service that is named without.
 const DEFAULT_PORT: u16 = 80;
 
@@ -61,8 +60,8 @@ fn state(lane: &LaneRef, groups: &[LaneGroup]) -> Option<LaneState> {
 
 /// Lanes of a service, `<name>.<namespace>` with or without port, for which a usable instance lives; and, of a lane that is
 /// asked for (`lane=`), who serves it.
-pub(super) async fn active(sources: &Sources, oracle: &Oracle, query: Option<&str>) -> Told {
-    let fields = fields(query);
+pub(super) async fn active(sources: &Sources, oracle: &Oracle, text: Option<&str>) -> Told {
+    let fields = query::fields(text.unwrap_or_default());
     let field = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| &**value);
     let Some(wanted) = field("service").map(str::to_ascii_lowercase) else {
         return problem(StatusCode::BAD_REQUEST, "expected ?service=<name>.<namespace>, with or without :<port>");
@@ -216,8 +215,8 @@ fn services_of(policy: &OutboundPolicy) -> Vec<ServiceKey> {
 }
 
 /// Lane of a message whose headers are given, one parameter each: 200 with the lane, or 404 for baseline.
-pub(super) async fn resolve(oracle: &Oracle, query: Option<&str>) -> Told {
-    let fields = Kept(fields(query));
+pub(super) async fn resolve(oracle: &Oracle, text: Option<&str>) -> Told {
+    let fields = Kept(query::fields(text.unwrap_or_default()));
     if fields.0.is_empty() {
         return problem(
             StatusCode::BAD_REQUEST,
@@ -242,38 +241,4 @@ pub(super) async fn resolve(oracle: &Oracle, query: Option<&str>) -> Told {
         }
         None => (StatusCode::NOT_FOUND, json!({ "level": "baseline", "source": "none", "stale": stale })),
     }
-}
-
-/// Parameters of a query, decoded.
-fn fields(query: Option<&str>) -> Vec<(String, String)> {
-    let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).take(FIELDS_MAX);
-    pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(name).into_owned(), decoded(value).into_owned())
-        })
-        .collect()
-}
-
-/// Percent-decoded; `+` stays, as base64 in a header has it.
-fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return text.into();
-    }
-    let hex = |digit: Option<&u8>| digit.and_then(|digit| (*digit as char).to_digit(16));
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        match (first, hex(after.first()), hex(after.get(1))) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high << 4 | low) as u8);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned().into()
 }

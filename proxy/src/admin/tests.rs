@@ -1,6 +1,7 @@
 //! The admin port over real connections.
 
 mod lanes;
+mod models;
 
 use std::{collections::BTreeSet, net::SocketAddr, time::SystemTime};
 

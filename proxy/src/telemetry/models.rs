@@ -3,8 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
-use mesh_core::model::model_route::{Reason, Usage, UsageSource};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use mesh_core::{
+    model::model_route::{Reason, Usage, UsageSource},
+    model_route::standing::Standings,
+};
+use tokio::time::Instant;
 
 use super::worker::Count;
 
@@ -148,9 +152,26 @@ pub struct FallbackKey {
     pub committed: &'static str,
 }
 
-/// Calls to models as one worker counts them.
+/// What a worker had learned of targets at its last tick.
+#[derive(Debug)]
+pub struct Learned {
+    /// Who rests, who is slow.
+    pub standings: Standings,
+    /// Where the worker's clock began.
+    pub started: Instant,
+}
+
+impl Learned {
+    /// The worker's clock, for states that end with time.
+    pub fn now(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.started)
+    }
+}
+
+/// Calls to models as one worker counts them, and what it shows of targets.
 #[derive(Debug, Default)]
 pub struct ModelMetrics {
+    learned: ArcSwapOption<Learned>,
     series: ArcSwap<Vec<Arc<ModelSeries>>>,
     fallbacks: ArcSwap<Vec<Arc<(FallbackKey, Count)>>>,
     /// Milliseconds before the target that served was asked.
@@ -158,6 +179,16 @@ pub struct ModelMetrics {
 }
 
 impl ModelMetrics {
+    /// What the worker has learned of targets; `None` = nothing yet.
+    pub fn learned(&self) -> Option<Arc<Learned>> {
+        self.learned.load_full()
+    }
+
+    /// Shows what the worker has learned. Only the owning worker may call it.
+    pub fn show(&self, learned: Learned) {
+        self.learned.store(Some(Arc::new(learned)));
+    }
+
     /// Every series, for rendering.
     pub fn series(&self) -> Arc<Vec<Arc<ModelSeries>>> {
         self.series.load_full()

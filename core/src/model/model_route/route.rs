@@ -1,6 +1,6 @@
 //! A model route as proxies have it: hosts, virtual models, their targets in order, and what may be used of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,20 @@ pub enum ModelEndpoint {
         /// As above.
         prefix: String,
     },
+}
+
+/// As people read it: `https://host:port/prefix`, or `mesh://name.namespace:port/prefix`.
+impl fmt::Display for ModelEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelEndpoint::Service { authority, prefix } => write!(f, "mesh://{authority}{prefix}"),
+            ModelEndpoint::External { security, host, port, prefix, proxy: _ } => {
+                let scheme = if *security == Security::None { "http" } else { "https" };
+                let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+                write!(f, "{scheme}://{open}{host}{close}:{port}{prefix}")
+            }
+        }
+    }
 }
 
 /// How an external target is spoken to.

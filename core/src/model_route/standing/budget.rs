@@ -8,7 +8,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 const ALWAYS: u32 = 10;
 
 /// Requests and further attempts of the current window and the one before.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Budget {
     begun: Duration,
     requests: [u32; 2],

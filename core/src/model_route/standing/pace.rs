@@ -19,7 +19,7 @@ const CLASSES: usize = 40;
 const HALVED_AFTER: u32 = 1_000;
 
 /// Pace of one target.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pace {
     /// Share of its weight, [`SHARE_MIN`] to 1.
     pub(super) share: f64,

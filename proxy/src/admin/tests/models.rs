@@ -1,0 +1,140 @@
+//! Targets of model routes, and how they stand.
+
+use mesh_core::{
+    model::model_route::{
+        Capabilities, Credential, Failure, ModelEndpoint, ModelRoute, ModelTarget, NamePattern, Provider, Reason,
+        Security, TokenLimits, VirtualModel,
+    },
+    model_route::standing::Standings,
+    snapshot::Snapshot,
+};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::*;
+use crate::telemetry::models::Learned;
+
+fn target(name: &str, priority: u32, credential: Option<&std::path::Path>) -> Arc<ModelTarget> {
+    Arc::new(ModelTarget {
+        name: name.to_owned(),
+        provider: Provider::Openai,
+        endpoint: ModelEndpoint::External {
+            security: Security::SystemRoots,
+            host: format!("{name}.example"),
+            port: 443,
+            prefix: "/v1".to_owned(),
+            proxy: None,
+        },
+        model: Some(format!("{name}-1")),
+        credential: credential.map(|path| Credential::File(path.display().to_string())),
+        priority,
+        weight: 1,
+        lane: None,
+        context_window: None,
+        capabilities: Capabilities::default(),
+        limits: Vec::new(),
+    })
+}
+
+fn with_route(shared: &Shared, targets: Vec<Arc<ModelTarget>>) -> Arc<ModelRoute> {
+    let model = VirtualModel {
+        name: NamePattern::Exact("chat".to_owned()),
+        targets,
+        timers: Default::default(),
+        retry: Default::default(),
+        hedge: Default::default(),
+        escalate: Default::default(),
+        on_exhausted: Default::default(),
+        mid_stream: Default::default(),
+    };
+    let route = Arc::new(ModelRoute {
+        name: "chat.ai".to_owned(),
+        hosts: vec!["models.internal".to_owned()],
+        models: vec![Arc::new(model)],
+        tokens: TokenLimits::default(),
+    });
+    shared.snapshot.store(Arc::new(Snapshot { model_routes: [Arc::clone(&route)].into(), ..Snapshot::default() }));
+    route
+}
+
+/// A worker that saw this fail for this reason now.
+fn failed(route: &ModelRoute, target: &ModelTarget, reason: Reason) -> Learned {
+    let mut standings = Standings::default();
+    let failure = Failure { reason, status: 401, message: String::new(), code: None, retry_after: None };
+    standings.failed(&route.name, target, target.model_name("chat"), &failure, Duration::ZERO);
+    Learned { standings, started: Instant::now() }
+}
+
+async fn json(port: &Port, path: &str) -> (u16, Value) {
+    let (status, body) = port.get(path).await;
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test]
+async fn models_show_every_target_with_its_state_and_whether_its_key_can_be_read_but_no_key() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "sk-very-secret").unwrap();
+    let port = port().await;
+    let targets =
+        vec![target("a", 0, Some(&key)), target("b", 1, Some(&folder.path().join("none"))), target("c", 2, None)];
+    let route = with_route(&port.shared, targets.clone());
+    let (status, page) = json(&port, "/models").await;
+    assert_eq!(status, 200);
+    let states = |page: &Value| -> Vec<String> {
+        page["items"].as_array().unwrap().iter().map(|item| format!("{} {}", item["target"], item["state"])).collect()
+    };
+    assert_eq!(states(&page), [r#""a" "ready""#, r#""b" "ready""#, r#""c" "ready""#]);
+    let (first, second) = (&page["items"][0], &page["items"][1]);
+    assert_eq!((&first["credential"], &page["items"][2]["credential"]), (&"readable".into(), &Value::Null));
+    assert!(second["credential"].as_str().unwrap().starts_with("cannot read the credential"), "{second}");
+    assert_eq!(
+        (&first["endpoint"], &first["hosts"][0]),
+        (&"https://a.example:443/v1".into(), &"models.internal".into())
+    );
+    assert!(!page.to_string().contains("sk-very-secret"), "{page}");
+    port.worker.models.show(failed(&route, &targets[0], Reason::Auth));
+    let (_, page) = json(&port, "/models").await;
+    assert_eq!(states(&page)[0], r#""a" "resting""#);
+    assert_eq!(page["items"][0]["reason"], "auth");
+    assert!(page["items"][0]["restsFor"].as_f64().unwrap() <= 60.0, "{page}");
+    assert_eq!(port.ask("GET /models", "pages.example", "").await.0, 403, "for this machine only");
+}
+
+#[tokio::test]
+async fn explain_answers_whom_a_request_would_ask_and_why_not_the_others() {
+    let port = port().await;
+    let nowhere = std::path::Path::new("/nonexistent/key");
+    let targets = vec![target("a", 0, None), target("b", 1, None), target("keyless", 0, Some(nowhere))];
+    let route = with_route(&port.shared, targets.clone());
+    let order = async |query: &str| -> Vec<(String, Option<u64>, String)> {
+        let (status, told) = json(&port, &format!("/models/explain?{query}")).await;
+        assert_eq!(status, 200, "{told}");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let rows = told["targets"].as_array().unwrap().iter();
+        rows.map(|row| (text(&row["target"]), row["order"].as_u64(), text(&row["why"]))).collect()
+    };
+    let row = |target: &str, order, why: &str| (target.to_owned(), order, why.to_owned());
+    let keyless = row("keyless", None, "its credential cannot be read");
+    let expected = [
+        row("a", Some(1), "first by priority and weight"),
+        row("b", Some(2), "when those before it fail"),
+        keyless.clone(),
+    ];
+    assert_eq!(order("model=chat&host=models.internal").await, expected);
+    port.worker.models.show(failed(&route, &targets[0], Reason::Connect));
+    let expected = [
+        row("b", Some(1), "first by priority and weight"),
+        row("a", Some(2), "rests; only when those before it fail"),
+        keyless,
+    ];
+    assert_eq!(order("model=chat").await, expected);
+    let unable = order("model=chat&api=generateContent").await;
+    assert!(
+        unable.iter().all(|(_, order, why)| order.is_none() && why == "cannot be spoken to in this API"),
+        "{unable:?}"
+    );
+    assert_eq!(json(&port, "/models/explain?model=other").await.0, 404);
+    assert_eq!(json(&port, "/models/explain?model=chat&host=elsewhere").await.0, 404);
+    assert_eq!(json(&port, "/models/explain").await.0, 400);
+}
