@@ -181,6 +181,12 @@ async fn api(console: &Console, path: &str, request: Request<Incoming>) -> Answe
         return refused(StatusCode::NOT_FOUND, "no such path; the console is under /api/v1/");
     };
     match *request.method() {
+        Method::GET if name == "models/explain" => {
+            match models::explain(console.published.view().world(), request.uri().query()) {
+                Ok(value) => json(StatusCode::OK, &value),
+                Err((status, reason)) => refused(status, &reason),
+            }
+        }
         Method::GET => match answers::collection(console, name) {
             Some(value) => json(StatusCode::OK, &value),
             None => refused(StatusCode::NOT_FOUND, &format!("no such collection; there are {}", answers::COLLECTIONS)),

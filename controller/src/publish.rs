@@ -13,6 +13,7 @@ pub mod probes;
 pub mod profile;
 pub mod proxies;
 pub mod statistics;
+pub mod usage;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use self::{probes::Probes, proxies::Proxies, statistics::Statistics};
+use self::{probes::Probes, proxies::Proxies, statistics::Statistics, usage::Usage};
 use crate::{
     demand::{Demand, Guard, Want},
     index::{Key, View},
@@ -40,6 +41,8 @@ pub struct Reported {
     pub statistics: Arc<Statistics>,
     /// What was seen of probes.
     pub probes: Arc<Probes>,
+    /// What was used of models.
+    pub usage: Arc<Usage>,
 }
 
 /// Keys that are remembered after their last watcher left, before they are swept out.

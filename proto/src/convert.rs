@@ -18,6 +18,7 @@ pub mod statistics;
 pub mod target;
 pub mod transport;
 pub mod unusable;
+pub mod usage;
 pub mod validate;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -31,8 +31,8 @@ use crate::{
 };
 
 /// Collections, for people who asked for another one.
-pub(super) const COLLECTIONS: &str = "services, endpoints, lanes, models, policies, proxies, probes/<trace id>, resources, \
-                                      source, registrations, notes, version";
+pub(super) const COLLECTIONS: &str = "services, endpoints, lanes, models, models/usage, policies, proxies, probes/<trace id>, \
+                                      resources, source, registrations, notes, version";
 
 /// Life of a token when none is asked for.
 const TOKEN_LIFE: &str = "24h";
@@ -59,6 +59,7 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
             let others = endpoints::notes(&console.published.notes(), &console.registered.all());
             of_sources.chain(others).collect()
         }
+        "models/usage" => return Some(models::usage(&console.reported.usage)),
         "version" => return Some(json!({ "version": env!("CARGO_PKG_VERSION") })),
         _ => return None,
     };

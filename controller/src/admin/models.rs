@@ -3,14 +3,24 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use mesh_core::{
     model::model_route::{
         Can, Capabilities, Counted, Credential, Hedge, KeyPart, Limit, LimitStore, ModelEndpoint, ModelRoute,
         ModelTarget, Price, Security, TokenLimits, VirtualModel, Word,
     },
+    model_route::{
+        choice::Unable,
+        explain::{self, Known, Question},
+        translate,
+        usage::{Used, UsedOf},
+    },
     resources::World,
 };
 use serde_json::{Value, json};
+
+use super::answers::seconds;
+use crate::publish::usage::Usage;
 
 /// Millionths are shown as whole units.
 const MILLION: f64 = 1_000_000.0;
@@ -18,6 +28,42 @@ const MILLION: f64 = 1_000_000.0;
 /// Every model route.
 pub(super) fn routes(world: &World) -> Vec<Value> {
     world.model_routes.iter().map(|route| shown(route)).collect()
+}
+
+/// Whom a request would ask that is described by the query, as far as the route alone says it.
+pub(super) fn explain(world: &World, query: Option<&str>) -> Result<Value, (StatusCode, String)> {
+    let question = Question::read(query.unwrap_or_default());
+    let question = question.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+    let (route, model) = explain::find(&world.model_routes, question.host.as_deref(), &question.model)
+        .map_err(|error| (StatusCode::NOT_FOUND, error.to_string()))?;
+    let bars = |_: usize, target: &ModelTarget| {
+        let cannot = question.api.is_some_and(|api| translate::toward(api, target.provider.dialect()).is_none());
+        cannot.then_some(Unable::Api)
+    };
+    let rows = explain::explain(model, &[], &question.want(), &bars);
+    Ok(explain::answer(&question, (route, model), &rows, Known::Nothing))
+}
+
+/// What was used of models since this controller began, by caller, route, model, target and lane.
+pub(super) fn usage(usage: &Usage) -> Value {
+    let row = |(caller, of, used): &(String, UsedOf, Used)| {
+        json!({
+            "identity": caller,
+            "route": of.route,
+            "model": of.model,
+            "target": of.target,
+            "targetModel": of.target_model,
+            "lane": of.lane,
+            "served": used.served,
+            "failed": used.failed,
+            "input": used.input,
+            "output": used.output,
+            "cached": used.cached,
+            "estimated": used.estimated,
+            "money": used.money as f64 / MILLION,
+        })
+    };
+    json!({ "since": seconds(usage.since()), "items": usage.all().iter().map(row).collect::<Vec<_>>() })
 }
 
 fn shown(route: &ModelRoute) -> Value {

@@ -109,6 +109,8 @@ struct Named {
     watch: Watch,
     entry: Entry,
     reported: Reported,
+    /// SPIFFE identity, or `<namespace>/<service account>` where nothing proves one.
+    caller: String,
     namespace: String,
     pod: String,
     sent: Option<String>,
@@ -147,6 +149,8 @@ impl Unnamed {
             Proof::Mesh(identity) => Some(identity.clone()),
             Proof::Loopback | Proof::Nothing => None,
         };
+        let account = || format!("{}/{}", hello.namespace, hello.service_account);
+        let caller = identity.as_ref().map_or_else(account, ToString::to_string);
         let keys = [Key::Mesh, Key::Workload(World::workload_key(&namespace, &pod))];
         Ok(Named {
             watch: self.published.watch(keys),
@@ -154,6 +158,7 @@ impl Unnamed {
             reported: self.reported,
             reports: self.reports,
             published: self.published,
+            caller,
             namespace,
             pod,
             sent: None,
@@ -212,6 +217,7 @@ impl Named {
             }
             Report::Status(_) | Report::Unusable(_) => (),
             Report::Lanes(lanes) => self.reported.statistics.note(lanes, unix_milliseconds()),
+            Report::Models(usage) => self.reported.usage.note(&self.caller, usage),
             Report::Probe(note) => self.reported.probes.note(namespace, pod, note),
             Report::Hello(_) => warn!(namespace, pod, "second hello on a stream passed over"),
         }

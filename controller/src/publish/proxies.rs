@@ -196,7 +196,7 @@ impl Entry {
     /// Notes a report. A second `hello` is passed over: who a stream belongs to does not change.
     pub fn report(&self, report: &Report) {
         self.change(|proxy| match report {
-            Report::Hello(_) | Report::Lanes(_) | Report::Probe(_) => (),
+            Report::Hello(_) | Report::Lanes(_) | Report::Probe(_) | Report::Models(_) => (),
             Report::Ack(ack) => {
                 proxy.acked = short(&ack.revision);
                 proxy.nack = None;

@@ -339,7 +339,7 @@ pub struct Price {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProxyReport {
     /// The report; the first of a stream is `hello`, and only the first.
-    #[prost(oneof = "proxy_report::Report", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "proxy_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub report: ::core::option::Option<proxy_report::Report>,
 }
 /// Nested message and enum types in `ProxyReport`.
@@ -368,6 +368,9 @@ pub mod proxy_report {
         /// Which instances it does not use.
         #[prost(message, tag = "7")]
         Unusable(super::UnusableInstances),
+        /// What its calls to models used.
+        #[prost(message, tag = "8")]
+        Models(super::ModelUsage),
     }
 }
 /// Every instance that the proxy does not use now, because calls to it or probes of it failed. Sent when it is not as it was,
@@ -417,6 +420,54 @@ pub struct LevelStatistics {
     /// Calls by time until they ended; bounds as mesh-core's lane::guard has them.
     #[prost(uint64, repeated, tag = "5")]
     pub latency: ::prost::alloc::vec::Vec<u64>,
+}
+/// What calls of a proxy to models used since its last report of this kind. Sent every two seconds at most, and only when
+/// there was a call.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ModelUsage {
+    /// At most 1,000; what finds no place comes next time.
+    #[prost(message, repeated, tag = "1")]
+    pub targets: ::prost::alloc::vec::Vec<TargetUsage>,
+}
+/// What was used of one target, in requests of one lane.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TargetUsage {
+    /// <name>.<namespace> of the route.
+    #[prost(string, tag = "1")]
+    pub route: ::prost::alloc::string::String,
+    /// Virtual model, as callers wrote it.
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    /// Target.
+    #[prost(string, tag = "3")]
+    pub target: ::prost::alloc::string::String,
+    /// Its own name of the model.
+    #[prost(string, tag = "4")]
+    pub target_model: ::prost::alloc::string::String,
+    /// Lane of the requests, <group>/<lane> or <lane>; empty = none.
+    #[prost(string, tag = "5")]
+    pub lane: ::prost::alloc::string::String,
+    /// Attempts that served.
+    #[prost(uint64, tag = "6")]
+    pub served: u64,
+    /// Attempts that failed.
+    #[prost(uint64, tag = "7")]
+    pub failed: u64,
+    /// Tokens read, cached ones included.
+    #[prost(uint64, tag = "8")]
+    pub input: u64,
+    /// Tokens written.
+    #[prost(uint64, tag = "9")]
+    pub output: u64,
+    /// Of input, those read from caches of providers.
+    #[prost(uint64, tag = "10")]
+    pub cached: u64,
+    /// Of input and output, those that are estimated because the target did not say.
+    #[prost(uint64, tag = "11")]
+    pub estimated: u64,
+    /// Money, in millionths of its unit.
+    #[prost(uint64, tag = "12")]
+    pub money: u64,
 }
 /// An exchange of a probe: a request whose trace id begins as those of `mesh-ctl lane probe` do.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -6,6 +6,7 @@ mod follow;
 mod mesh;
 mod statistics;
 mod unusable;
+mod usage;
 mod watch;
 
 use std::{
@@ -158,6 +159,7 @@ impl Streams {
             counters: Arc::clone(&self.counters),
             statistics: statistics::Statistics::new(self.workers.clone(), Arc::clone(&self.shared)),
             unusable: unusable::Unusable::new(self.workers.clone()),
+            usage: usage::UsageReports::new(self.workers.clone()),
             probed: self.probed,
         };
         let mut following = Following::new(Arc::new(context));

@@ -206,7 +206,12 @@ impl Controller {
                 Some(Report::Ack(ack)) => return Ok(ack.revision),
                 Some(Report::Nack(nack)) => return Err((nack.revision, nack.reason)),
                 Some(
-                    Report::Hello(_) | Report::Status(_) | Report::Lanes(_) | Report::Probe(_) | Report::Unusable(_),
+                    Report::Hello(_)
+                    | Report::Status(_)
+                    | Report::Lanes(_)
+                    | Report::Probe(_)
+                    | Report::Unusable(_)
+                    | Report::Models(_),
                 )
                 | None => {}
             }

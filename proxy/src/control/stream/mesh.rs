@@ -20,6 +20,7 @@ use super::{
     News,
     statistics::Statistics,
     unusable::Unusable,
+    usage::UsageReports,
     watch::{Context, Ended, Failures},
 };
 use crate::{control::client::MESSAGE_MAX, identity::Credentials, telemetry::control::ControlCounters};
@@ -40,6 +41,7 @@ pub(super) struct Status {
     pub(super) counters: Arc<ControlCounters>,
     pub(super) statistics: Statistics,
     pub(super) unusable: Unusable,
+    pub(super) usage: UsageReports,
     pub(super) probed: mpsc::Receiver<ProbeNote>,
 }
 
@@ -53,6 +55,27 @@ impl Status {
             draining: *self.draining.borrow(),
             subscriptions: u32::try_from(ControlCounters::get(&self.counters.subscriptions)).unwrap_or(u32::MAX),
         })
+    }
+
+    /// Reports what was counted since the last time.
+    fn count(&mut self, reports: &mpsc::Sender<ProxyReport>) {
+        let report = |report| ProxyReport { report: Some(report) };
+        // What finds the queue full is lost: windows of guards know gaps.
+        if let Some(statistics) = self.statistics.report() {
+            drop(reports.try_send(report(Report::Lanes(statistics))));
+        }
+        // Without room it is said next time.
+        if let Ok(room) = reports.try_reserve()
+            && let Some(unusable) = self.unusable.report()
+        {
+            room.send(report(Report::Unusable(unusable)));
+        }
+        // So is this: what is paid for is not left out.
+        if let Ok(room) = reports.try_reserve()
+            && let Some(usage) = self.usage.report()
+        {
+            room.send(report(Report::Models(usage)));
+        }
     }
 }
 
@@ -116,18 +139,7 @@ async fn follow_once(
             // A full queue means that the controller does not read: the next status says the same.
             _ = tick.tick() => drop(reports.try_send(report(status.report()))),
             Some(note) = status.probed.recv() => drop(reports.try_send(report(Report::Probe(note)))),
-            _ = counting.tick() => {
-                // What finds the queue full is lost: windows of guards know gaps.
-                if let Some(statistics) = status.statistics.report() {
-                    drop(reports.try_send(report(Report::Lanes(statistics))));
-                }
-                // Without room it is said next time.
-                if let Ok(room) = reports.try_reserve()
-                    && let Some(unusable) = status.unusable.report()
-                {
-                    room.send(report(Report::Unusable(unusable)));
-                }
-            },
+            _ = counting.tick() => status.count(&reports),
         }
     }
 }
