@@ -1,6 +1,7 @@
 //! The command line as types. Defaults, names and sentences stand here; the reference page is made from them.
 
 mod lane;
+mod model;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -8,7 +9,10 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use http::Uri;
 use mesh_core::names;
 
-pub(crate) use self::lane::{Change, Explain, Group, Lane, Probe, Set, Watch};
+pub(crate) use self::{
+    lane::{Change, Explain, Group, Lane, Probe, Set, Watch},
+    model::{By, Model, ModelExplain, Try, TryApi, Usage, UsageFormat},
+};
 use crate::{
     commands::{Instance, of_chain},
     exit,
@@ -61,6 +65,9 @@ pub(crate) enum Command {
     /// See, change and explain lanes
     #[command(subcommand)]
     Lane(Lane),
+    /// See, explain and try calls to language models, and what they use
+    #[command(subcommand)]
+    Model(Model),
     /// Versions of mesh-ctl and of the controller
     Version(Version),
     /// Write completion for a shell to standard output
@@ -248,7 +255,14 @@ pub(crate) struct Version {
 }
 
 fn controller_url(text: &str) -> Result<Uri, String> {
-    let expected = "expected http://HOST:PORT, for example http://127.0.0.1:8084";
+    plain_url(text, "expected http://HOST:PORT, for example http://127.0.0.1:8084")
+}
+
+fn sidecar_url(text: &str) -> Result<Uri, String> {
+    plain_url(text, "expected http://HOST:PORT, for example http://127.0.0.1:4140")
+}
+
+fn plain_url(text: &str, expected: &str) -> Result<Uri, String> {
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: Uri = full.parse().map_err(|error| format!("{error}; {expected}"))?;
     match (uri.scheme_str(), uri.host(), uri.path()) {
@@ -356,6 +370,15 @@ mod tests {
             "lane drain shop/canary --reason slow",
             "lane rollback shop/canary",
             "lane watch shop --duration 5s",
+            "model list",
+            "model list chat* --admin demo/b -o yaml",
+            "model explain chat-large",
+            "model explain gpt-4o --host models.internal --api messages --tools --json --vision --tokens 900 --lane g/l -o json",
+            "model explain chat-large --admin 127.0.0.1:4191",
+            "model try chat-large",
+            "model try chat-large --host m --message hi --stream --api messages --proxy http://127.0.0.1:4140 -o json",
+            "model usage",
+            "model usage --by identity,lane,model,target -o csv",
             "version --client",
             "completion bash",
             "--controller 127.0.0.1:9 get lanes",
@@ -367,7 +390,9 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_exit_code_two() {
-        for line in ["get nothing", "validate", "demo --check --duration 5s", "apply", "-o json"] {
+        for line in
+            ["get nothing", "validate", "demo --check --duration 5s", "apply", "-o json", "model usage --by price"]
+        {
             let words = std::iter::once("mesh-ctl").chain(line.split(' '));
             assert_eq!(Args::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
         }

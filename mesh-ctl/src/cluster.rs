@@ -65,7 +65,12 @@ impl Controller {
     pub(crate) async fn read(&self, path: &str) -> Result<Value, Failure> {
         let answer = self.exchange(Method::GET, path, Bytes::new()).await?;
         if answer.status != StatusCode::OK {
-            return Err(self.refused(path, &answer));
+            return Err(match reason(&answer) {
+                Some(reason) => {
+                    Failure::plain(reason).advise("compare versions with `mesh-ctl version` if it should be there")
+                }
+                None => self.refused(path, &answer),
+            });
         }
         serde_json::from_slice(&answer.body)
             .map_err(|error| Failure::not_well(format!("the answer of {}{path} is not JSON", self.name()), error))
@@ -106,6 +111,13 @@ impl Controller {
     fn name(&self) -> String {
         self.base.authority().map_or_else(|| self.base.to_string(), ToString::to_string)
     }
+}
+
+/// Why what was asked for is not there, in the controller's words.
+fn reason(answer: &Answer) -> Option<String> {
+    let is_about_the_question = matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND);
+    let whole: Value = is_about_the_question.then(|| serde_json::from_slice(&answer.body).ok()).flatten()?;
+    whole["error"].as_str().map(str::to_owned)
 }
 
 async fn exchange(base: &Uri, method: Method, path: &str, body: Bytes) -> anyhow::Result<Answer> {
@@ -200,6 +212,7 @@ mod tests {
     async fn refusal_and_nonsense_are_failures_that_quote_the_answer() {
         for (answer, said) in [
             ("HTTP/1.1 403 Forbidden\r\ncontent-length: 8\r\n\r\nloopback", "403 Forbidden to /api/v1/lanes: loopback"),
+            ("HTTP/1.1 404 Not Found\r\ncontent-length: 24\r\n\r\n{\"error\":\"no such lane\"}", "no such lane"),
             ("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\noops", "is not JSON"),
             ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "no list of items"),
         ] {

@@ -13,6 +13,7 @@ mod demo;
 mod files;
 mod get;
 mod lane;
+mod model;
 pub(crate) mod proxy;
 mod reference;
 pub(crate) mod token;
@@ -38,6 +39,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Proxy(Proxy::Dump { proxy, output }) => proxy::dump(&controller, &proxy, output).await,
         Command::Token(Token::Create(create)) => token::create(&create),
         Command::Lane(command) => lane::run(&controller, command).await,
+        Command::Model(command) => Box::pin(model::run(&controller, command)).await,
         Command::Version(version) => version::run(&controller, &version).await,
         Command::Completion { shell } => completion::run(shell),
         Command::Reference => Ok(reference::run()),

@@ -2,7 +2,9 @@
 
 use std::{
     fs,
-    process::{Command, Output},
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    process::{Command, Output, Stdio},
 };
 
 use self::broken::{BROKEN, MODELS};
@@ -64,6 +66,13 @@ fn what_cannot_be_reached_is_exit_code_three_with_advice() {
         &["--controller", "127.0.0.1:1", "lane", "drain", "shop/canary"][..],
         &["--controller", "127.0.0.1:1", "lane", "watch"][..],
         &["proxy", "dump", "127.0.0.1:1"][..],
+        &["--controller", "127.0.0.1:1", "model", "list"][..],
+        &["--controller", "127.0.0.1:1", "model", "explain", "chat"][..],
+        &["--controller", "127.0.0.1:1", "model", "usage"][..],
+        &["--controller", "127.0.0.1:1", "model", "try", "chat"][..],
+        &["model", "list", "--admin", "127.0.0.1:1"][..],
+        &["model", "explain", "chat", "--admin", "127.0.0.1:1"][..],
+        &["model", "try", "chat", "--host", "models.internal", "--proxy", "127.0.0.1:1"][..],
         &["validate", "/nonexistent.yaml"][..],
         &["--controller", "127.0.0.1:1", "apply", "-f", "/nonexistent.yaml"][..],
     ] {
@@ -133,4 +142,68 @@ fn broken_model_routes_are_refused_with_the_field_named() {
         let named = format!("ModelRoute ai/chat: {path}: ");
         assert!(out.lines().any(|line| line.contains(&named) && line.contains(message)), "{named}{message}: {out}");
     }
+}
+
+/// Runs `model try` against a sidecar that answers so; gives the request, too.
+fn try_model(arguments: &[&str], answer: &str) -> (String, Output) {
+    let sidecar = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = sidecar.local_addr().expect("a listener has an address").to_string();
+    let child = Command::new(env!("CARGO_BIN_EXE_mesh-ctl"))
+        .args(["model", "try", "chat", "--host", "models.internal", "--wait", "20s", "--proxy", &address])
+        .args(arguments)
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program is built");
+    let (mut stream, _) = sidecar.accept().expect("the program connects");
+    let (mut request, mut piece) = (String::new(), [0; 4_096]);
+    while !request.ends_with("}") {
+        let length = stream.read(&mut piece).expect("the program writes");
+        assert_ne!(length, 0, "{request}");
+        request.push_str(std::str::from_utf8(&piece[..length]).expect("requests are ASCII"));
+    }
+    stream.write_all(answer.as_bytes()).expect("the program reads");
+    drop(stream);
+    (request, child.wait_with_output().expect("the program ends"))
+}
+
+const TRIED: &str = "content-type: text/event-stream\r\nx-mesh-model-target: gpt\r\nx-mesh-model-attempts: 2\r\n\
+                     x-mesh-overhead-ms: 12.5\r\nconnection: close\r\n\r\n";
+
+#[test]
+fn model_try_shows_text_target_attempts_and_usage() {
+    let events = "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\
+                  \"lo.\"},\"finish_reason\":\"stop\"}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\
+                  \"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
+    let answer = format!("HTTP/1.1 200 OK\r\n{TRIED}{events}");
+    let (request, output) = try_model(&["--stream", "--message", "hi", "--lane", "demo/canary"], &answer);
+    let (code, out, error) = said(&output);
+    assert_eq!((code, out.as_str()), (0, "Hello.\n"), "{error}");
+    assert!(
+        error.contains("served by gpt; 2 attempts, 12.5 ms") && error.contains("9 in (? cached), 2 out"),
+        "{error}"
+    );
+    for part in ["POST /v1/chat/completions ", "host: models.internal", "demo/canary", "\"stream\":true", "\"hi\""] {
+        assert!(request.contains(part), "{part} is not in {request}");
+    }
+}
+
+#[test]
+fn model_try_fails_where_the_answer_is_an_error_or_breaks_off() {
+    let started = "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\n";
+    let (_, output) = try_model(&["--stream"], &format!("HTTP/1.1 200 OK\r\n{TRIED}{started}"));
+    let (code, out, error) = said(&output);
+    assert_eq!((code, out.as_str()), (1, "Hel\n"));
+    assert!(error.contains("failed: the answer broke off"), "{error}");
+    let body = "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"all busy\"}}";
+    let length = body.len();
+    let answer =
+        format!("HTTP/1.1 529 Busy\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+    let (request, output) = try_model(&["--api", "messages", "-o", "json"], &answer);
+    let (code, out, _) = said(&output);
+    let whole: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &whole["well"], &whole["status"]), (1, &false.into(), &529.into()));
+    assert_eq!(whole["problem"], "529: all busy");
+    assert!(request.starts_with("POST /v1/messages ") && request.contains("\"max_tokens\":1024"), "{request}");
 }

@@ -169,26 +169,34 @@ fn unknown(name: &str) -> Failure {
     Failure::plain(format!("no proxy called {name} is connected")).advise("`mesh-ctl get proxies` lists those that are")
 }
 
+/// What to do when an admin port cannot be read.
+pub(crate) const ADVICE: &str = "the admin port answers clients on the proxy's own loopback; run mesh-ctl where the proxy \
+    runs, for example with `kubectl exec` or `ip netns exec`";
+
+/// The admin port of a proxy: pod, namespace/pod, or the address itself.
+///
+/// # Errors
+/// When the controller cannot be reached, or knows no such proxy or not where its admin port is.
+pub(crate) async fn admin_port(controller: &Controller, proxy: &str) -> Result<SocketAddr, Failure> {
+    if let Some(address) = admin_address(proxy) {
+        return Ok(address);
+    }
+    let standings = standings(controller).await?;
+    let named = standings.iter().find(|standing| standing.is_named(proxy)).ok_or_else(|| unknown(proxy))?;
+    named.admin.ok_or_else(|| Failure::plain(format!("{proxy} did not say where its admin port is")))
+}
+
 /// `proxy dump`.
 ///
 /// # Errors
 /// When there is no such proxy or its admin port cannot be reached.
 pub(crate) async fn dump(controller: &Controller, proxy: &str, format: Format) -> Result<Exit, Failure> {
-    let address = match admin_address(proxy) {
-        Some(address) => address,
-        None => {
-            let standings = standings(controller).await?;
-            let named = standings.iter().find(|standing| standing.is_named(proxy)).ok_or_else(|| unknown(proxy))?;
-            named.admin.ok_or_else(|| Failure::plain(format!("{proxy} did not say where its admin port is")))?
-        }
-    };
-    let advice = "the dump is for clients on the proxy's own loopback; run mesh-ctl where the proxy runs, \
-                  for example with `kubectl exec` or `ip netns exec`";
+    let address = admin_port(controller, proxy).await?;
     let answer = cluster::admin(address, "/config_dump").await.map_err(|error| {
-        Failure::unreachable(format!("cannot reach the admin port {address}"), error).advise(advice)
+        Failure::unreachable(format!("cannot reach the admin port {address}"), error).advise(ADVICE)
     })?;
     if answer.status != StatusCode::OK {
-        return Err(Failure::plain(format!("the admin port {address} answered {}", answer.status)).advise(advice));
+        return Err(Failure::plain(format!("the admin port {address} answered {}", answer.status)).advise(ADVICE));
     }
     let dump: Value = serde_json::from_slice(&answer.body)
         .map_err(|error| Failure::not_well(format!("the answer of {address} is not JSON"), error))?;
