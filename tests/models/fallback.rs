@@ -294,20 +294,18 @@ async fn gemini_streams_fall_back_as_others_do() {
 #[tokio::test]
 async fn small_models_hand_over_what_they_cut_off_or_refuse() {
     let escalate = json!({"onLength": true, "refusals": ["I cannot"], "json": ["words"]});
-    let world = World::start(vec![two("m", "openai").with("escalate", escalate)]).await;
     let json_wanted = json!({"response_format": {"type": "json_object"}});
     let cases = [
-        (json!({"finish": "length"}), json!({})),
-        (json!({"text": "I cannot help with this."}), json!({})),
-        (json!({"text": "no JSON at all"}), json_wanted),
+        ("length", json!({"finish": "length"}), json!({})),
+        ("refusal", json!({"text": "I cannot help with this."}), json!({})),
+        ("shape", json!({"text": "no JSON at all"}), json_wanted),
     ];
-    for (number, (behaviour, more)) in cases.into_iter().enumerate() {
-        world.stand_in.next("m-a", &[behaviour]).await;
-        let told = Sdk::newest().ask(world.ask(Api::Chat, "m").more(more)).await;
-        assert_eq!(
-            (told.error.is_none(), told.header("x-mesh-model-target")),
-            (true, "m-b"),
-            "case {number}: {told:?}"
-        );
+    let models = cases.iter().map(|(model, ..)| two(model, "openai").with("escalate", escalate.clone()));
+    let world = World::start(models.collect()).await;
+    for (model, behaviour, more) in cases {
+        world.stand_in.behave(&format!("{model}-a"), behaviour).await;
+        let told = Sdk::newest().ask(world.ask(Api::Chat, model).more(more)).await;
+        let served = (told.error.is_none(), told.header("x-mesh-model-target"), told.header("x-mesh-model-attempts"));
+        assert_eq!(served, (true, format!("{model}-b").as_str(), "2"), "{model}: {told:?}");
     }
 }
