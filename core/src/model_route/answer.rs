@@ -43,7 +43,7 @@ pub enum AskedFor {
 /// # Errors
 /// What is wrong with it: an error object behind a good status (with the status that it says), no JSON
 /// (`decode`), nothing in it (`empty`), refused content, or a check of `escalate` that it does not pass (cut off by its
-/// length: `empty`; a refusal: `content_filter`; no such JSON: `decode`).
+/// length: `empty`; a refusal: `empty`; no such JSON: `decode`).
 pub fn inspect(
     api: Api,
     content_type: Option<&[u8]>,
@@ -90,7 +90,8 @@ fn check_text(api: Api, body: &[u8], escalate: &Escalate, asked_for: AskedFor) -
         let beginning = text.trim_start();
         let beginning = beginning[..beginning.floor_char_boundary(BEGINNING)].to_lowercase();
         if escalate.refusals.iter().any(|refusal| beginning.starts_with(refusal.as_str())) {
-            return Err(unfit(Reason::ContentFilter, "the model refused to answer"));
+            // Not the content is at fault, as for a provider's filter: any other target may answer.
+            return Err(unfit(Reason::Empty, "the model refused to answer"));
         }
         if let Some(members) = escalate.json.as_deref()
             && asked_for == AskedFor::Json

@@ -141,8 +141,8 @@ fn cheap_checks_send_an_answer_on_to_the_next_target() {
     };
     let of_chat = |message: &str, asked_for| check(Api::ChatCompletions, &chat(message, "stop"), asked_for);
     assert_eq!(check(Api::ChatCompletions, &chat(&text("a"), "length"), AskedFor::Text), Err(Reason::Empty));
-    assert_eq!(of_chat(&text("\n I'm sorry, but no."), AskedFor::Text), Err(Reason::ContentFilter));
-    assert_eq!(of_chat(r#"{"content":null,"refusal":"I cannot"}"#, AskedFor::Text), Err(Reason::ContentFilter));
+    assert_eq!(of_chat(&text("\n I'm sorry, but no."), AskedFor::Text), Err(Reason::Empty));
+    assert_eq!(of_chat(r#"{"content":null,"refusal":"I cannot"}"#, AskedFor::Text), Err(Reason::Empty));
     assert_eq!(of_chat(&text("Yes. I cannot"), AskedFor::Text), Ok(()));
     assert_eq!(of_chat(&text("plain"), AskedFor::Json), Err(Reason::Decode));
     assert_eq!(of_chat(&text(r#"{"other":1}"#), AskedFor::Json), Err(Reason::Decode));
@@ -153,6 +153,6 @@ fn cheap_checks_send_an_answer_on_to_the_next_target() {
         (Api::GenerateContent, gemini(r#"[{"text":"thinking","thought":true},{"text":"I cannot"}]"#)),
         (Api::Responses, response(r#"[{"type":"reasoning"},{"type":"message","content":[{"refusal":"I cannot"}]}]"#)),
     ] {
-        assert_eq!(check(api, &body, AskedFor::Text), Err(Reason::ContentFilter), "{body}");
+        assert_eq!(check(api, &body, AskedFor::Text), Err(Reason::Empty), "{body}");
     }
 }
