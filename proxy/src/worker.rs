@@ -166,6 +166,9 @@ pub struct Worker {
     random: Cell<u64>,
 }
 
+/// Longer than any process serves.
+const FAR: Duration = Duration::from_secs(30 * 365 * 86_400);
+
 impl Worker {
     /// A worker that serves nobody yet.
     pub(crate) fn new(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink, links: Links) -> Rc<Self> {
@@ -198,9 +201,9 @@ impl Worker {
         moment.saturating_duration_since(self.started)
     }
 
-    /// When it is `at` on that clock.
+    /// When it is `at` on that clock; of what is beyond every clock, far ahead.
     pub fn moment(&self, at: Duration) -> Instant {
-        self.started.checked_add(at).unwrap_or(self.started)
+        self.started.checked_add(at).unwrap_or_else(|| Instant::now() + FAR)
     }
 
     /// Time since the Unix epoch, for what others write as dates.

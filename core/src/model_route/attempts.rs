@@ -147,7 +147,7 @@ impl Attempts {
         standings: &mut Standings,
         now: Duration,
     ) -> Attempts {
-        standings.requested(&budget_key(&route, asked), now);
+        standings.requested(&budget_key(&route, &model), now);
         Attempts {
             route,
             model,
@@ -210,8 +210,11 @@ impl Attempts {
         let is_first = self.made() == 0;
         self.tried.push(choice.target);
         self.live[slot] = Some(Live { target: choice.target, begun: now, headed: false, moved: now });
-        self.hedge_at =
-            if is_first { self.hedge_after(standings, choice.target).map(|after| now + after) } else { None };
+        self.hedge_at = if is_first {
+            self.hedge_after(standings, choice.target).map(|after| now.saturating_add(after))
+        } else {
+            None
+        };
         Ok((slot, choice))
     }
 
@@ -293,7 +296,7 @@ impl Attempts {
         if self.live.iter().any(Option::is_some) {
             return After::Wait;
         }
-        let budget = budget_key(&self.route, &self.asked);
+        let budget = budget_key(&self.route, &self.model);
         let spent = spent.or_else(|| {
             let within = standings.repeat(&budget, self.model.retry.budget_percent, now);
             (!within).then_some(Spent::Budget)
@@ -340,7 +343,7 @@ impl Attempts {
 
     /// When [`Attempts::due`] has to be asked next.
     pub fn deadline(&self) -> Duration {
-        let over = self.begun + self.model.timers.total;
+        let over = self.begun.saturating_add(self.model.timers.total);
         let late = (0..AT_ONCE).filter_map(|slot| self.late_at(slot)).map(|(at, _)| at);
         late.chain(self.hedge_at).fold(over, Duration::min)
     }
@@ -351,7 +354,7 @@ impl Attempts {
         if let Some((slot, reason)) = late {
             return Some(Due::Late(slot, too_late(reason)));
         }
-        if self.begun + self.model.timers.total <= now {
+        if self.begun.saturating_add(self.model.timers.total) <= now {
             return Some(Due::Over(Failure {
                 message: "the time for the whole answer passed".to_owned(),
                 ..too_late(Reason::Stall)
@@ -360,7 +363,7 @@ impl Attempts {
         if self.hedge_at.is_some_and(|at| at <= now) {
             self.hedge_at = None;
             let within = self.made() < self.model.retry.attempts as usize
-                && standings.repeat(&budget_key(&self.route, &self.asked), self.model.retry.budget_percent, now);
+                && standings.repeat(&budget_key(&self.route, &self.model), self.model.retry.budget_percent, now);
             return within.then_some(Due::Hedge);
         }
         None
@@ -370,22 +373,23 @@ impl Attempts {
     fn late_at(&self, slot: usize) -> Option<(Duration, Reason)> {
         let (live, timers) = (self.live[slot]?, &self.model.timers);
         if self.committed == Some(slot) {
-            return Some((live.moved + timers.idle, Reason::Stall));
+            return Some((live.moved.saturating_add(timers.idle), Reason::Stall));
         }
         match self.delivery {
             Delivery::Stream => {
-                let token = (live.begun + timers.first_token, Reason::TimeoutFirstToken);
-                let head = (live.begun + timers.headers, Reason::TimeoutHeaders);
+                let token = (live.begun.saturating_add(timers.first_token), Reason::TimeoutFirstToken);
+                let head = (live.begun.saturating_add(timers.headers), Reason::TimeoutHeaders);
                 Some(if live.headed || token.0 < head.0 { token } else { head })
             }
-            Delivery::Whole if live.headed => Some((live.moved + timers.idle, Reason::Stall)),
-            Delivery::Whole => Some((live.begun + timers.headers_whole, Reason::TimeoutHeaders)),
+            Delivery::Whole if live.headed => Some((live.moved.saturating_add(timers.idle), Reason::Stall)),
+            Delivery::Whole => Some((live.begun.saturating_add(timers.headers_whole), Reason::TimeoutHeaders)),
         }
     }
 }
 
-fn budget_key(route: &str, model: &str) -> String {
-    format!("{route}/{model}")
+/// By the model of the route, not by what callers write: a pattern fits names without number.
+fn budget_key(route: &str, model: &VirtualModel) -> String {
+    format!("{route}/{}", model.name)
 }
 
 fn too_late(reason: Reason) -> Failure {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::model_route::{Can, Reason, VirtualModel},
+    model::model_route::{Can, NamePattern, Reason, VirtualModel},
     model_route::sample::{failure, model, target},
 };
 
@@ -192,6 +192,24 @@ fn hedge_asks_a_second_target_and_the_first_token_decides() {
     assert_eq!(run.failed(first, Reason::Server), After::Wait);
     assert_eq!(run.failed(second, Reason::Server), After::Next);
     assert_eq!(run.next().unwrap().1, "c");
+}
+
+#[test]
+fn callers_cannot_make_budgets_by_inventing_names_and_endless_times_never_pass() {
+    let mut any = three();
+    any.name = NamePattern::Any;
+    (any.retry.budget_percent, any.timers.total, any.timers.idle) = (0, Duration::MAX, Duration::MAX);
+    let (any, mut standings) = (Arc::new(any), Standings::default());
+    let mut repeated = 0;
+    for name in 0..30 {
+        let (route, name) = ((Arc::from("r"), Arc::clone(&any)), format!("invented-{name}"));
+        let mut attempts = Attempts::new(route, &name, Delivery::Stream, Replay::Whole, &mut standings, seconds(1));
+        let (slot, _) = attempts.next(&mut standings, &want(), &|_, _| None, 0, seconds(1)).unwrap();
+        repeated +=
+            usize::from(attempts.failed(slot, failure(Reason::Context), &mut standings, seconds(1)) == After::Next);
+        assert_eq!(attempts.due(&mut standings, seconds(1)), None);
+    }
+    assert_eq!(repeated, 10, "the ten that are always allowed, for all names together");
 }
 
 proptest! {
