@@ -81,8 +81,10 @@ pub(super) fn settle(
         if let Some((usage, source)) = usage {
             learn(worker, asking, (model, &account), (usage, source));
             let (sum, of) = whole.get_or_insert((Usage::default(), rates));
-            (sum.input, sum.output, sum.cached) =
-                (sum.input + usage.input, sum.output + usage.output, sum.cached + usage.cached);
+            // What targets tell is not ours to trust.
+            sum.input = sum.input.saturating_add(usage.input);
+            sum.output = sum.output.saturating_add(usage.output);
+            sum.cached = sum.cached.saturating_add(usage.cached);
             *of = rates;
         }
         match (account.reserved, usage) {

@@ -185,6 +185,7 @@ impl<'a, 'd> Drive<'a, 'd> {
 
     /// Asks the next target.
     fn next(&mut self) {
+        self.asking.renew(self.around.worker);
         loop {
             let now = self.now();
             let worker = self.around.worker;

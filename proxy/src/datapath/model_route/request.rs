@@ -124,7 +124,7 @@ impl Asking {
             tools: can(self.asked.needs.tools),
             json: can(self.asked.needs.json),
             vision: can(self.asked.needs.vision),
-            tokens: prompt + self.asked.max_output.unwrap_or(UNKNOWN_OUTPUT),
+            tokens: prompt.saturating_add(self.asked.max_output.unwrap_or(UNKNOWN_OUTPUT)),
             lane,
         }
     }
@@ -135,9 +135,15 @@ impl Asking {
             return Some(Unable::Api);
         }
         let credential = target.credential.as_ref()?;
-        match worker.providers.credentials.key(credential, worker.now()) {
-            Ok((_, Renewed::Yes | Renewed::No)) => None,
-            Err(_) => Some(Unable::Credential),
+        worker.providers.credentials.key(credential, worker.now()).is_err().then_some(Unable::Credential)
+    }
+
+    /// Looks at the keys of all targets: who was refused with an old one may be asked at once.
+    pub(super) fn renew(&self, worker: &Worker) {
+        for credential in self.virtual_model.targets.iter().filter_map(|target| target.credential.as_ref()) {
+            if let Ok((_, Renewed::Yes)) = worker.providers.credentials.key(credential, worker.now()) {
+                worker.providers.standings.borrow_mut().renewed(credential);
+            }
         }
     }
 
@@ -220,14 +226,11 @@ impl Asking {
             }
         }
         if let Some(credential) = &target.credential {
-            let (key, renewed) = worker
+            let (key, _) = worker
                 .providers
                 .credentials
                 .key(credential, worker.now())
                 .map_err(|error| Failure { message: error.to_string(), ..failure::without_answer(Reason::Auth) })?;
-            if renewed == Renewed::Yes {
-                worker.providers.standings.borrow_mut().renewed(credential);
-            }
             let (name, value) = address::credential(target.provider, key.secret());
             fields.push((name.to_owned(), value.into_bytes()));
         }

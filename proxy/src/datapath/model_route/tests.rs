@@ -289,3 +289,22 @@ fn gateway_lends_the_meshs_keys_to_nobody_outside() {
         assert!(a.seen().is_empty());
     });
 }
+
+#[test]
+fn key_that_was_replaced_is_tried_at_once_although_the_old_one_rests() {
+    Stage::run(async |stage| {
+        let refused = Say::answer(401, "application/json", "{\"error\":{\"message\":\"no\",\"type\":\"x\"}}");
+        let served = |name: &str| Say::answer(200, "application/json", &whole(name));
+        let a = stage.target(vec![refused, served("a")]).await;
+        // Files are looked at once a second: until then the other one serves.
+        let b = stage.target(vec![served("b"); 50_000]).await;
+        let mut keyed = target("a", a.address);
+        keyed.credential = Some(stage.key("sk-old"));
+        stage.route(vec![keyed, target("b", b.address)], timers(8_000));
+        assert_eq!(stage.chat(WHOLE).await.body, whole("b"));
+        assert_eq!(stage.chat(WHOLE).await.body, whole("b"), "the refused key rests");
+        stage.key("sk-new");
+        while stage.chat(WHOLE).await.body != whole("a") {}
+        assert!(a.seen()[1].head.contains("Bearer sk-new"), "{}", a.seen()[1].head);
+    });
+}
