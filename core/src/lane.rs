@@ -36,7 +36,7 @@ pub use living::{Living, Strength, baseline_strength, living};
 pub use moment::{next_change, settled};
 pub use trust::MayLabel;
 
-use crate::model::lane::{LaneName, LaneRef};
+use crate::model::lane::{LaneGroup, LaneName, LaneRef};
 
 /// Where a label was found; the label of `mesh_lane_source_total{source}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,6 +107,18 @@ pub struct Carried {
 }
 
 impl Carried {
+    /// `<group>/<lane>` where the group is known: named, or the only one of `groups` that has such a lane. Else the label as
+    /// it travels. For what is counted by lane, so that a lane is counted in one place however its label was written.
+    pub fn full_name(&self, groups: &[LaneGroup]) -> String {
+        if self.group.is_none() {
+            let mut knowing = groups.iter().filter(|group| group.lane(&self.lane).is_some());
+            if let (Some(group), None) = (knowing.next(), knowing.next()) {
+                return format!("{}/{}", group.name, self.lane);
+            }
+        }
+        self.to_string()
+    }
+
     /// The label as header fields carry it.
     pub fn to_bytes(&self) -> Cow<'_, [u8]> {
         let lane = self.lane.as_str();
@@ -216,4 +228,33 @@ pub enum Usable<'a> {
     All,
     /// Those of which this says so.
     Where(&'a dyn Fn(usize) -> bool),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::lane::Lane;
+
+    #[test]
+    fn full_name_has_the_group_that_was_named_or_that_alone_has_the_lane() {
+        let group = |name: &str, lanes: &[&str]| {
+            let lanes = lanes.iter().map(|lane| Lane::new(lane.parse().unwrap())).collect();
+            LaneGroup { lanes, ..LaneGroup::new(name.parse().unwrap()) }
+        };
+        let groups = [group("models", &["canary", "next"]), group("shop", &["next"])];
+        let carried = |group: Option<&str>, lane: &str| Carried {
+            group: group.map(|group| group.parse().unwrap()),
+            lane: lane.parse().unwrap(),
+            source: Source::Header,
+        };
+        for (group, lane, expected) in [
+            (Some("models"), "canary", "models/canary"),
+            (None, "canary", "models/canary"),
+            (None, "next", "next"),
+            (Some("shop"), "next", "shop/next"),
+            (None, "unknown", "unknown"),
+        ] {
+            assert_eq!(carried(group, lane).full_name(&groups), expected);
+        }
+    }
 }

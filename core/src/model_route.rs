@@ -14,6 +14,7 @@ pub mod limits;
 pub mod models;
 pub mod request;
 pub mod rewrite;
+pub mod routes;
 #[cfg(test)]
 mod sample;
 pub mod standing;

@@ -11,11 +11,11 @@ use crate::{
     lane::entry::Prepared,
     model::{
         lane::{LaneGroup, LaneRef},
-        model_route::ModelRoute,
         policy::{InboundServer, TrafficPolicy},
         route::{OutboundPolicy, Target},
         service::{Service, ServiceKey},
     },
+    model_route::routes::ModelRoutes,
 };
 
 /// What the control side knows, as the data path reads it. Parts are shared between successive snapshots.
@@ -44,7 +44,7 @@ pub struct Snapshot {
     pub entries: Arc<Prepared>,
     /// Model routes, ordered by name. Absent in files of proxies that knew none.
     #[serde(default)]
-    pub model_routes: Arc<[Arc<ModelRoute>]>,
+    pub model_routes: ModelRoutes,
     /// What the controller says about this workload.
     pub workload: Workload,
     /// Trust anchors, DER; any of them may have signed a peer.

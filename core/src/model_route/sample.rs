@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::model::model_route::{
-    Can, Capabilities, Credential, Failure, ModelEndpoint, ModelTarget, NamePattern, Provider, Reason, Security,
-    UsageInStreams, VirtualModel,
+    Capabilities, Credential, Failure, ModelEndpoint, ModelTarget, NamePattern, Provider, Reason, Security,
+    VirtualModel,
 };
 
 /// A target `name` at a place of its own, of this priority, that can do everything but what is special.
@@ -25,15 +25,7 @@ pub(super) fn target(name: &str, priority: u32) -> ModelTarget {
         weight: 1,
         lane: None,
         context_window: None,
-        capabilities: Capabilities {
-            tools: Can::Yes,
-            json: Can::Yes,
-            vision: Can::Yes,
-            prefill: Can::No,
-            long_context: Can::No,
-            refused_content: Can::No,
-            usage: UsageInStreams::Auto,
-        },
+        capabilities: Capabilities::default(),
         limits: Vec::new(),
     }
 }

@@ -241,7 +241,7 @@ fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, Arc<V>>, key: K, value: Arc<V
 }
 
 /// The new values; those that did not change are the known ones.
-fn shared<T: PartialEq>(known: &[Arc<T>], new: Vec<Arc<T>>) -> Arc<[Arc<T>]> {
+fn shared<T: PartialEq, All: FromIterator<Arc<T>>>(known: &[Arc<T>], new: Vec<Arc<T>>) -> All {
     new.into_iter().map(|new| known.iter().find(|known| **known == new).map_or(new, Arc::clone)).collect()
 }
 

@@ -16,6 +16,7 @@ mod tests;
 
 use std::{future::poll_fn, mem, rc::Rc, sync::Arc};
 
+use arc_swap::Guard;
 use mesh_core::{
     model::model_route::{Api, Failure, ModelRoute, Reason},
     model_route::{
@@ -61,15 +62,12 @@ pub struct Found {
 /// Finds the route of a request that an application makes, if it is one to a model.
 pub fn find(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Option<Found> {
     // A gateway would lend the mesh's keys to whoever can reach it.
-    let is_own = connection.direction == Direction::Outbound && worker.config.role == Role::Sidecar;
-    if !is_own || worker.shared.snapshot.load().model_routes.is_empty() {
+    if connection.direction != Direction::Outbound || worker.config.role != Role::Sidecar {
         return None;
     }
-    let host = exchange.head.as_ref()?.host_and_port().0;
-    let snapshot = worker.shared.load();
-    let fits = |route: &&Arc<ModelRoute>| route.hosts.iter().any(|known| known.eq_ignore_ascii_case(host));
-    let route = snapshot.model_routes.iter().find(fits).cloned()?;
-    Some(Found { snapshot, route })
+    let snapshot = worker.shared.snapshot.load();
+    let route = snapshot.model_routes.of_host(exchange.head.as_ref()?.host_and_port().0).cloned()?;
+    Some(Found { snapshot: Guard::into_inner(snapshot), route })
 }
 
 /// Takes one request to a virtual model to its end.
@@ -157,7 +155,8 @@ async fn ask(
     timer: &mut Deadline,
 ) -> Ended {
     record.bytes_in = asking.length();
-    let mut caller = match quota::of_caller(around.worker, asking, around.carried.as_ref()) {
+    let lane = around.carried.as_ref().map(|carried| carried.full_name(&around.snapshot.lanes));
+    let mut caller = match quota::of_caller(around.worker, asking, lane.as_deref()) {
         Ok(caller) => caller,
         Err((failure, told)) => return refuse(record, down, (asking.api(), failure), told).await,
     };
@@ -174,7 +173,7 @@ async fn ask(
     record.attempts = u32::try_from(drive.made()).unwrap_or(u32::MAX);
     let accounts = mem::take(&mut drive.accounts);
     drop(drive);
-    account::settle(worker, asking, record.carried.as_ref(), accounts, caller);
+    account::settle(worker, asking, lane, accounts, caller);
     ended(record, down, end).await
 }
 

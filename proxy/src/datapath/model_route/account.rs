@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use mesh_core::{
-    lane::Carried,
     model::model_route::{Failure, ModelTarget, Usage, UsageSource},
     model_route::{estimate::Sample, limits::Rates, stream::Reported},
 };
@@ -39,13 +38,8 @@ pub(super) struct Account {
 }
 
 /// Counts every attempt of an exchange, in the order in which they ended, and settles what was reserved.
-pub(super) fn settle(
-    worker: &Worker,
-    asking: &Asking,
-    carried: Option<&Carried>,
-    accounts: Vec<Account>,
-    caller: OfCaller,
-) {
+pub(super) fn settle(worker: &Worker, asking: &Asking, lane: Option<String>, accounts: Vec<Account>, caller: OfCaller) {
+    let lane = lane.unwrap_or_default();
     let metrics = &worker.sink.metrics.models;
     let mut whole: Option<(Usage, Option<Rates>)> = None;
     let names: Vec<String> = accounts.iter().map(|account| account.target.name.clone()).collect();
@@ -60,7 +54,7 @@ pub(super) fn settle(
             target_model: model.to_owned(),
             provider: target.provider.as_str(),
             operation: asking.api().operation(),
-            lane: carried.map(ToString::to_string).unwrap_or_default(),
+            lane: lane.clone(),
         });
         series.count(&Attempted {
             usage,

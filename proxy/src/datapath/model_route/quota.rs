@@ -1,7 +1,6 @@
 //! What callers and targets may use: reserved before a target is asked, settled with what was used.
 
 use mesh_core::{
-    lane::Carried,
     model::model_route::{Api, Failure, ModelTarget, Reason, Usage},
     model_route::{
         failure,
@@ -26,22 +25,17 @@ pub(super) struct OfCaller {
 ///
 /// # Errors
 /// What the client is told where a limit is used up.
-pub(super) fn of_caller(
-    worker: &Worker,
-    asking: &Asking,
-    carried: Option<&Carried>,
-) -> Result<OfCaller, (Failure, Told)> {
+pub(super) fn of_caller(worker: &Worker, asking: &Asking, lane: Option<&str>) -> Result<OfCaller, (Failure, Told)> {
     let tokens = &asking.route.tokens;
     if tokens.limits.is_empty() {
         return Ok(OfCaller { reserved: None, told: Vec::new() });
     }
     let own = worker.shared.tls.load();
     let identity = own.as_ref().map(|material| material.identity.to_string());
-    let lane = carried.map(ToString::to_string);
     let caller = Caller {
         identity: identity.as_deref(),
         namespace: own.as_ref().map(|material| material.identity.namespace()),
-        lane: lane.as_deref(),
+        lane,
     };
     let key = Key::of_caller(&asking.route.name, &tokens.key, &caller, |name| asking.field(name));
     let ask = asking.virtual_model.targets.first().map_or_else(Ask::default, |target| ask(worker, asking, target));

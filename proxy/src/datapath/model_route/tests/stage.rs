@@ -13,8 +13,8 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::{
     model::model_route::{
-        Can, Capabilities, Credential, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern,
-        Provider, Reason, Security, TokenLimits, UsageInStreams, VirtualModel,
+        Capabilities, Credential, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern,
+        Provider, Reason, Security, TokenLimits, VirtualModel,
     },
     snapshot::Snapshot,
 };
@@ -151,15 +151,7 @@ pub(super) fn target(name: &str, address: SocketAddr) -> ModelTarget {
         weight: 1,
         lane: None,
         context_window: None,
-        capabilities: Capabilities {
-            tools: Can::Yes,
-            json: Can::Yes,
-            vision: Can::Yes,
-            prefill: Can::No,
-            long_context: Can::No,
-            refused_content: Can::No,
-            usage: UsageInStreams::Auto,
-        },
+        capabilities: Capabilities::default(),
         limits: Vec::new(),
     }
 }
