@@ -11,6 +11,7 @@ pub mod key;
 pub mod lease;
 pub mod ledger;
 pub mod reservation;
+pub mod shares;
 pub mod store;
 mod table;
 mod tally;

@@ -199,9 +199,9 @@ impl Session {
 
     async fn call(&mut self, connection: &mut Connection, beat: Beat, cells: Vec<CellAsk>) -> Result<(), Unreachable> {
         self.calls += 1;
-        let known = self.holder.beat().1;
+        let shares = self.holder.beat().1;
         let (proxy, run) = (self.proxy.clone(), connection.run().to_owned());
-        let call = Call { proxy, number: self.calls, run, known, beat, cells };
+        let call = Call { proxy, number: self.calls, run, shares, beat, cells };
         let answer = connection.call(&call).await?;
         self.holder.hear(&call.cells, &answer, self.limits.now());
         self.answered = Instant::now();

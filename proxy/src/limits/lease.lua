@@ -2,19 +2,27 @@
 -- Whoever changes one changes the other.
 --
 -- KEYS[1]  prefix of all keys; its braces keep them on one node of a cluster
--- ARGV     proxy, number of the call, run of the store, proxies known, heartbeat ('' none, 'leave', microseconds),
---          time ('' = this clock), then of each cell: name, length, window, amount, keep, spent, more
--- Returns  {time, anew, {held, left, ...}, {known, until}, {tight ...}, {loose ...}}; time 0 = the call came late
+-- ARGV     proxy, number of the call, run of the store, proxies known, sharers known, part (0 idle, 1 asking, 2 sharing),
+--          heartbeat ('' none, 'leave', microseconds), time ('' = this clock), then of each cell: name, length, window,
+--          amount, keep, spent, more
+-- Returns  {time, anew, {held, left, ...}, {known, sharers, part, until}, {tight ...}, {loose ...}}; time 0 = the call
+--          came late
 
 local RETURN, REMEMBERED, SILENCE, PAUSE, GONE = 500000, 10000000, 5000000, 10000000, 15000000
-local NEWS_MAX, CELL_ARGUMENTS, FIRST_CELL = 1024, 7, 7
+local NEWS_MAX, CELL_ARGUMENTS, FIRST_CELL = 1024, 7, 9
+-- One of so many parts of an amount is for all proxies alike.
+local FOR_ALL = 4
+local IDLE, ASKING, SHARING = 0, 1, 2
 -- Without any call for so long, everything is forgotten (milliseconds).
 local KEPT = 172800000
 
 local prefix = KEYS[1]
-local proxy, number, run, known, beat = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local proxy, number, run, beat = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[7]
+local known, known_sharers, part = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local STATE, TOLD, JOINED = prefix .. ':state', prefix .. ':told', prefix .. ':joined'
 local NUMBER, LENGTHS, LOOSE = prefix .. ':number', prefix .. ':lengths', prefix .. ':loose'
+-- Since when a proxy asks for a sharer's share, or has one.
+local SHARERS = prefix .. ':sharers'
 
 local function text(value)
   return string.format('%.0f', value)
@@ -30,7 +38,8 @@ end
 
 -- State
 
-local FIELDS = {'run', 'lost', 'remembered', 'resumed', 'called', 'changed', 'base', 'members'}
+local FIELDS = {'run', 'lost', 'remembered', 'remembered_sharers', 'resumed', 'called', 'changed', 'base',
+  'base_sharers', 'members'}
 local state = {}
 for position, value in ipairs(redis.call('HMGET', STATE, unpack(FIELDS))) do
   local field = FIELDS[position]
@@ -42,8 +51,8 @@ for position, value in ipairs(redis.call('HMGET', STATE, unpack(FIELDS))) do
 end
 
 local time
-if ARGV[6] ~= '' then
-  time = tonumber(ARGV[6])
+if ARGV[8] ~= '' then
+  time = tonumber(ARGV[8])
 else
   local clock = redis.call('TIME')
   time = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -51,13 +60,15 @@ end
 time = math.max(time, state.called + 1)
 
 if state.run ~= run then
-  state.run, state.lost, state.remembered, state.resumed = run, time, 0, time
+  state.run, state.lost, state.resumed = run, time, time
+  state.remembered, state.remembered_sharers = 0, 0
 end
 if time - state.called > SILENCE then
   state.resumed = time
 end
 state.called = time
 state.remembered = math.max(state.remembered, known)
+state.remembered_sharers = math.max(state.remembered_sharers, known_sharers)
 
 local function remembering()
   return time - state.lost < REMEMBERED
@@ -70,7 +81,7 @@ if told < 0 then
   told = time
   if known > 0 then
     if not remembering() then
-      state.lost, state.remembered = time, known
+      state.lost, state.remembered, state.remembered_sharers = time, known, known_sharers
     end
     told = state.lost - 1
   end
@@ -81,10 +92,20 @@ if told < 0 then
 end
 redis.call('HSET', NUMBER, proxy, text(number))
 
+if part == IDLE then
+  if redis.call('HDEL', SHARERS, proxy) == 1 then
+    state.members = state.members + 1
+  end
+elseif redis.call('HSETNX', SHARERS, proxy, text(time)) == 1 then
+  state.changed = time
+  state.members = state.members + 1
+end
+
 local function remove(gone)
   redis.call('ZREM', TOLD, gone)
   redis.call('HDEL', JOINED, gone)
   redis.call('HDEL', NUMBER, gone)
+  redis.call('HDEL', SHARERS, gone)
   state.members = state.members + 1
 end
 
@@ -105,22 +126,62 @@ end
 
 local registered = redis.call('ZCARD', TOLD)
 local count = math.max(remembering() and state.remembered or 0, registered)
+local sharers = math.max(remembering() and state.remembered_sharers or 0, redis.call('HLEN', SHARERS))
 local heard_by_all = tonumber(redis.call('ZRANGE', TOLD, 0, 0, 'WITHSCORES')[2] or '0')
 local all_back = registered >= state.remembered and heard_by_all >= state.lost
 local lost_lately = time - state.lost < RETURN or (remembering() and not all_back)
 if state.base == 0 or (heard_by_all >= state.changed and not lost_lately) then
-  state.base = count
+  state.base, state.base_sharers = count, sharers
 end
-state.base = math.min(state.base, count)
+state.base, state.base_sharers = math.min(state.base, count), math.min(state.base_sharers, sharers)
 local settled = time - state.resumed > PAUSE and not lost_lately
 
 -- Cells
 
-local function reserve(amount)
+local function alike(amount, proxies)
+  return math.floor(amount / (FOR_ALL * proxies))
+end
+
+local function for_sharers(amount)
+  return amount - math.floor(amount / FOR_ALL)
+end
+
+-- What is kept free for a proxy that is no sharer and leased nothing.
+local function idle_start(amount)
   if state.base <= 1 then
     return amount
+  elseif state.base_sharers == 0 then
+    return math.floor(amount / (2 * state.base))
   end
-  return math.floor(amount / (2 * state.base))
+  return alike(amount, state.base)
+end
+
+-- What is kept free for a sharer that leased nothing.
+local function sharer_start(amount)
+  if state.base <= 1 then
+    return amount
+  elseif state.base_sharers <= 1 then
+    return alike(amount, state.base) + for_sharers(amount)
+  end
+  return alike(amount, state.base) + math.floor(for_sharers(amount) / (2 * state.base_sharers))
+end
+
+-- What the proxy that calls may use of a window in which the store was not heard.
+local function of_window(amount)
+  if known == 0 then
+    return 0
+  elseif known == 1 or known_sharers == 0 then
+    return math.floor(amount / known)
+  elseif part ~= SHARING then
+    return alike(amount, known)
+  elseif known_sharers >= known then
+    return math.floor(amount / known)
+  end
+  return alike(amount, known) + math.floor(for_sharers(amount) / known_sharers)
+end
+
+local function is_sharer(name)
+  return redis.call('HEXISTS', SHARERS, name) == 1
 end
 
 -- Calls for every lease of a cell: name of the proxy, what it holds, whether it is registered.
@@ -135,32 +196,48 @@ local function each_lease(key, call)
 end
 
 local function read_cell(key)
-  local held = redis.call('HMGET', key, 'sum', 'with', 'members', 'tight', 'h:' .. proxy)
+  local held = redis.call('HMGET', key, 'sum', 'with', 'members', 'tight', 'h:' .. proxy, 'sharers')
   local cell = {sum = tonumber(held[1] or '0'), with = tonumber(held[2] or '0'), tight = tonumber(held[4] or '0')}
+  cell.sharers = tonumber(held[6] or '0')
   local own = tonumber(held[5] or '-1')
   if tonumber(held[3] or '0') ~= state.members then
-    cell.with = 0
-    each_lease(key, function(_, _, is_registered)
+    cell.with, cell.sharers = 0, 0
+    each_lease(key, function(name, _, is_registered)
       if is_registered then
         cell.with = cell.with + 1
+        cell.sharers = cell.sharers + (is_sharer(name) and 1 or 0)
       end
     end)
   end
   cell.others = cell.sum - math.max(own, 0)
   cell.with_others = cell.with - (own >= 0 and 1 or 0)
+  cell.sharers_others = cell.sharers - (own >= 0 and part ~= IDLE and 1 or 0)
   return cell
 end
 
+-- Other proxies that may use a share without a lease: sharers, and idle ones.
+local function without_lease(cell)
+  local without = math.max(0, count - 1 - cell.with_others)
+  local among = math.max(0, math.max(0, sharers - (part ~= IDLE and 1 or 0)) - cell.sharers_others)
+  among = math.min(among, without)
+  return among, without - among
+end
+
+local function kept_free(amount, among, idle)
+  return among * sharer_start(amount) + idle * idle_start(amount)
+end
+
 local function free_of(cell, amount, keep)
-  local untold = math.max(0, count - 1 - cell.with_others)
+  local among, idle = without_lease(cell)
   if cell.tight > 0 then
     local late = redis.call('ZCOUNT', TOLD, '-inf', '(' .. text(cell.tight))
     if told < cell.tight then
       late = late - 1
     end
-    untold = math.min(untold, late)
+    among = math.min(among, late)
+    idle = math.min(idle, late - among)
   end
-  return math.max(0, amount - cell.others - untold * reserve(amount) - keep)
+  return math.max(0, amount - cell.others - kept_free(amount, among, idle) - keep)
 end
 
 -- Takes from proxies that are gone what they did not use.
@@ -183,8 +260,7 @@ local function most_of(start, amount, keep, free, seen)
   if lost_lately and start < state.lost then
     return 0
   elseif lost_lately or not seen then
-    local share = known > 0 and math.floor(amount / known) or 0
-    return math.max(0, share - keep)
+    return math.max(0, of_window(amount) - keep)
   end
   return free
 end
@@ -203,13 +279,13 @@ local function answer_cell(name, length, window, amount, keep, spent, more)
   local unspent = math.max(0, keep - spent)
   local fair = 0
   if cell.tight == 0 then
-    fair = math.max(0, math.floor((free + unspent) / count) - unspent)
+    fair = math.max(0, math.floor((free + unspent) / math.min(sharers + 1, count)) - unspent)
   end
   local extra = math.min(math.max(more, fair), free, most_of(start, amount, keep, free, seen))
   local held = keep + extra
   local wanted = more > extra and seen and not lost_lately
-  local without = math.max(0, count - 1 - cell.with_others)
-  if cell.tight == 0 and (wanted or cell.others + without * reserve(amount) + held > amount) then
+  local all = cell.others + kept_free(amount, without_lease(cell)) + held
+  if cell.tight == 0 and (wanted or all > amount) then
     cell.tight = time
     redis.call('HSET', key, 'tight', text(time))
     redis.call('SADD', LENGTHS, text(length))
@@ -218,9 +294,10 @@ local function answer_cell(name, length, window, amount, keep, spent, more)
   end
   local sum = cell.others + held
   redis.call('HSET', key, 'sum', text(sum), 'with', text(cell.with_others + 1), 'members', text(state.members),
-    'h:' .. proxy, text(held), 's:' .. proxy, text(spent))
+    'sharers', text(cell.sharers_others + (part ~= IDLE and 1 or 0)), 'h:' .. proxy, text(held), 's:' .. proxy,
+    text(spent))
   redis.call('PEXPIRE', key, length == 0 and KEPT or text(2 * length + 60000))
-  if length == 0 and cell.tight > 0 and sum + count * reserve(amount) <= amount then
+  if length == 0 and cell.tight > 0 and 2 * sum <= amount and all <= amount then
     redis.call('HDEL', key, 'tight')
     redis.call('ZREM', tight_of(length), member)
     redis.call('ZADD', LOOSE, text(time), member)
@@ -261,7 +338,9 @@ if heard then
   if lowest[1] == proxy and not lowest[3] then
     other = nil
   end
-  local known_to_all = not other or tonumber(other) >= joined
+  local function is_known(since)
+    return not lost_lately and (not other or tonumber(other) >= since)
+  end
   for _, length in ipairs(redis.call('SMEMBERS', LENGTHS)) do
     local key = tight_of(tonumber(length))
     if tonumber(length) > 0 then
@@ -272,10 +351,13 @@ if heard then
     redis.call('PEXPIRE', key, KEPT)
   end
   tell(LOOSE, loose)
-  -- Who shares already goes on, by the number that holds now.
-  local shares = known > 0 or (known_to_all and not lost_lately)
-  news = {shares and count or 0, upto}
-  for _, key in ipairs({STATE, TOLD, JOINED, NUMBER, LENGTHS, LOOSE}) do
+  -- Who shares already goes on, by the numbers that hold now.
+  local proxies = (known > 0 or is_known(joined)) and count or 0
+  if part == ASKING and proxies > 0 and is_known(tonumber(redis.call('HGET', SHARERS, proxy))) then
+    part = SHARING
+  end
+  news = {proxies, sharers, part, upto}
+  for _, key in ipairs({STATE, TOLD, JOINED, NUMBER, SHARERS, LENGTHS, LOOSE}) do
     redis.call('PEXPIRE', key, KEPT)
   end
 elseif beat == 'leave' then

@@ -8,7 +8,10 @@ use std::{
 
 use mesh_core::{
     model::model_route::{Credential, LimitStore},
-    model_route::limits::lease::{Answer, Beat, Call, CellAnswer, CellWindow, News},
+    model_route::limits::{
+        lease::{Answer, Beat, Call, CellAnswer, CellWindow, News},
+        shares::{Part, Shares},
+    },
 };
 use redis::{
     AsyncConnectionConfig, Client, IntoConnectionInfo as _, RedisError, Script, aio::MultiplexedConnection, cmd,
@@ -127,7 +130,8 @@ pub(super) async fn carry(
     time: Option<u64>,
 ) -> Result<Answer, Unreachable> {
     let mut script = SCRIPT.prepare_invoke();
-    script.key(prefix).arg(&call.proxy).arg(call.number).arg(&call.run).arg(call.known);
+    let Shares { proxies, sharers, part } = call.shares;
+    script.key(prefix).arg(&call.proxy).arg(call.number).arg(&call.run).arg(proxies).arg(sharers).arg(part as u64);
     match call.beat {
         Beat::None => script.arg(""),
         Beat::Heard(told) => script.arg(told),
@@ -150,8 +154,10 @@ fn answer(call: &Call, (time, anew, cells, news, tight, loose): Raw) -> Option<A
     let cells = cells.chunks_exact(2).map(|cell| CellAnswer { held: cell[0], left: cell[1] }).collect();
     let read = |members: Vec<String>| members.iter().map(|member| cell_window(member)).collect::<Option<Vec<_>>>();
     let news = match (call.beat, news.as_slice()) {
-        (Beat::Heard(_), [known, until]) => {
-            Some(News { known: *known, until: *until, tight: read(tight)?, loose: read(loose)? })
+        (Beat::Heard(_), [proxies, sharers, part, until]) => {
+            let part = *Part::ALL.get(usize::try_from(*part).ok()?)?;
+            let shares = Shares { proxies: *proxies, sharers: *sharers, part };
+            Some(News { shares, until: *until, tight: read(tight)?, loose: read(loose)? })
         }
         (Beat::Heard(_), _) => return None,
         (Beat::None | Beat::Leave, _) => None,

@@ -14,6 +14,7 @@ use mesh_core::{
     model_route::limits::{
         Ask, Key, Quota, Why,
         lease::{Beat, Call, CellAsk, CellWindow, Pool},
+        shares::{Part, Shares},
         store::Reach,
     },
 };
@@ -269,7 +270,7 @@ async fn proxies_that_end_give_back_what_they_did_not_use() {
 #[derive(Default)]
 struct Voice {
     number: u64,
-    known: u64,
+    shares: Shares,
     told: u64,
     held: BTreeMap<CellWindow, u64>,
 }
@@ -277,6 +278,11 @@ struct Voice {
 fn any_call(random: &mut StdRng, name: &str, voice: &mut Voice, run: u64, time: u64) -> Call {
     let late = voice.number > 0 && random.random_ratio(1, 20);
     voice.number += u64::from(!late);
+    voice.shares.part = match (voice.shares.part, random.random_range(0..30)) {
+        (_, 0) => Part::Idle,
+        (Part::Idle, 1..8) => Part::Asking,
+        (part, _) => part,
+    };
     let cells = (0..random.random_range(0..4))
         .map(|_| {
             let (cell, length) = [(1, 1_000), (2, 60_000), (3, 86_400_000), (4, 0)][random.random_range(0..4)];
@@ -294,7 +300,7 @@ fn any_call(random: &mut StdRng, name: &str, voice: &mut Voice, run: u64, time: 
         1..10 => Beat::None,
         _ => Beat::Heard(voice.told),
     };
-    Call { proxy: name.to_owned(), number: voice.number, run: run.to_string(), known: voice.known, beat, cells }
+    Call { proxy: name.to_owned(), number: voice.number, run: run.to_string(), shares: voice.shares, beat, cells }
 }
 
 #[tokio::test]
@@ -337,7 +343,7 @@ async fn script_answers_as_core_says() {
             let Some(answer) = answered else { continue };
             voice.held.extend(call.cells.iter().zip(&answer.cells).map(|(ask, said)| (ask.at, said.held)));
             if let Some(news) = answer.news {
-                (voice.known, voice.told) = (news.known, news.until);
+                (voice.shares, voice.told) = (news.shares, news.until);
             }
         }
     }

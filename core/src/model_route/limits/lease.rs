@@ -5,7 +5,7 @@
 //!
 //! 1. A proxy says how much it keeps; what it says counts, and the store adds to it. So a lost answer costs nothing, and
 //!    an emptied store knows everything again once all have spoken. Calls are numbered; one that comes late is ignored.
-//! 2. Until a proxy was heard in a window, it may use its fair share (amount / known proxies) of any cell. Until every
+//! 2. Until a proxy was heard in a window, it may use its share of any cell (see [`shares`](super::shares)). Until every
 //!    known proxy was heard, nobody gets more than that. Afterwards a proxy without lease may use a smaller share, which
 //!    the store keeps free for it. So a window that begins while the store is down is shared fairly.
 //! 3. When somebody needs more than is free, the cell becomes tight for that window: with the next heartbeats every
@@ -15,6 +15,8 @@
 //!    cells of which nothing can be kept free for one more become tight. When the store was lost, those who knew
 //!    it say how many they were; nobody gets anything new of windows that were under way then, until so many have said
 //!    what they keep (or 10 s have passed).
+//! 5. Who begins to use limits has the share of one that is idle, until all others know that there is one more sharer, as
+//!    in 4. Who has not used any for [`SHARER_LASTS`] shrinks its share first, and says so then.
 //!
 //! [`Holder`] is a proxy's side. [`Pool`] is the store's: the script that runs in Redis, said in Rust; tests hold the two
 //! to one another.
@@ -24,6 +26,8 @@ pub mod pool;
 
 #[cfg(test)]
 mod tests;
+
+use super::shares::Shares;
 
 pub use self::{
     holder::{Holder, Occasion},
@@ -40,6 +44,8 @@ pub const SILENCE: u64 = 5_000_000;
 pub const PAUSE: u64 = 10_000_000;
 /// A proxy that was not heard for so long is taken for gone.
 pub const GONE: u64 = 15_000_000;
+/// Who had no request of any limit of a store for so long is no sharer of it any more, milliseconds.
+pub const SHARER_LASTS: u64 = 60_000;
 /// Cells in one call at most: it keeps the store busy for less than a millisecond.
 pub const CELLS_MAX: usize = 64;
 /// Tight cells that one heartbeat is told of at most; the rest follows with the next.
@@ -113,8 +119,8 @@ pub struct Call {
     pub number: u64,
     /// Name of the store's process: another one may have lost what it knew.
     pub run: String,
-    /// Proxies that the proxy knows of; 0 = none.
-    pub known: u64,
+    /// By which it shares.
+    pub shares: Shares,
     /// Besides cells.
     pub beat: Beat,
     /// At most [`CELLS_MAX`].
@@ -137,8 +143,8 @@ pub struct Answer {
 /// What a heartbeat is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
-    /// Proxies among which amounts are shared; 0 = not to be shared in yet.
-    pub known: u64,
+    /// Among whom amounts are shared. No proxies = not to be shared in yet.
+    pub shares: Shares,
     /// The proxy is told everything up to here; less than `Answer::time` when there was too much to tell.
     pub until: u64,
     /// What became tight since it last heard.

@@ -11,7 +11,10 @@ use std::{
 use ahash::AHashSet;
 use arc_swap::ArcSwap;
 
-use super::lease::CellWindow;
+use super::{
+    lease::CellWindow,
+    shares::{Part, Shares},
+};
 use crate::model::model_route::{LimitStore, OnStoreDown};
 
 /// Proxies that are presumed while none was ever counted, because the store was down from the start. As many proxies
@@ -44,8 +47,8 @@ pub struct Store {
     /// What follows when it is down.
     pub on_down: OnStoreDown,
     reach: AtomicU8,
-    /// Proxies among which each amount is shared out until they are heard; 0 = this one has no free share.
-    known: AtomicU64,
+    /// [`Shares`] in one number, so that no worker sees half of a change; see [`packed`].
+    shares: AtomicU64,
     /// Its clock less ours, milliseconds.
     offset: AtomicI64,
     /// Its clock when the last heartbeat's answer that was worked in left it, microseconds.
@@ -61,7 +64,7 @@ impl Store {
             place,
             on_down,
             reach: AtomicU8::new(Reach::Starting as u8),
-            known: AtomicU64::default(),
+            shares: AtomicU64::default(),
             offset: AtomicI64::default(),
             heard: AtomicU64::default(),
             tight: ArcSwap::default(),
@@ -81,9 +84,18 @@ impl Store {
         before
     }
 
-    /// Proxies that share it, as it last said.
+    /// Proxies that know it, as it last said.
     pub fn known(&self) -> u64 {
-        self.known.load(SeqCst)
+        self.shares().proxies
+    }
+
+    /// Among whom amounts are shared, as it last said.
+    pub fn shares(&self) -> Shares {
+        unpacked(self.shares.load(SeqCst))
+    }
+
+    pub(super) fn set_part(&self, part: Part) {
+        self.shares.store(packed(Shares { part, ..self.shares() }), SeqCst);
     }
 
     /// Its time now, milliseconds since 1970.
@@ -98,10 +110,13 @@ impl Store {
     }
 
     /// Works in what a heartbeat was answered.
-    pub(super) fn hear(&self, time: u64, known: u64, tight: Arc<AHashSet<CellWindow>>) {
-        self.known.store(known, SeqCst);
+    pub(super) fn hear(&self, time: u64, shares: Shares, tight: Arc<AHashSet<CellWindow>>) {
+        // A share grows last: what it is refused must be known before.
+        let part = if shares.part == self.shares().part { shares.part } else { Part::Asking };
+        self.shares.store(packed(Shares { part, ..shares }), SeqCst);
         self.tight.store(tight);
         self.heard.store(time, SeqCst);
+        self.shares.store(packed(shares), SeqCst);
     }
 
     /// Sets the clock by an answer that left at `time` (microseconds) and arrived at `now`: never ahead of the store's, so
@@ -129,25 +144,41 @@ impl Store {
         }
     }
 
-    /// What may be used of `amount` in a window of which nothing was leased. The store keeps exactly this free for each
-    /// proxy that it knows: all of the fair share until the proxy was heard in that window, half of it afterwards, and
-    /// nothing once the proxy was told that every lease of the cell is wanted.
+    /// What may be used of `amount` in a window of which nothing was leased. The store keeps at least this free for each
+    /// proxy that it knows: its share of a window until it was heard in that one, what it may begin a key with
+    /// afterwards, and nothing once it was told that every lease of the cell is wanted.
     pub(super) fn free_share(&self, at: &CellWindow, amount: u64) -> u64 {
-        let (reach, known, heard) = (self.reach(), self.known(), self.heard());
+        let (reach, shares, heard) = (self.reach(), self.shares(), self.heard());
         match (reach, self.on_down) {
             (Reach::Down, OnStoreDown::Closed) => 0,
             (Reach::Down, OnStoreDown::Open) if heard == 0 => amount / PROXIES_PRESUMED,
-            (Reach::Starting | Reach::Up, OnStoreDown::Closed) | (_, OnStoreDown::Open) => match known {
-                0 => 0,
-                _ if heard < at.start() => amount / known,
-                _ if self.is_tight(at) => 0,
-                _ => reserve(amount, known),
-            },
+            (Reach::Starting | Reach::Up, OnStoreDown::Closed) | (_, OnStoreDown::Open) => {
+                if heard < at.start() {
+                    shares.of_window(amount)
+                } else if self.is_tight(at) {
+                    0
+                } else {
+                    shares.of_key(amount)
+                }
+            }
         }
     }
 }
 
-/// What is kept free, in a window in which it was heard, for a proxy that leased nothing of it.
-pub(super) fn reserve(amount: u64, proxies: u64) -> u64 {
-    if proxies <= 1 { amount } else { amount / (2 * proxies) }
+/// Bits of each count; the part has what is left.
+const COUNT_BITS: u32 = 30;
+const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+fn packed(shares: Shares) -> u64 {
+    let Shares { proxies, sharers, part } = shares;
+    (part as u64) << (2 * COUNT_BITS) | sharers.min(COUNT_MAX) << COUNT_BITS | proxies.min(COUNT_MAX)
+}
+
+fn unpacked(packed: u64) -> Shares {
+    let part = usize::try_from(packed >> (2 * COUNT_BITS)).unwrap_or_default();
+    Shares {
+        proxies: packed & COUNT_MAX,
+        sharers: packed >> COUNT_BITS & COUNT_MAX,
+        part: Part::ALL.get(part).copied().unwrap_or_default(),
+    }
 }

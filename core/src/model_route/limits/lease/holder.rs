@@ -8,8 +8,13 @@ use std::{
 
 use ahash::RandomState;
 
-use super::{Answer, Beat, CELLS_MAX, CellAnswer, CellAsk, CellWindow};
-use crate::model_route::limits::{ledger::Ledger, store::Store, tally::Tally};
+use super::{Answer, Beat, CELLS_MAX, CellAnswer, CellAsk, CellWindow, SHARER_LASTS};
+use crate::model_route::limits::{
+    ledger::Ledger,
+    shares::{Part, Shares},
+    store::{Reach, Store},
+    tally::Tally,
+};
 
 /// How far ahead a lease reaches, milliseconds: some calls to the store, so that a slow one is not noticed.
 const AHEAD: u64 = 300;
@@ -59,29 +64,47 @@ pub struct Holder {
     joined: Option<u64>,
     /// As in the last answer.
     anew: u64,
+    /// When somebody asked for any cell last; 0 = never.
+    asked_at: u64,
 }
 
 impl Holder {
     /// Of a store from which nothing was leased yet.
     pub fn new(store: Arc<Store>) -> Holder {
-        Holder { store, cells: HashMap::default(), joined: None, anew: 0 }
+        Holder { store, cells: HashMap::default(), joined: None, anew: 0, asked_at: 0 }
     }
 
     /// What to say now, in calls of [`CELLS_MAX`] at most. At a tick all of it must have been answered before the
     /// heartbeat goes, which may travel with the last call.
     pub fn asks(&mut self, ledger: &Ledger, occasion: Occasion, now: Duration) -> Vec<Vec<CellAsk>> {
-        self.find(ledger, self.store.time(now));
         let time = self.store.time(now);
+        self.find(ledger, time);
+        // While nobody can be told, the share stays.
+        let is_up = self.store.reach() == Reach::Up;
+        if occasion == Occasion::Tick && is_up && !self.is_sharer(time) {
+            // What workers take from here on is within an idle proxy's share, so the store may be told.
+            self.store.set_part(Part::Idle);
+        }
         let mut asks = Vec::new();
         for tracked in self.cells.values_mut() {
             asks.extend(tracked.ask(&self.store, occasion, time));
+            self.asked_at = self.asked_at.max(tracked.asked_at);
+        }
+        // With a second call the first would say so before all is said that was taken until then.
+        if self.store.shares().part == Part::Idle && (self.is_sharer(time) || asks.len() > CELLS_MAX) {
+            self.store.set_part(Part::Asking);
         }
         asks.chunks(CELLS_MAX).map(<[CellAsk]>::to_vec).collect()
     }
 
-    /// The heartbeat, with the proxies known to this one.
-    pub fn beat(&self) -> (Beat, u64) {
-        (Beat::Heard(self.store.heard()), self.store.known())
+    /// Whether limits of the store were used lately.
+    fn is_sharer(&self, time: u64) -> bool {
+        self.asked_at != 0 && time.saturating_sub(self.asked_at) < SHARER_LASTS
+    }
+
+    /// The heartbeat, and by which shares this proxy goes.
+    pub fn beat(&self) -> (Beat, Shares) {
+        (Beat::Heard(self.store.heard()), self.store.shares())
     }
 
     /// Gives back everything that is not used: the proxy ends, and its workers serve nobody any more.
@@ -111,7 +134,7 @@ impl Holder {
             set.extend(news.tight.iter().copied());
             set.retain(|at| !news.loose.contains(at));
         }
-        self.store.hear(news.until, news.known, tight);
+        self.store.hear(news.until, news.shares, tight);
     }
 
     /// Looks for cells that workers began to count.

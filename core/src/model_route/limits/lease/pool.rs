@@ -7,7 +7,7 @@ use super::{
     Answer, Beat, CELLS_MAX, Call, CellAnswer, CellAsk, CellWindow, GONE, NEWS_MAX, News, PAUSE, REMEMBERED, RETURN,
     SILENCE,
 };
-use crate::model_route::limits::store::reserve;
+use crate::model_route::limits::shares::{Part, Shares, idle_start, sharer_start};
 
 #[derive(Clone, Debug)]
 struct Proxy {
@@ -15,6 +15,8 @@ struct Proxy {
     told: u64,
     /// When it joined.
     joined: u64,
+    /// Since when it asks for a sharer's share, or has one; `None` = it is idle.
+    sharer: Option<u64>,
     /// Of its last call.
     number: u64,
 }
@@ -43,10 +45,14 @@ pub struct Pool {
     resumed: u64,
     /// Last call.
     called: u64,
-    /// When the last proxy joined.
+    /// Most sharers that somebody knew then.
+    remembered_sharers: u64,
+    /// When the last proxy joined or became a sharer.
     changed: u64,
     /// Proxies that each one knows of at least.
     base: u64,
+    /// Sharers that each one knows of at least.
+    base_sharers: u64,
     proxies: BTreeMap<String, Proxy>,
     cells: BTreeMap<CellWindow, Cell>,
     tight: BTreeSet<(u64, CellWindow)>,
@@ -58,6 +64,8 @@ struct Now {
     time: u64,
     /// Proxies.
     count: u64,
+    /// Of them, sharers, and those who ask to be.
+    sharers: u64,
     /// Everybody has heard everything up to here.
     heard_by_all: u64,
     /// Those who knew the store before may still be silent.
@@ -93,7 +101,7 @@ impl Pool {
     fn note_run(&mut self, call: &Call, time: u64) {
         if self.run.as_ref() != Some(&call.run) {
             self.lost = time;
-            self.remembered = 0;
+            (self.remembered, self.remembered_sharers) = (0, 0);
             self.resumed = time;
             self.run = Some(call.run.clone());
         }
@@ -101,7 +109,8 @@ impl Pool {
             self.resumed = time;
         }
         self.called = time;
-        self.remembered = self.remembered.max(call.known);
+        self.remembered = self.remembered.max(call.shares.proxies);
+        self.remembered_sharers = self.remembered_sharers.max(call.shares.sharers);
     }
 
     fn is_remembering(&self, time: u64) -> bool {
@@ -109,19 +118,25 @@ impl Pool {
     }
 
     fn note_proxy(&mut self, call: &Call, time: u64) {
+        let sharer = (call.shares.part != Part::Idle).then_some(time);
         if let Some(proxy) = self.proxies.get_mut(&call.proxy) {
             proxy.number = call.number;
+            if proxy.sharer.is_none() && sharer.is_some() {
+                self.changed = time;
+            }
+            proxy.sharer = sharer.and(proxy.sharer.or(sharer));
             return;
         }
         let mut told = time;
-        if call.known > 0 {
+        if call.shares.proxies > 0 {
             if !self.is_remembering(time) {
-                (self.lost, self.remembered) = (time, call.known);
+                self.lost = time;
+                (self.remembered, self.remembered_sharers) = (call.shares.proxies, call.shares.sharers);
             }
             told = self.lost - 1;
         }
         self.changed = time;
-        self.proxies.insert(call.proxy.clone(), Proxy { told, joined: time, number: call.number });
+        self.proxies.insert(call.proxy.clone(), Proxy { told, joined: time, sharer, number: call.number });
     }
 
     fn note_beat(&mut self, call: &Call, time: u64) {
@@ -137,16 +152,19 @@ impl Pool {
     }
 
     fn now(&mut self, time: u64) -> Now {
-        let remembered = if self.is_remembering(time) { self.remembered } else { 0 };
+        let (remembered, remembered_sharers) =
+            if self.is_remembering(time) { (self.remembered, self.remembered_sharers) } else { (0, 0) };
         let count = remembered.max(self.proxies.len() as u64);
+        let sharers = self.proxies.values().filter(|proxy| proxy.sharer.is_some()).count();
+        let sharers = remembered_sharers.max(sharers as u64);
         let heard_by_all = self.proxies.values().map(|proxy| proxy.told).min().unwrap_or(0);
         let all_back = self.proxies.len() as u64 >= self.remembered && heard_by_all >= self.lost;
         let lost_lately = time - self.lost < RETURN || self.is_remembering(time) && !all_back;
         if self.base == 0 || (heard_by_all >= self.changed && !lost_lately) {
-            self.base = count;
+            (self.base, self.base_sharers) = (count, sharers);
         }
-        self.base = self.base.min(count);
-        Now { time, count, heard_by_all, lost_lately, settled: time - self.resumed > PAUSE && !lost_lately }
+        (self.base, self.base_sharers) = (self.base.min(count), self.base_sharers.min(sharers));
+        Now { time, count, sharers, heard_by_all, lost_lately, settled: time - self.resumed > PAUSE && !lost_lately }
     }
 
     fn cell(&mut self, call: &Call, ask: &CellAsk, now: &Now) -> CellAnswer {
@@ -161,19 +179,20 @@ impl Pool {
         let most = if now.lost_lately && ask.at.start() < self.lost {
             0
         } else if now.lost_lately || !seen {
-            ask.amount.checked_div(call.known).unwrap_or(0).saturating_sub(ask.keep)
+            call.shares.of_window(ask.amount).saturating_sub(ask.keep)
         } else {
             free
         };
         let unspent = ask.keep.saturating_sub(ask.spent);
         let fair = match cell.tight {
-            None => ((free + unspent) / now.count).saturating_sub(unspent),
+            // Some is left for the next one that begins to ask.
+            None => ((free + unspent) / (now.sharers + 1).min(now.count)).saturating_sub(unspent),
             Some(_) => 0,
         };
         let extra = ask.more.max(fair).min(free).min(most);
         let held = ask.keep + extra;
         let wanted = ask.more > extra && seen && !now.lost_lately;
-        let all = self.committed(&cell, ask, now).saturating_add(held);
+        let all = self.committed(&cell, &call.proxy, ask, now).saturating_add(held);
         if cell.tight.is_none() && (wanted || all > ask.amount) {
             cell.tight = Some(now.time);
             self.loose.retain(|(_, at)| *at != ask.at);
@@ -181,8 +200,7 @@ impl Pool {
         }
         cell.leases.insert(call.proxy.clone(), Lease { held, spent: ask.spent });
         let sum: u64 = cell.leases.values().map(|lease| lease.held).sum();
-        if ask.at.length == 0 && cell.tight.is_some() && sum + now.count * reserve(ask.amount, self.base) <= ask.amount
-        {
+        if ask.at.length == 0 && cell.tight.is_some() && 2 * sum <= ask.amount && all <= ask.amount {
             cell.tight = None;
             self.tight.retain(|(_, at)| *at != ask.at);
             self.loose.insert((now.time, ask.at));
@@ -194,28 +212,41 @@ impl Pool {
     /// What the proxy may get beyond what it keeps.
     fn free(&self, cell: &Cell, proxy: &str, ask: &CellAsk, now: &Now) -> u64 {
         let others: u64 = cell.leases.values().map(|lease| lease.held).sum();
-        let without = self.without_lease(cell, now);
-        let untold = match cell.tight {
-            None => without,
+        let (sharers, idle) = self.without_lease(cell, proxy, now);
+        let kept_free = match cell.tight {
+            None => self.kept_free(ask.amount, sharers, idle),
             Some(tight) => {
                 let untold = self.proxies.iter().filter(|(name, held)| *name != proxy && held.told < tight).count();
-                without.min(untold as u64)
+                let sharers = sharers.min(untold as u64);
+                self.kept_free(ask.amount, sharers, idle.min(untold as u64 - sharers))
             }
         };
-        let kept_free = untold.saturating_mul(reserve(ask.amount, self.base));
         ask.amount.saturating_sub(others).saturating_sub(kept_free).saturating_sub(ask.keep)
     }
 
-    /// Other proxies that may use a share without a lease. `cell` is without the lease of the proxy that asks.
-    fn without_lease(&self, cell: &Cell, now: &Now) -> u64 {
+    /// Other proxies that may use a share without a lease: sharers, and idle ones. `cell` is without the lease of the
+    /// proxy that asks.
+    fn without_lease(&self, cell: &Cell, proxy: &str, now: &Now) -> (u64, u64) {
+        let is_sharer = |name: &str| self.proxies.get(name).is_some_and(|known| known.sharer.is_some());
         let with = cell.leases.keys().filter(|name| self.proxies.contains_key(*name)).count();
-        now.count.saturating_sub(1).saturating_sub(with as u64)
+        let sharers_with = cell.leases.keys().filter(|name| is_sharer(name)).count() as u64;
+        let without = now.count.saturating_sub(1).saturating_sub(with as u64);
+        let sharers = now.sharers.saturating_sub(u64::from(is_sharer(proxy))).saturating_sub(sharers_with).min(without);
+        (sharers, without - sharers)
     }
 
-    /// What the others hold or may use of a cell that is not tight. Who joined while it was in use makes it more.
-    fn committed(&self, cell: &Cell, ask: &CellAsk, now: &Now) -> u64 {
+    /// What is kept free for so many proxies that leased nothing.
+    fn kept_free(&self, amount: u64, sharers: u64, idle: u64) -> u64 {
+        let for_sharers = sharers.saturating_mul(sharer_start(amount, self.base, self.base_sharers));
+        for_sharers.saturating_add(idle.saturating_mul(idle_start(amount, self.base, self.base_sharers)))
+    }
+
+    /// What the others hold or may use of a cell that is not tight. Who joined while it was in use, or began to use
+    /// limits, makes it more.
+    fn committed(&self, cell: &Cell, proxy: &str, ask: &CellAsk, now: &Now) -> u64 {
         let others: u64 = cell.leases.values().map(|lease| lease.held).sum();
-        others.saturating_add(self.without_lease(cell, now).saturating_mul(reserve(ask.amount, self.base)))
+        let (sharers, idle) = self.without_lease(cell, proxy, now);
+        others.saturating_add(self.kept_free(ask.amount, sharers, idle))
     }
 
     /// Takes from proxies that are gone what they did not use.
@@ -227,10 +258,16 @@ impl Pool {
 
     fn news(&self, call: &Call, told: u64, now: &Now) -> News {
         let joined = self.proxies.get(&call.proxy).map_or(now.time, |proxy| proxy.joined);
+        let sharer = self.proxies.get(&call.proxy).and_then(|proxy| proxy.sharer);
         let others = self.proxies.iter().filter(|(name, _)| **name != call.proxy);
-        let known_to_all = others.map(|(_, other)| other.told).min().is_none_or(|told| told >= joined);
-        // Who shares already goes on, by the number that holds now.
-        let shares = call.known > 0 || known_to_all && !now.lost_lately;
+        let others_told = others.map(|(_, other)| other.told).min();
+        let is_known = |since: u64| !now.lost_lately && others_told.is_none_or(|told| told >= since);
+        // Who shares already goes on, by the numbers that hold now.
+        let proxies = if call.shares.proxies > 0 || is_known(joined) { now.count } else { 0 };
+        let part = match (call.shares.part, sharer) {
+            (Part::Asking, Some(since)) if proxies > 0 && is_known(since) => Part::Sharing,
+            (part, _) => part,
+        };
         let mut until = now.time;
         let mut told_of = |list: &BTreeSet<(u64, CellWindow)>| {
             let news: Vec<_> = list.iter().filter(|(when, _)| *when > told).take(NEWS_MAX).collect();
@@ -240,7 +277,7 @@ impl Pool {
             news.into_iter().map(|(_, at)| *at).collect::<Vec<_>>()
         };
         let (tight, loose) = (told_of(&self.tight), told_of(&self.loose));
-        News { known: if shares { now.count } else { 0 }, until, tight, loose }
+        News { shares: Shares { proxies, sharers: now.sharers, part }, until, tight, loose }
     }
 
     /// What all proxies hold of a cell.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::model_route::{Counted, Limit, LimitMode, LimitStore, OnStoreDown, Usage},
-    model_route::limits::{Ask, Key, Ledger, Quota, Reservation, Store, Why, store::Reach},
+    model_route::limits::{Ask, Key, Ledger, Quota, Reservation, Store, Why, shares::Part, store::Reach},
 };
 
 /// Milliseconds between ticks, as the proxy has them.
@@ -32,7 +32,8 @@ struct Proxy {
     reachable: bool,
     /// Calls that arrive after the proxy gave them up.
     late: Vec<Call>,
-    open: Vec<Reservation>,
+    /// With their keys.
+    open: Vec<(usize, Reservation)>,
 }
 
 struct World {
@@ -43,8 +44,8 @@ struct World {
     proxies: Vec<Proxy>,
     limits: Vec<Limit>,
     on_down: OnStoreDown,
-    used: BTreeMap<(usize, u64), u64>,
-    concurrent_peak: usize,
+    /// By key, limit and window.
+    used: BTreeMap<(usize, usize, u64), u64>,
 }
 
 impl World {
@@ -57,7 +58,6 @@ impl World {
             limits,
             on_down,
             used: BTreeMap::new(),
-            concurrent_peak: 0,
         };
         (0..proxies).for_each(|number| world.join(number as i64 * 3_777 - 5_000));
         world
@@ -94,8 +94,8 @@ impl World {
         let (now, time, run) = (self.now(at), self.time * 1_000, self.run.to_string());
         let proxy = &mut self.proxies[at];
         proxy.calls += 1;
-        let known = proxy.holder.beat().1;
-        let call = Call { proxy: proxy.name.clone(), number: proxy.calls, run, known, beat, cells };
+        let shares = proxy.holder.beat().1;
+        let call = Call { proxy: proxy.name.clone(), number: proxy.calls, run, shares, beat, cells };
         if !proxy.reachable {
             proxy.late.push(call);
             return false;
@@ -143,12 +143,16 @@ impl World {
 
     /// One request; whether it was let through, or why not.
     fn request(&mut self, at: usize, tokens: u64) -> Result<(), Why> {
+        self.request_of(0, at, tokens)
+    }
+
+    /// As [`World::request`], of another key.
+    fn request_of(&mut self, key: usize, at: usize, tokens: u64) -> Result<(), Why> {
         let now = self.now(at);
         let place = place();
         let quota = Quota { limits: &self.limits, store: &place, on_store_down: self.on_down };
         let ask = Ask { input: tokens, output: 0, rates: None };
-        let key = Key::of_target("r", "t");
-        let reserved = self.proxies[at].ledger.reserve(&quota, &key, &ask, now);
+        let reserved = self.proxies[at].ledger.reserve(&quota, &Key::of_target("r", &key.to_string()), &ask, now);
         if self.proxies[at].ledger.take_thirst() {
             self.look(at, Occasion::Thirst);
         }
@@ -157,15 +161,15 @@ impl World {
             if hold.limit.of == Counted::Concurrent {
                 continue;
             }
-            let used = self.used.entry((nth, hold.window)).or_default();
+            let used = self.used.entry((key, nth, hold.window)).or_default();
             *used += hold.taken;
             assert!(*used <= hold.limit.amount, "{used} of {} in window {}", hold.limit.amount, hold.window);
         }
         let streams = self.limits.iter().any(|limit| limit.of == Counted::Concurrent);
         if streams {
-            self.proxies[at].open.push(reservation);
-            let open: usize = self.proxies.iter().map(|proxy| proxy.open.len()).sum();
-            self.concurrent_peak = self.concurrent_peak.max(open);
+            self.proxies[at].open.push((key, reservation));
+            let of_key = |(of, _): &&(usize, Reservation)| *of == key;
+            let open: usize = self.proxies.iter().map(|proxy| proxy.open.iter().filter(of_key).count()).sum();
             let most = self.limits.iter().find(|limit| limit.of == Counted::Concurrent).map_or(0, |limit| limit.amount);
             assert!(open as u64 <= most, "{open} streams of {most}");
         } else {
@@ -189,7 +193,27 @@ impl World {
     }
 
     fn taken(&mut self, at: usize, count: usize, tokens: u64) -> usize {
-        (0..count).filter(|_| self.request(at, tokens).is_ok()).count()
+        self.taken_of(0, at, count, tokens)
+    }
+
+    fn taken_of(&mut self, key: usize, at: usize, count: usize, tokens: u64) -> usize {
+        (0..count).filter(|_| self.request_of(key, at, tokens).is_ok()).count()
+    }
+
+    /// How many requests at once are let through before the store is heard of them.
+    fn burst(&mut self, key: usize, at: usize) -> usize {
+        self.set_reachable(false);
+        let taken = self.taken_of(key, at, 1_000, 1);
+        self.set_reachable(true);
+        taken
+    }
+
+    /// These proxies have one request each, of a key of its own, and everybody hears of it.
+    fn use_limits(&mut self, proxies: std::ops::Range<usize>) {
+        for at in proxies {
+            self.taken_of(1_000, at, 1, 1);
+        }
+        self.pass(1_000);
     }
 }
 
@@ -250,7 +274,7 @@ fn what_was_left_when_the_store_went_down_is_shared() {
     world.set_reachable(false);
     world.pass(30_000);
     let taken: Vec<usize> = (0..3).map(|at| world.taken(at, 900, 1)).collect();
-    assert!(taken.iter().all(|taken| *taken >= 100), "{taken:?} of 600");
+    assert!(taken.iter().all(|taken| *taken >= 90), "{taken:?} of 600");
 }
 
 #[test]
@@ -313,7 +337,7 @@ fn streams_are_leased_and_come_back() {
         for at in 0..3 {
             world.taken(at, 1 + round % 5, 1);
             let leaving = world.proxies[at].open.len().div_ceil(2);
-            world.proxies[at].open.drain(..leaving).for_each(Reservation::cancel);
+            world.proxies[at].open.drain(..leaving).for_each(|(_, stream)| stream.cancel());
         }
         world.pass(100);
     }
@@ -327,9 +351,54 @@ fn streams_are_leased_and_come_back() {
     assert_eq!(open, 12, "one proxy gets all seats in the end");
 }
 
+#[test]
+fn proxies_that_never_call_take_no_share_of_a_window_without_store() {
+    let mut world = World::new(50, vec![limit(Counted::Requests, 9_000, 60)], OnStoreDown::Open);
+    world.pass(2_000);
+    world.use_limits(0..3);
+    world.set_reachable(false);
+    world.pass(58_000);
+    let taken: Vec<usize> = (0..3).map(|at| world.taken(at, 9_000, 1)).collect();
+    assert_eq!(taken, [2_295; 3], "three quarters among three, and one fiftieth of the last quarter");
+    let idle: usize = (3..50).map(|at| world.taken(at, 9_000, 1)).sum();
+    assert!(idle > 0 && idle + 3 * 2_295 <= 9_000, "those who begin now have the rest: {idle}");
+}
+
+#[test]
+fn sharer_begins_a_key_that_is_new_to_it_with_much_of_the_limit() {
+    let mut world = World::new(50, vec![limit(Counted::Requests, 1_000, 60)], OnStoreDown::Open);
+    world.pass(2_000);
+    assert_eq!(world.burst(1, 0), 10, "while nobody calls, all are alike");
+    world.pass(1_000);
+    assert_eq!(world.burst(2, 0), 755, "the only one that calls");
+    world.use_limits(0..4);
+    let taken: Vec<usize> = (0..4).map(|at| world.burst(3, at)).collect();
+    assert_eq!(taken, [98; 4], "several that call");
+    assert_eq!(world.burst(3, 49), 5, "and one that does not");
+}
+
+#[test]
+fn who_has_not_called_for_a_minute_shares_no_more() {
+    let mut world = World::new(3, vec![limit(Counted::Requests, 900, 60)], OnStoreDown::Open);
+    world.pass(2_000);
+    world.use_limits(0..3);
+    for _ in 0..130 {
+        world.taken(0, 1, 1);
+        world.pass(500);
+    }
+    let shares: Vec<_> = world.proxies.iter().map(|proxy| proxy.store.shares()).collect();
+    let part = |at: usize| (shares[at].sharers, shares[at].part);
+    assert_eq!([part(0), part(1), part(2)], [(1, Part::Sharing), (1, Part::Idle), (1, Part::Idle)]);
+    world.set_reachable(false);
+    world.pass(61_000);
+    let taken: Vec<usize> = (0..3).map(|at| world.taken(at, 900, 1)).collect();
+    assert_eq!(taken, [750, 75, 75]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Requests {
+        key: usize,
         at: usize,
         count: usize,
         tokens: u64,
@@ -351,10 +420,13 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        8 => (0..4usize, 1..40usize, 1..30u64).prop_map(|(at, count, tokens)| Step::Requests { at, count, tokens }),
+        8 => (0..3usize, 0..6usize, 1..40usize, 1..30u64)
+            .prop_map(|(key, at, count, tokens)| Step::Requests { key, at, count, tokens }),
         5 => (1..400u64).prop_map(Step::Pass),
         2 => (400..4_000u64).prop_map(Step::Pass),
         1 => (4_000..20_000u64).prop_map(Step::Pass),
+        // Long enough for sharers to become idle.
+        1 => (61_000..70_000u64).prop_map(Step::Pass),
         1 => Just(Step::Cut),
         1 => (0..4usize).prop_map(Step::CutOne),
         2 => Just(Step::Mend),
@@ -366,16 +438,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..100)
 }
 
-fn play(limits: Vec<Limit>, steps: Vec<Step>) {
-    let mut world = World::new(3, limits, OnStoreDown::Open);
+fn play(proxies: usize, limits: Vec<Limit>, steps: Vec<Step>) {
+    let mut world = World::new(proxies, limits, OnStoreDown::Open);
+    let most = proxies + 2;
     world.pass(1_500);
     // How long one proxy alone was out of reach: beyond `GONE` it is taken for dead, which it is not.
     let mut cut_one: Option<u64> = None;
     for step in steps {
         let proxies = world.proxies.len();
         match step {
-            Step::Requests { at, count, tokens } => {
-                world.taken(at % proxies, count, tokens);
+            Step::Requests { key, at, count, tokens } => {
+                world.taken_of(key, at % proxies, count, tokens);
             }
             Step::Pass(millis) if cut_one.is_some_and(|since| world.time + millis > since + 9_000) => {
                 world.set_reachable(true);
@@ -405,7 +478,7 @@ fn play(limits: Vec<Limit>, steps: Vec<Step>) {
                 }
             }
             Step::Late(at) => world.arrive_late(at % proxies),
-            Step::Join(skew) if proxies < 5 && world.proxies.iter().all(|proxy| proxy.reachable) => {
+            Step::Join(skew) if proxies < most && world.proxies.iter().all(|proxy| proxy.reachable) => {
                 world.join(skew);
                 // One that never reached the store uses a presumed share, of which the store knows nothing.
                 world.pass(300);
@@ -414,7 +487,7 @@ fn play(limits: Vec<Limit>, steps: Vec<Step>) {
             Step::Close(at) => {
                 let open = &mut world.proxies[at % proxies].open;
                 let leaving = open.len().div_ceil(2);
-                open.drain(..leaving).for_each(Reservation::cancel);
+                open.drain(..leaving).for_each(|(_, stream)| stream.cancel());
             }
         }
     }
@@ -427,13 +500,14 @@ proptest! {
     fn no_window_is_used_beyond_its_amount(
         amount in prop_oneof![1..20u64, 20..2_000u64],
         window in prop_oneof![Just(1u64), Just(60), Just(86_400)],
+        proxies in 2..7usize,
         steps in steps(),
     ) {
-        play(vec![limit(Counted::Input, amount, window), limit(Counted::Requests, amount, 60)], steps);
+        play(proxies, vec![limit(Counted::Input, amount, window), limit(Counted::Requests, amount, 60)], steps);
     }
 
     #[test]
-    fn no_more_streams_than_allowed(amount in 1..40u64, steps in steps()) {
-        play(vec![limit(Counted::Concurrent, amount, 0)], steps);
+    fn no_more_streams_than_allowed(amount in 1..40u64, proxies in 2..5usize, steps in steps()) {
+        play(proxies, vec![limit(Counted::Concurrent, amount, 0)], steps);
     }
 }
