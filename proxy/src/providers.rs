@@ -6,7 +6,7 @@ mod trust;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     time::Duration,
 };
@@ -37,7 +37,7 @@ pub struct Providers {
     /// Keys.
     pub credentials: Credentials,
     /// Targets that refuse to be asked for usage in streams, by route and name.
-    pub without_usage: RefCell<BTreeSet<String>>,
+    pub without_usage: RefCell<BTreeMap<String, BTreeSet<String>>>,
     /// Tokens from bytes, as learned by model.
     pub estimates: RefCell<Estimates>,
     /// Addresses of hosts.
@@ -52,16 +52,18 @@ impl Providers {
     /// How usage is had from streams of a target.
     pub fn usage_of(&self, route: &str, target: &ModelTarget) -> UsageInStreams {
         match target.capabilities.usage {
-            UsageInStreams::Auto if self.without_usage.borrow().contains(&format!("{route}/{}", target.name)) => {
-                UsageInStreams::Never
+            UsageInStreams::Auto => {
+                let known = self.without_usage.borrow();
+                let refuses = known.get(route).is_some_and(|targets| targets.contains(&target.name));
+                if refuses { UsageInStreams::Never } else { UsageInStreams::Auto }
             }
-            known => known,
+            known @ (UsageInStreams::Never | UsageInStreams::Continuous) => known,
         }
     }
 
     /// A target refused to be asked for usage; false where that was known already.
     pub fn refuse_usage(&self, route: &str, target: &ModelTarget) -> bool {
-        self.without_usage.borrow_mut().insert(format!("{route}/{}", target.name))
+        self.without_usage.borrow_mut().entry(route.to_owned()).or_default().insert(target.name.clone())
     }
 
     /// Nothing is known yet; secrets are looked for in this folder.

@@ -147,7 +147,7 @@ impl Attempts {
         standings: &mut Standings,
         now: Duration,
     ) -> Attempts {
-        standings.requested(&budget_key(&route, &model), now);
+        standings.requested(&route, &model.name, now);
         Attempts {
             route,
             model,
@@ -296,11 +296,7 @@ impl Attempts {
         if self.live.iter().any(Option::is_some) {
             return After::Wait;
         }
-        let budget = budget_key(&self.route, &self.model);
-        let spent = spent.or_else(|| {
-            let within = standings.repeat(&budget, self.model.retry.budget_percent, now);
-            (!within).then_some(Spent::Budget)
-        });
+        let spent = spent.or_else(|| (!self.may_repeat(standings, now)).then_some(Spent::Budget));
         match spent {
             None => After::Next,
             Some(spent) => {
@@ -308,6 +304,10 @@ impl Attempts {
                 After::GiveUp(self.exhausted())
             }
         }
+    }
+
+    fn may_repeat(&self, standings: &mut Standings, now: Duration) -> bool {
+        standings.repeat(&self.route, &self.model.name, self.model.retry.budget_percent, now)
     }
 
     fn spends(&self, failure: &Failure, now: Duration) -> Option<Spent> {
@@ -362,8 +362,7 @@ impl Attempts {
         }
         if self.hedge_at.is_some_and(|at| at <= now) {
             self.hedge_at = None;
-            let within = self.made() < self.model.retry.attempts as usize
-                && standings.repeat(&budget_key(&self.route, &self.model), self.model.retry.budget_percent, now);
+            let within = self.made() < self.model.retry.attempts as usize && self.may_repeat(standings, now);
             return within.then_some(Due::Hedge);
         }
         None
@@ -385,11 +384,6 @@ impl Attempts {
             Delivery::Whole => Some((live.begun.saturating_add(timers.headers_whole), Reason::TimeoutHeaders)),
         }
     }
-}
-
-/// By the model of the route, not by what callers write: a pattern fits names without number.
-fn budget_key(route: &str, model: &VirtualModel) -> String {
-    format!("{route}/{}", model.name)
 }
 
 fn too_late(reason: Reason) -> Failure {

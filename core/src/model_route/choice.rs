@@ -141,13 +141,27 @@ impl ModelTarget {
     }
 }
 
-/// How the targets of a model stand, by their place.
-#[derive(Clone, Copy)]
-pub struct Stands<'a> {
-    /// Whether a target may be asked.
-    pub state: &'a dyn Fn(usize) -> State,
+/// How a target stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Stands {
+    /// Whether it may be asked.
+    pub state: State,
     /// Share of its weight that it is worth, 0.05 to 1.
-    pub share: &'a dyn Fn(usize) -> f64,
+    pub share: f64,
+}
+
+/// A target that can serve, and how it stands.
+struct Able {
+    place: usize,
+    /// Lower is asked first: targets of the request's lane, then by priority.
+    rank: (bool, u32),
+    stands: Stands,
+}
+
+impl Able {
+    fn is_open(&self) -> bool {
+        !matches!(self.stands.state, State::Resting { .. })
+    }
 }
 
 /// Chooses; `None` where nobody is left. `random` is a uniform number.
@@ -159,55 +173,51 @@ pub fn choose(
     random: u64,
     now: Duration,
 ) -> Option<Choice> {
-    let state = |place: usize| {
+    let stands = |place: usize| {
         let target = &model.targets[place];
-        standings.state(target, target.model_name(want.model), now)
+        let state = standings.state(target, target.model_name(want.model), now);
+        Stands { state, share: standings.share(route, target) }
     };
-    let share = |place: usize| standings.share(route, &model.targets[place]);
-    choose_by(model, Stands { state: &state, share: &share }, want, before, random, now)
+    choose_by(model, &stands, want, before, random, now)
 }
 
-/// As [`choose`], of targets that stand so at `now`.
+/// As [`choose`], of targets that stand so at `now`: each that can serve is asked for once, by its place.
 pub fn choose_by(
     model: &VirtualModel,
-    Stands { state, share }: Stands<'_>,
+    stands: &dyn Fn(usize) -> Stands,
     want: &Want<'_>,
     before: Before<'_>,
     random: u64,
     now: Duration,
 ) -> Option<Choice> {
-    let able: Vec<usize> =
-        (0..model.targets.len()).filter(|place| unable(model, *place, want, before).is_none()).collect();
-    let rank = |place: usize| {
-        let target = &model.targets[place];
-        (target.lane.is_none(), target.priority)
-    };
-    let open: Vec<usize> =
-        able.iter().copied().filter(|place| !matches!(state(*place), State::Resting { .. })).collect();
-    let mut ranks: Vec<_> = open.iter().map(|place| rank(*place)).collect();
-    ranks.sort_unstable();
-    ranks.dedup();
-    for (turn, current) in ranks.iter().enumerate() {
-        let group: Vec<usize> = open.iter().copied().filter(|place| rank(*place) == *current).collect();
-        if let Some(target) = group.iter().copied().find(|place| state(*place) == State::Trial) {
-            return Some(Choice { target, why: Why::Trial });
+    let able: Vec<Able> = model
+        .targets
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| unable(model, *place, want, before).is_none())
+        .map(|(place, target)| Able { place, rank: (target.lane.is_none(), target.priority), stands: stands(place) })
+        .collect();
+    let open = || able.iter().filter(|one| one.is_open());
+    let (mut why, mut rank) = (Why::Order, open().map(|one| one.rank).min());
+    while let Some(current) = rank {
+        let group = || open().filter(|one| one.rank == current);
+        if let Some(trial) = group().find(|one| one.stands.state == State::Trial) {
+            return Some(Choice { target: trial.place, why: Why::Trial });
         }
-        let shares: Vec<f64> = group.iter().map(|place| share(*place)).collect();
-        let best = shares.iter().copied().fold(0.0, f64::max);
-        let is_last = turn + 1 == ranks.len();
-        if !is_last && unit(random) >= best {
+        let best = group().map(|one| one.stands.share).fold(0.0, f64::max);
+        let next = open().map(|one| one.rank).filter(|rank| *rank > current).min();
+        if next.is_some() && unit(random) >= best {
+            (why, rank) = (Why::Slow, next);
             continue;
         }
-        let weigh = |(place, share): (&usize, &f64)| f64::from(model.targets[*place].weight) * share;
-        let target = draw(&group, group.iter().zip(&shares).map(weigh), unit(random.rotate_left(32)));
-        let why = if turn > 0 { Why::Slow } else { Why::Order };
-        return target.map(|target| Choice { target, why });
+        let weighed = group().map(|one| (one.place, f64::from(model.targets[one.place].weight) * one.stands.share));
+        return draw(weighed, unit(random.rotate_left(32))).map(|target| Choice { target, why });
     }
-    let until = |place: &usize| match state(*place) {
-        State::Resting { until, .. } => (until, rank(*place)),
-        State::Ready | State::Trial => (now, rank(*place)),
+    let until = |one: &&Able| match one.stands.state {
+        State::Resting { until, .. } => (until, one.rank),
+        State::Ready | State::Trial => (now, one.rank),
     };
-    able.into_iter().min_by_key(until).map(|target| Choice { target, why: Why::LeastBad })
+    able.iter().min_by_key(until).map(|one| Choice { target: one.place, why: Why::LeastBad })
 }
 
 /// Why a target cannot serve, if so.
@@ -256,14 +266,15 @@ fn unit(random: u64) -> f64 {
     (random >> 11) as f64 / (1u64 << 53) as f64
 }
 
-fn draw(group: &[usize], weights: impl Iterator<Item = f64> + Clone, at: f64) -> Option<usize> {
-    let total: f64 = weights.clone().sum();
+/// One of these places, by its weight.
+fn draw(weighed: impl Iterator<Item = (usize, f64)> + Clone, at: f64) -> Option<usize> {
+    let total: f64 = weighed.clone().map(|(_, weight)| weight).sum();
     let mut left = at * total;
-    for (place, weight) in group.iter().zip(weights) {
+    for (place, weight) in weighed.clone() {
         if left < weight {
-            return Some(*place);
+            return Some(place);
         }
         left -= weight;
     }
-    group.last().copied()
+    weighed.map(|(place, _)| place).last()
 }

@@ -201,8 +201,11 @@ pub fn explain(
 
 /// Whom requests with evenly spread random numbers would ask.
 fn draws(model: &VirtualModel, stand: &dyn Fn(usize) -> Stand, want: &Want<'_>, before: Before<'_>) -> Vec<Choice> {
-    let stands = Stands { state: &|place| stand(place).state, share: &|place| stand(place).share };
-    let draw = |number| choose_by(model, stands, want, before, spread(number), Duration::ZERO);
+    let stands = |place| {
+        let Stand { state, share, .. } = stand(place);
+        Stands { state, share }
+    };
+    let draw = |number| choose_by(model, &stands, want, before, spread(number), Duration::ZERO);
     (0..DRAWS).filter_map(draw).collect()
 }
 

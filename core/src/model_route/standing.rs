@@ -5,15 +5,21 @@
 
 mod budget;
 mod pace;
+mod part;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use ahash::AHashMap;
+use ahash::RandomState;
+use hashbrown::HashMap;
 
-use self::{budget::Budget, pace::Pace};
-use crate::model::model_route::{Credential, Failure, ModelEndpoint, ModelTarget, Reason};
+use self::{
+    budget::Budget,
+    pace::Pace,
+    part::{Key, Part, parts},
+};
+use crate::model::model_route::{Credential, Failure, ModelTarget, NamePattern, Reason};
 
 /// Rest after `rate` where the target does not say how long.
 const RATE_REST: Duration = Duration::from_secs(5);
@@ -31,24 +37,6 @@ const FAILURES_IN_A_ROW: u32 = 3;
 const TRIAL_LIMIT: Duration = Duration::from_secs(60);
 /// Rests remembered at most; the one that ends first goes.
 const RESTS_MAX: usize = 4_096;
-
-/// What rests.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Part {
-    /// A key, wherever it is used.
-    Credential(Key),
-    /// A model under a key.
-    Model(Key, String),
-    /// A place.
-    Endpoint(String),
-}
-
-/// What stands for a key: itself, or the place of a target that needs none.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Credential(Credential),
-    Place(String),
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Rest {
@@ -80,10 +68,14 @@ pub enum State {
 #[derive(Clone, Debug, Default)]
 pub struct Standings {
     changes: u64,
-    rests: AHashMap<Part, Rest>,
-    paces: AHashMap<String, Pace>,
-    budgets: AHashMap<String, Budget>,
+    rests: HashMap<Part<String>, Rest, RandomState>,
+    /// By route and target.
+    paces: ByRoute<String, Pace>,
+    /// By route and virtual model.
+    budgets: ByRoute<NamePattern, Budget>,
 }
+
+type ByRoute<K, V> = HashMap<String, HashMap<K, V, RandomState>, RandomState>;
 
 impl Standings {
     /// Goes up with every change of rests, trials and paces, for who shows them.
@@ -94,8 +86,8 @@ impl Standings {
     /// Models of a target's credential that rest by name, in no order.
     pub fn resting_models(&self, target: &ModelTarget) -> impl Iterator<Item = &str> {
         let [credential, ..] = parts(target, "");
-        self.rests.keys().filter_map(move |part| match (part, &credential) {
-            (Part::Model(key, model), Part::Credential(of)) if key == of => Some(model.as_str()),
+        self.rests.keys().filter_map(move |part| match (part.borrowed(), credential) {
+            (Part::Model(key, model), Part::Credential(of)) if key == of => Some(model),
             (Part::Credential(_) | Part::Model(..) | Part::Endpoint(_), _) => None,
         })
     }
@@ -123,12 +115,12 @@ impl Standings {
 
     /// Share of its weight that a target is worth, 0.05 to 1: slow ones lose it by and by.
     pub fn share(&self, route: &str, target: &ModelTarget) -> f64 {
-        self.paces.get(&pace_key(route, target)).map_or(1.0, |pace| pace.share)
+        self.pace(route, target).map_or(1.0, |pace| pace.share)
     }
 
     /// Time in which 95 of 100 answers of a target begin; `None` while too few are known.
     pub fn p95(&self, route: &str, target: &ModelTarget) -> Option<Duration> {
-        self.paces.get(&pace_key(route, target))?.p95()
+        self.pace(route, target)?.p95()
     }
 
     /// A request goes to a target.
@@ -162,7 +154,7 @@ impl Standings {
                 self.rests.remove(&part);
             }
         }
-        self.paces.entry(pace_key(route, target)).or_default().served(took, limit);
+        self.pace_mut(route, target).served(took, limit);
     }
 
     /// An attempt failed.
@@ -191,7 +183,7 @@ impl Standings {
             | Reason::Server
             | Reason::Empty
             | Reason::Decode => {
-                let pace = self.paces.entry(pace_key(route, target)).or_default();
+                let pace = self.pace_mut(route, target);
                 pace.failed();
                 if pace.failures >= FAILURES_IN_A_ROW {
                     self.rest(of_model, failure.reason, RATE_REST, now);
@@ -205,54 +197,49 @@ impl Standings {
     /// A credential was read anew: what was refused with the old one may be tried at once.
     pub fn renewed(&mut self, credential: &Credential) {
         self.changes += 1;
-        self.rests.retain(|part, _| match part {
-            Part::Credential(Key::Credential(of)) | Part::Model(Key::Credential(of), _) => of != credential,
-            Part::Credential(Key::Place(_)) | Part::Model(Key::Place(_), _) | Part::Endpoint(_) => true,
+        let renewed = Key::of(credential);
+        self.rests.retain(|part, _| match part.borrowed() {
+            Part::Credential(key) | Part::Model(key, _) => key != renewed,
+            Part::Endpoint(_) => true,
         });
     }
 
-    /// A request for a virtual model begins: every so many allow one repetition.
-    pub fn requested(&mut self, budget: &str, now: Duration) {
-        match self.budgets.get_mut(budget) {
-            Some(known) => known.requested(now),
-            None => self.budgets.entry(budget.to_owned()).or_default().requested(now),
-        }
+    /// A request for a virtual model begins: every so many allow one repetition. By the model of the route, not by what
+    /// callers write: a pattern fits names without number.
+    pub fn requested(&mut self, route: &str, model: &NamePattern, now: Duration) {
+        self.budget(route, model).requested(now);
     }
 
     /// Whether a further attempt is within the budget of `percent` hundredths; takes it if so.
-    pub fn repeat(&mut self, budget: &str, percent: u32, now: Duration) -> bool {
-        self.budgets.entry(budget.to_owned()).or_default().repeat(percent, now)
+    pub fn repeat(&mut self, route: &str, model: &NamePattern, percent: u32, now: Duration) -> bool {
+        self.budget(route, model).repeat(percent, now)
     }
 
-    fn rest(&mut self, part: Part, reason: Reason, length: Duration, now: Duration) {
-        if self.rests.len() >= RESTS_MAX && !self.rests.contains_key(&part) {
+    fn budget(&mut self, route: &str, model: &NamePattern) -> &mut Budget {
+        self.budgets.entry_ref(route).or_default().entry_ref(model).or_default()
+    }
+
+    fn pace(&self, route: &str, target: &ModelTarget) -> Option<&Pace> {
+        self.paces.get(route)?.get(target.name.as_str())
+    }
+
+    fn pace_mut(&mut self, route: &str, target: &ModelTarget) -> &mut Pace {
+        self.paces.entry_ref(route).or_default().entry_ref(target.name.as_str()).or_default()
+    }
+
+    fn rest(&mut self, part: Part<&str>, reason: Reason, length: Duration, now: Duration) {
+        let until = now.saturating_add(length.min(REST_MAX));
+        if let Some(rest) = self.rests.get_mut(&part) {
+            let strikes = rest.strikes.saturating_add(1);
+            *rest = Rest { until: until.max(rest.until), reason, strikes, trial: None };
+            return;
+        }
+        if self.rests.len() >= RESTS_MAX {
             let first = self.rests.iter().min_by_key(|(_, rest)| rest.until).map(|(part, _)| part.clone());
             first.into_iter().for_each(|part| {
                 self.rests.remove(&part);
             });
         }
-        let until = now + length.min(REST_MAX);
-        let rest = self.rests.entry(part).or_insert(Rest { until, reason, strikes: 0, trial: None });
-        *rest = Rest { until: until.max(rest.until), reason, strikes: rest.strikes.saturating_add(1), trial: None };
+        self.rests.insert(part.kept(), Rest { until, reason, strikes: 1, trial: None });
     }
-}
-
-fn parts(target: &ModelTarget, model: &str) -> [Part; 3] {
-    let place = place(&target.endpoint);
-    let key = match &target.credential {
-        Some(credential) => Key::Credential(credential.clone()),
-        None => Key::Place(place.clone()),
-    };
-    [Part::Credential(key.clone()), Part::Model(key, model.to_owned()), Part::Endpoint(place)]
-}
-
-fn place(endpoint: &ModelEndpoint) -> String {
-    match endpoint {
-        ModelEndpoint::External { host, port, .. } => format!("{host}:{port}"),
-        ModelEndpoint::Service { authority, .. } => authority.clone(),
-    }
-}
-
-fn pace_key(route: &str, target: &ModelTarget) -> String {
-    format!("{route}/{}", target.name)
 }

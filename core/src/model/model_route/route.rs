@@ -20,7 +20,7 @@ pub struct ModelRoute {
 }
 
 /// Names of models.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum NamePattern {
     /// Exactly this one.
     Exact(String),

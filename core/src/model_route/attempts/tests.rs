@@ -125,7 +125,8 @@ fn attempts_time_budget_and_a_body_that_is_gone_end_the_search() {
         assert_eq!(run.attempts.spent(), Some(expected));
     }
     let mut run = Run::new(change(&|model| model.retry.budget_percent = 0), Delivery::Stream);
-    while run.standings.repeat("r/m", 0, run.now) {}
+    let name = three().name;
+    while run.standings.repeat("r", &name, 0, run.now) {}
     let (slot, _) = run.next().unwrap();
     assert!(matches!(run.failed(slot, Reason::Server), After::GiveUp(_)));
     assert_eq!(run.attempts.spent(), Some(Spent::Budget));

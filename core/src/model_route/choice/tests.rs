@@ -141,3 +141,18 @@ fn names_of_models_fit_by_their_pattern_and_the_most_exact_one_counts() {
     assert!(prefix.fits("gpt-4o") > any.fits("gpt-4o"));
     assert_eq!((exact.fits("gpt-4"), prefix.fits("gpt-3")), (None, None));
 }
+
+#[test]
+fn each_target_is_asked_once_how_it_stands() {
+    let model = model(vec![target("a", 0), target("b", 0), target("c", 1), target("d", 2)]);
+    let resting = State::Resting { until: NOW * 2, reason: Reason::Rate };
+    for states in [[State::Ready; 4], [resting; 4], [resting, State::Trial, State::Ready, resting]] {
+        let asked = std::cell::RefCell::new(Vec::new());
+        let stands = |place: usize| {
+            asked.borrow_mut().push(place);
+            Stands { state: states[place], share: 0.05 }
+        };
+        choose_by(&model, &stands, &want(), Before { tried: &[2], ..before() }, u64::MAX, NOW).unwrap();
+        assert_eq!(*asked.borrow(), [0, 1, 3]);
+    }
+}

@@ -105,12 +105,24 @@ fn p95_is_known_after_enough_answers() {
 
 #[test]
 fn further_attempts_are_bounded_by_requests_of_the_last_seconds() {
-    let mut standings = Standings::default();
-    (0..100).for_each(|_| standings.requested("r/m", seconds(0)));
-    let taken = (0..100).filter(|_| standings.repeat("r/m", 20, seconds(1))).count();
+    let (mut standings, model) = (Standings::default(), NamePattern::Exact("m".to_owned()));
+    (0..100).for_each(|_| standings.requested("r", &model, seconds(0)));
+    let taken = (0..100).filter(|_| standings.repeat("r", &model, 20, seconds(1))).count();
     assert_eq!(taken, 20);
-    assert!(!standings.repeat("r/m", 20, seconds(9)));
-    assert!(standings.repeat("r/m", 20, seconds(40)));
-    let few = (0..100).filter(|_| standings.repeat("other/m", 0, seconds(1))).count();
+    assert!(!standings.repeat("r", &model, 20, seconds(9)));
+    assert!(standings.repeat("r", &model, 20, seconds(40)));
+    let few = (0..100).filter(|_| standings.repeat("other", &model, 0, seconds(1))).count();
     assert_eq!(few, 10);
+}
+
+#[test]
+fn what_is_looked_for_has_the_hash_of_what_is_kept() {
+    let (state, one) = (RandomState::new(), target("one", 0));
+    let mut keyless = one.clone();
+    keyless.credential = None;
+    for target in [&one, &keyless] {
+        for part in parts(target, "m") {
+            assert_eq!(state.hash_one(part), state.hash_one(part.kept()), "{part:?}");
+        }
+    }
 }
