@@ -7,6 +7,7 @@ pub mod answer;
 pub mod attempts;
 pub mod choice;
 pub mod client_error;
+pub mod drill;
 pub mod estimate;
 pub mod explain;
 pub mod failure;

@@ -48,6 +48,8 @@ pub const BAGGAGE_MAX_BYTES: usize = 8_192;
 pub const DRAINING_HEADER: &str = "x-mesh-draining";
 /// Response header that names the outcome of a response which the mesh made itself.
 pub const ERROR_HEADER: &str = "x-mesh-error";
+/// Request header by which a permitted caller forces failures of targets of a model route, for drills.
+pub const MODEL_FAULT_HEADER: &str = "x-mesh-model-fault";
 /// Identity of the calling workload, told to the application by its inbound sidecar.
 pub const CLIENT_ID_HEADER: &str = "l5d-client-id";
 /// Envoy's and Istio's spelling of the caller's identity; always stripped.

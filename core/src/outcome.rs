@@ -94,7 +94,7 @@ outcomes! {
     NotReady = "not_ready", 503, 14, Warn;
     /// A request came back to this proxy.
     Loop = "loop", 508, 13, Warn;
-    /// A route's filter made the answer.
+    /// A route's filter made the answer, or a caller forced it for a drill.
     Filtered = "filtered", 0, 0, Debug;
     /// A defect of ours.
     Internal = "internal", 500, 13, Warn;

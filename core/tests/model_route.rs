@@ -34,10 +34,14 @@ fn target<'m>(model: &'m VirtualModel, name: &str) -> &'m ModelTarget {
     model.targets.iter().find(|target| target.name == name).expect("there is such a target")
 }
 
+const DRILLERS: &str = "shop/tester ops/* spiffe://cluster.local/ns/ai/sa/chaos";
+
 #[test]
 fn hosts_models_and_targets_come_out_as_written_and_in_order_of_priority() {
     let route = route(MODELS);
     assert_eq!((route.name.as_str(), route.hosts.join(" ").as_str()), ("chat.ai", "models.internal llm.ai"));
+    assert_eq!(route.drill.allow.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), DRILLERS);
+    assert_eq!(route.body_limit, 2 * 1024 * 1024);
     let names: Vec<String> = route.models.iter().map(|model| model.name.to_string()).collect();
     assert_eq!(names, ["chat-large", "*"]);
     let model = &route.models[0];

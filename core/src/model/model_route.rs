@@ -1,6 +1,7 @@
 //! Nouns of calls to language models: whose protocol a target speaks, which API a request calls, why an attempt failed,
 //! and what was used.
 
+mod drill;
 mod pattern;
 mod route;
 mod tokens;
@@ -9,10 +10,11 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    drill::{Drill, Driller, NotADriller},
     pattern::{MODEL_NAME_MAX, NotAName, model_name},
     route::{
-        Can, Capabilities, Credential, Escalate, Hedge, MidStream, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget,
-        ModelTimers, NamePattern, OnExhausted, Security, UsageInStreams, VirtualModel,
+        BODY_LIMIT, BODY_MAX, Can, Capabilities, Credential, Escalate, Hedge, MidStream, ModelEndpoint, ModelRetry,
+        ModelRoute, ModelTarget, ModelTimers, NamePattern, OnExhausted, Security, UsageInStreams, VirtualModel,
     },
     tokens::{Counted, KeyPart, Limit, LimitMode, LimitStore, OnStoreDown, Price, TokenLimits},
     words::Word,

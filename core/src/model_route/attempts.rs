@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     choice::{Before, Choice, Unable, Want, choose},
+    drill::{Faults, Turn, forced},
     request::Delivery,
     standing::Standings,
 };
@@ -25,6 +26,8 @@ struct Live {
     begun: Duration,
     headed: bool,
     moved: Duration,
+    /// Why it fails, where that is forced: its target is not asked.
+    forced: Option<Reason>,
 }
 
 /// What an attempt shows.
@@ -135,6 +138,9 @@ pub struct Attempts {
     last: Option<Failure>,
     window: Option<u64>,
     spent: Option<Spent>,
+    faults: Faults,
+    /// Whether the last failure was forced.
+    is_forced: bool,
 }
 
 impl Attempts {
@@ -163,7 +169,28 @@ impl Attempts {
             last: None,
             window: None,
             spent: None,
+            faults: Faults::default(),
+            is_forced: false,
         }
+    }
+
+    /// As this, with failures that are forced.
+    #[must_use]
+    pub fn drilled(self, faults: Faults) -> Attempts {
+        Attempts { faults, ..self }
+    }
+
+    /// The failure of an attempt that just began, where it is forced: nobody is to be asked, [`Attempts::failed`] is to be
+    /// told.
+    pub fn forced(&self, slot: usize) -> Option<Failure> {
+        let live = self.live.get(slot)?.as_ref()?;
+        let dialect = self.model.targets[live.target].provider.dialect();
+        live.forced.map(|reason| forced(dialect, reason))
+    }
+
+    /// Whether the failure that the client is told is one that it forced itself.
+    pub fn is_forced(&self) -> bool {
+        self.is_forced
     }
 
     /// Attempts made.
@@ -207,13 +234,13 @@ impl Attempts {
         };
         let target = &self.model.targets[choice.target];
         standings.begin(target, target.model_name(&self.asked), now);
-        let is_first = self.made() == 0;
+        let turn = if self.made() == 0 { Turn::First } else { Turn::Later };
         self.tried.push(choice.target);
-        self.live[slot] = Some(Live { target: choice.target, begun: now, headed: false, moved: now });
-        self.hedge_at = if is_first {
-            self.hedge_after(standings, choice.target).map(|after| now.saturating_add(after))
-        } else {
-            None
+        let forced = self.faults.strikes(target, turn);
+        self.live[slot] = Some(Live { target: choice.target, begun: now, headed: false, moved: now, forced });
+        self.hedge_at = match turn {
+            Turn::First => self.hedge_after(standings, choice.target).map(|after| now.saturating_add(after)),
+            Turn::Later => None,
         };
         Ok((slot, choice))
     }
@@ -284,7 +311,11 @@ impl Attempts {
     pub fn failed(&mut self, slot: usize, failure: Failure, standings: &mut Standings, now: Duration) -> After {
         let Some(live) = self.live.get_mut(slot).and_then(Option::take) else { return After::Wait };
         let target = &self.model.targets[live.target];
-        standings.failed(&self.route, target, target.model_name(&self.asked), &failure, now);
+        match live.forced {
+            Some(_) => standings.withdrawn(target, target.model_name(&self.asked)),
+            None => standings.failed(&self.route, target, target.model_name(&self.asked), &failure, now),
+        }
+        self.is_forced = live.forced.is_some();
         if self.committed == Some(slot) {
             return After::EndStream(failure);
         }
@@ -296,7 +327,9 @@ impl Attempts {
         if self.live.iter().any(Option::is_some) {
             return After::Wait;
         }
-        let spent = spent.or_else(|| (!self.may_repeat(standings, now)).then_some(Spent::Budget));
+        // Drills leave the budget to those whose targets do fail.
+        let is_free = live.forced.is_some();
+        let spent = spent.or_else(|| (!is_free && !self.may_repeat(standings, now)).then_some(Spent::Budget));
         match spent {
             None => After::Next,
             Some(spent) => {

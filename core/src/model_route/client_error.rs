@@ -143,7 +143,8 @@ fn anthropic(failure: &Failure) -> Value {
         Reason::Auth if failure.status == 403 => "permission_error",
         Reason::Auth => "authentication_error",
         Reason::NotFound => "not_found_error",
-        Reason::Context if failure.status == 413 => "request_too_large",
+        Reason::Context | Reason::BadRequest if failure.status == 413 => "request_too_large",
+        Reason::BadRequest if failure.status == 403 => "permission_error",
         Reason::Context | Reason::ContentFilter | Reason::BadRequest => "invalid_request_error",
         Reason::TimeoutHeaders | Reason::TimeoutFirstToken | Reason::Stall => "timeout_error",
         Reason::Server | Reason::Connect | Reason::Reset | Reason::Empty | Reason::Decode => "api_error",
@@ -154,7 +155,7 @@ fn anthropic(failure: &Failure) -> Value {
 fn gemini(failure: &Failure) -> Value {
     let status = match failure.reason {
         Reason::Rate | Reason::Quota => "RESOURCE_EXHAUSTED",
-        Reason::Auth if failure.status == 403 => "PERMISSION_DENIED",
+        Reason::Auth | Reason::BadRequest if failure.status == 403 => "PERMISSION_DENIED",
         Reason::Auth => "UNAUTHENTICATED",
         Reason::NotFound => "NOT_FOUND",
         Reason::Context | Reason::ContentFilter | Reason::BadRequest => "INVALID_ARGUMENT",

@@ -123,7 +123,7 @@ fn clipped(text: &str, most: usize) -> String {
 }
 
 /// Status that providers of a dialect give with a reason.
-fn usual_status(dialect: Dialect, reason: Reason) -> Option<u16> {
+pub(super) fn usual_status(dialect: Dialect, reason: Reason) -> Option<u16> {
     match reason {
         Reason::Rate | Reason::Quota => Some(429),
         Reason::Overloaded => Some(match dialect {

@@ -13,7 +13,9 @@ use super::{
     node::{Node, Object},
     wording::shortened,
 };
-use crate::model::model_route::{Api, NamePattern, NotAName, TokenLimits, VirtualModel, Word};
+use crate::model::model_route::{
+    Api, BODY_LIMIT, BODY_MAX, Drill, NamePattern, NotADriller, NotAName, TokenLimits, VirtualModel, Word,
+};
 
 /// What a model route says.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,11 +26,15 @@ pub struct ModelRoute {
     pub models: Vec<VirtualModel>,
     /// What callers may use.
     pub tokens: TokenLimits,
+    /// Who may force failures.
+    pub drill: Drill,
+    /// Longest request that is held, bytes.
+    pub body_limit: usize,
 }
 
 /// Reads the specification.
 pub(super) fn read(spec: &Node<'_>, namespace: &str) -> Option<ModelRoute> {
-    let spec = spec.object(&["hosts", "models", "tokens", "guard", "template"])?;
+    let spec = spec.object(&["hosts", "models", "tokens", "drill", "bodyLimit", "guard", "template"])?;
     for reserved in ["guard", "template"] {
         if spec.get(reserved).is_some() {
             spec.problem(reserved, "not supported yet; leave it out".to_owned());
@@ -38,8 +44,10 @@ pub(super) fn read(spec: &Node<'_>, namespace: &str) -> Option<ModelRoute> {
     let written = spec.required_list("models");
     let models: Vec<VirtualModel> = written.iter().filter_map(|node| model(node, namespace)).collect();
     let tokens = spec.get("tokens").map(|node| tokens::read(&node)).unwrap_or_default();
+    let drill = spec.get("drill").map(|node| drill(&node)).unwrap_or_default();
+    let body_limit = spec.get("bodyLimit").and_then(|node| bytes(&node)).unwrap_or(BODY_LIMIT);
     let is_complete = models.len() == written.len();
-    let route = ModelRoute { hosts, models, tokens };
+    let route = ModelRoute { hosts, models, tokens, drill, body_limit };
     if is_complete {
         checks::route(&spec, &route);
     }
@@ -57,6 +65,29 @@ fn host(node: &Node<'_>) -> Option<String> {
         return None;
     }
     node.dns_name()
+}
+
+/// Who may force failures.
+fn drill(node: &Node<'_>) -> Drill {
+    let Some(object) = node.object(&["allow"]) else { return Drill::default() };
+    let driller = |node: &Node<'_>| {
+        let text = node.text()?;
+        text.parse().map_err(|error: NotADriller| node.problem(format!("{:?} {error}", shortened(&text)))).ok()
+    };
+    Drill { allow: object.required_list("allow").iter().filter_map(driller).collect() }
+}
+
+/// A number of bytes, or `512Ki`, `8Mi`.
+fn bytes(node: &Node<'_>) -> Option<usize> {
+    let Some(text) = node.as_text() else { return node.integer(0..=BODY_MAX as u64).map(|bytes| bytes as usize) };
+    let units = [("Ki", 1024), ("Mi", 1024 * 1024)];
+    let written = units.into_iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)));
+    let bytes = written.and_then(|(count, size)| count.parse::<usize>().ok()?.checked_mul(size));
+    let bytes = bytes.filter(|bytes| *bytes <= BODY_MAX);
+    if bytes.is_none() {
+        node.problem(format!("{:?} is no length up to 64Mi, e.g. 512Ki, 8Mi", shortened(text)));
+    }
+    bytes
 }
 
 /// A virtual model, if each of its targets could be read.

@@ -5,7 +5,9 @@ mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::model::model_route::{Escalate, Hedge, ModelRetry, ModelRoute, ModelTimers, VirtualModel, Word};
+use mesh_core::model::model_route::{
+    BODY_LIMIT, BODY_MAX, Drill, Escalate, Hedge, ModelRetry, ModelRoute, ModelTimers, VirtualModel, Word,
+};
 
 use super::{Invalid, optional_duration, required, wire_duration};
 use crate::mesh::v1::{self as wire, hedge::After};
@@ -16,6 +18,8 @@ pub(super) fn to_wire(route: &ModelRoute) -> wire::ModelRoute {
         hosts: route.hosts.clone(),
         models: route.models.iter().map(|model| model_to_wire(model)).collect(),
         tokens: Some(tokens::to_wire(&route.tokens)),
+        drill: route.drill.allow.iter().map(ToString::to_string).collect(),
+        body_limit: Some(route.body_limit as u64),
     }
 }
 
@@ -24,11 +28,16 @@ pub(super) fn from_wire(route: wire::ModelRoute) -> Result<ModelRoute, Invalid> 
         return Err(Invalid::Missing { field: "model_route.hosts" });
     }
     let models = route.models.into_iter().map(|model| model_from_wire(model).map(Arc::new));
+    let driller = |text: String| text.parse().map_err(|error| Invalid::value("model_route.drill", error));
+    let drillers = route.drill.into_iter().map(driller);
+    let limit = route.body_limit.map(|bytes| usize::try_from(bytes).unwrap_or(BODY_MAX));
     Ok(ModelRoute {
         name: route.name,
         hosts: route.hosts,
         models: models.collect::<Result<_, _>>()?,
         tokens: tokens::from_wire(route.tokens.unwrap_or_default())?,
+        drill: Drill { allow: drillers.collect::<Result<_, _>>()? },
+        body_limit: limit.unwrap_or(BODY_LIMIT).min(BODY_MAX),
     })
 }
 

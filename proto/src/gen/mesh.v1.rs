@@ -14,6 +14,12 @@ pub struct ModelRoute {
     /// What callers may use.
     #[prost(message, optional, tag = "4")]
     pub tokens: ::core::option::Option<TokenLimits>,
+    /// Who may force failures for drills: identities, <namespace>/<service account> or <namespace>/\*.
+    #[prost(string, repeated, tag = "5")]
+    pub drill: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Longest request that is held so that another target can get it too, bytes; absent = 8 MiB.
+    #[prost(uint64, optional, tag = "6")]
+    pub body_limit: ::core::option::Option<u64>,
 }
 /// One virtual model.
 #[derive(Clone, PartialEq, ::prost::Message)]

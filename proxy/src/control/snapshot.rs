@@ -419,7 +419,8 @@ mod tests {
     fn model_routes_are_published_and_those_that_did_not_change_are_shared() {
         let route = |name: &str, host: &str| {
             let (name, hosts) = (name.to_owned(), vec![host.to_owned()]);
-            Arc::new(ModelRoute { name, hosts, models: Vec::new(), tokens: TokenLimits::default() })
+            let (models, tokens, drill) = (Vec::new(), TokenLimits::default(), Default::default());
+            Arc::new(ModelRoute { name, hosts, models, tokens, drill, body_limit: 0 })
         };
         let policy = |models| Event::Policy(Box::new(Policy { models, ..Policy::default() }));
         let mut builder = Builder::default();

@@ -18,9 +18,10 @@ use std::{future::poll_fn, mem, rc::Rc, sync::Arc};
 
 use arc_swap::Guard;
 use mesh_core::{
-    model::model_route::{Api, Failure, ModelRoute, Reason},
+    model::model_route::{Api, Failure, ModelRoute, Reason, VirtualModel},
     model_route::{
         attempts::{Attempts, Replay},
+        drill::Faults,
         failure,
         request::{Call, Generate, Listing, call},
     },
@@ -155,6 +156,10 @@ async fn ask(
     timer: &mut Deadline,
 ) -> Ended {
     record.bytes_in = asking.length();
+    let faults = match faults(around.worker, &record, (&asking.route, &asking.virtual_model)) {
+        Ok(faults) => faults,
+        Err(failure) => return refuse(record, down, (asking.api(), failure), Vec::new()).await,
+    };
     let lane = around.carried.as_ref().map(|carried| carried.full_name(&around.snapshot.lanes));
     let mut caller = match quota::of_caller(around.worker, asking, lane.as_deref()) {
         Ok(caller) => caller,
@@ -164,7 +169,7 @@ async fn ask(
     let attempts = {
         let mut standings = worker.providers.standings.borrow_mut();
         let model = (Arc::from(asking.route.name.as_str()), Arc::clone(&asking.virtual_model));
-        Attempts::new(model, asking.model(), asking.delivery(), Replay::Whole, &mut standings, begun)
+        Attempts::new(model, asking.model(), asking.delivery(), Replay::Whole, &mut standings, begun).drilled(faults)
     };
     let mut drive = Drive::new(around, asking, down, attempts, (begun, mem::take(&mut caller.told)));
     let end = poll_fn(|cx| drive.poll(timer, cx)).await;
@@ -173,8 +178,20 @@ async fn ask(
     record.attempts = u32::try_from(drive.made()).unwrap_or(u32::MAX);
     let accounts = mem::take(&mut drive.accounts);
     drop(drive);
+    record.detail = account::drills(&accounts).map(|drills| format!("drill: {drills}"));
     account::settle(worker, asking, lane, accounts, caller);
     ended(record, down, end).await
+}
+
+/// Failures that the application of this pod forces by a field of its request.
+///
+/// # Errors
+/// What it is told, where it may not or is not understood.
+fn faults(worker: &Worker, record: &Exchange, (route, model): (&ModelRoute, &VirtualModel)) -> Result<Faults, Failure> {
+    let Some(head) = &record.head else { return Ok(Faults::default()) };
+    let own = worker.shared.tls.load();
+    let caller = own.as_ref().map(|material| &material.identity);
+    Faults::read(head.fields(), &route.drill, model, caller).map_err(|refused| refused.failure())
 }
 
 /// Answers with why nobody is asked.

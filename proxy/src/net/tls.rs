@@ -6,7 +6,7 @@
 pub mod outside;
 mod refused;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verify;
 
 use std::{

@@ -92,6 +92,8 @@ metrics! {
         "Attempts at targets of model routes, by what they came to: `success` or the reason of the failure.";
     MODEL_FALLBACKS = "mesh_model_fallback_total", Counter, "route, from, to, reason, committed",
         "Failures of a target, and who was asked next; nobody where `to` is empty. `committed`: the client had some of the answer.";
+    MODEL_DRILLS = "mesh_model_drills_total", Counter, "route, target, reason",
+        "Failures of targets that callers forced for drills: counted here alone, so that no alert sees them.";
     MODEL_TOKENS = "mesh_model_tokens_total", Counter,
         "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model, gen_ai_token_type, source",
         "Tokens used, as targets reported them or as they were estimated.";

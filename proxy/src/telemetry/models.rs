@@ -152,6 +152,42 @@ pub struct FallbackKey {
     pub committed: &'static str,
 }
 
+/// A failure that a caller forced for a drill.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DrillKey {
+    /// Route.
+    pub route: String,
+    /// Target that was not asked.
+    pub target: String,
+    /// What is said of it.
+    pub reason: &'static str,
+}
+
+/// Counts by key; of keys beyond [`SERIES_MAX`] nothing is counted.
+#[derive(Debug)]
+struct Tally<K>(ArcSwap<Vec<Arc<(K, Count)>>>);
+
+impl<K> Default for Tally<K> {
+    fn default() -> Self {
+        Tally(ArcSwap::default())
+    }
+}
+
+impl<K: PartialEq> Tally<K> {
+    /// Only the owning worker may call it.
+    fn add(&self, key: K) {
+        let known = self.0.load();
+        if let Some(found) = known.iter().find(|one| one.0 == key) {
+            return found.1.add(1);
+        }
+        if known.len() < SERIES_MAX {
+            let added = Arc::new((key, Count::default()));
+            added.1.add(1);
+            self.0.store(Arc::new(known.iter().cloned().chain([added]).collect()));
+        }
+    }
+}
+
 /// What a worker had learned of targets at its last tick.
 #[derive(Debug)]
 pub struct Learned {
@@ -173,7 +209,8 @@ impl Learned {
 pub struct ModelMetrics {
     learned: ArcSwapOption<Learned>,
     series: ArcSwap<Vec<Arc<ModelSeries>>>,
-    fallbacks: ArcSwap<Vec<Arc<(FallbackKey, Count)>>>,
+    fallbacks: Tally<FallbackKey>,
+    drills: Tally<DrillKey>,
     /// Milliseconds before the target that served was asked.
     pub overhead: Distribution,
 }
@@ -196,7 +233,12 @@ impl ModelMetrics {
 
     /// Every fallback, for rendering.
     pub fn fallbacks(&self) -> Arc<Vec<Arc<(FallbackKey, Count)>>> {
-        self.fallbacks.load_full()
+        self.fallbacks.0.load_full()
+    }
+
+    /// Every forced failure, for rendering.
+    pub fn drills(&self) -> Arc<Vec<Arc<(DrillKey, Count)>>> {
+        self.drills.0.load_full()
     }
 
     /// The counters of a combination, added if it is new. Only the owning worker may call it.
@@ -225,15 +267,12 @@ impl ModelMetrics {
 
     /// Counts a fallback. Only the owning worker may call it.
     pub fn fall_back(&self, key: FallbackKey) {
-        let known = self.fallbacks.load();
-        if let Some(found) = known.iter().find(|one| one.0 == key) {
-            return found.1.add(1);
-        }
-        if known.len() < SERIES_MAX {
-            let added = Arc::new((key, Count::default()));
-            added.1.add(1);
-            self.fallbacks.store(Arc::new(known.iter().cloned().chain([added]).collect()));
-        }
+        self.fallbacks.add(key);
+    }
+
+    /// Counts a failure that was forced. Only the owning worker may call it.
+    pub fn drill(&self, key: DrillKey) {
+        self.drills.add(key);
     }
 
     /// Counts the time before the target that served was asked. Only the owning worker may call it.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limit, Provider, Reason, TokenLimits};
+use super::{Drill, Limit, Provider, Reason, TokenLimits};
 
 /// A model route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,22 @@ pub struct ModelRoute {
     pub models: Vec<Arc<VirtualModel>>,
     /// What callers may use.
     pub tokens: TokenLimits,
+    /// Who may force failures.
+    #[serde(default)]
+    pub drill: Drill,
+    /// Longest request that is held so that another target can get it too, bytes; up to [`BODY_MAX`]. Longer ones are
+    /// passed on to one target.
+    #[serde(default = "body_limit")]
+    pub body_limit: usize,
+}
+
+/// [`ModelRoute::body_limit`] unless written.
+pub const BODY_LIMIT: usize = 8 * 1024 * 1024;
+/// Greatest [`ModelRoute::body_limit`].
+pub const BODY_MAX: usize = 64 * 1024 * 1024;
+
+fn body_limit() -> usize {
+    BODY_LIMIT
 }
 
 /// Names of models.

@@ -248,3 +248,45 @@ proptest! {
         prop_assert_eq!(served, living < fates.len());
     }
 }
+
+#[test]
+fn forced_failures_send_the_request_on_and_leave_no_trace_at_the_target() {
+    struct Line(&'static str);
+    impl crate::fields::Fields for Line {
+        fn each<'a>(&'a self, _: &str, visit: &mut dyn FnMut(&'a [u8])) {
+            visit(self.0.as_bytes());
+        }
+    }
+    let tester = "spiffe://cluster.local/ns/shop/sa/tester".parse().unwrap();
+    let drill = crate::model::model_route::Drill { allow: vec!["shop/*".parse().unwrap()] };
+    for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::BadRequest) {
+        let mut model = three();
+        // Nothing of the budget is left; drills need none.
+        model.retry.budget_percent = 0;
+        let name = model.name.clone();
+        model.targets.iter_mut().for_each(|target| {
+            let capabilities = &mut Arc::make_mut(target).capabilities;
+            (capabilities.long_context, capabilities.refused_content) = (Can::Yes, Can::Yes);
+        });
+        let line: &'static str = format!("{}@*, server@b", reason.as_str()).leak();
+        let faults = Faults::read(&Line(line), &drill, &model, Some(&tester)).unwrap();
+        let mut run = Run::new(model, Delivery::Stream);
+        while run.standings.repeat("r", &name, 0, run.now) {}
+        run.attempts = run.attempts.drilled(faults);
+        let fresh = run.standings.clone();
+        for (expected, is_last) in [("a", false), ("b", false), ("c", true)] {
+            let (slot, name) = run.next().unwrap();
+            assert_eq!(name, expected);
+            let failure = run.attempts.forced(slot).unwrap();
+            assert_eq!(failure.reason, if name == "b" { Reason::Server } else { reason });
+            let after = run.attempts.failed(slot, failure.clone(), &mut run.standings, run.now);
+            assert_eq!(after, if is_last { After::GiveUp(failure) } else { After::Next }, "{reason:?} {name}");
+        }
+        assert!(run.attempts.is_forced());
+        for target in &three().targets {
+            let model = target.model_name("m");
+            assert_eq!(run.standings.state(target, model, run.now), fresh.state(target, model, run.now));
+            assert_eq!(run.standings.share("r", target), 1.0, "{reason:?}");
+        }
+    }
+}

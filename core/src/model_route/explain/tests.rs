@@ -16,7 +16,14 @@ fn nothing(_: usize, _: &ModelTarget) -> Option<Unable> {
 
 fn route(name: &str, host: &str, models: Vec<VirtualModel>) -> Arc<ModelRoute> {
     let models = models.into_iter().map(Arc::new).collect();
-    Arc::new(ModelRoute { name: name.to_owned(), hosts: vec![host.to_owned()], models, tokens: TokenLimits::default() })
+    Arc::new(ModelRoute {
+        name: name.to_owned(),
+        hosts: vec![host.to_owned()],
+        models,
+        tokens: TokenLimits::default(),
+        drill: Default::default(),
+        body_limit: 0,
+    })
 }
 
 fn named(name: &str) -> VirtualModel {

@@ -5,7 +5,8 @@ use crate::model::model_route::TokenLimits;
 
 fn route(name: &str, hosts: &[&str]) -> Arc<ModelRoute> {
     let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-    Arc::new(ModelRoute { name: name.to_owned(), hosts, models: Vec::new(), tokens: TokenLimits::default() })
+    let (name, tokens, drill) = (name.to_owned(), TokenLimits::default(), Default::default());
+    Arc::new(ModelRoute { name, hosts, models: Vec::new(), tokens, drill, body_limit: 0 })
 }
 
 #[test]

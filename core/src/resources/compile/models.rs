@@ -68,6 +68,8 @@ fn ordered(resource: &Resource, route: &model_route::ModelRoute) -> ModelRoute {
         hosts: route.hosts.clone(),
         models: route.models.iter().map(model).collect(),
         tokens: route.tokens.clone(),
+        drill: route.drill.clone(),
+        body_limit: route.body_limit,
     }
 }
 

@@ -31,6 +31,8 @@ fn route() -> wire::ModelRoute {
         hosts: vec!["models.internal".to_owned()],
         models: vec![model],
         tokens: Some(tokens),
+        drill: vec!["shop/tester".to_owned()],
+        body_limit: None,
     }
 }
 
@@ -48,6 +50,7 @@ fn what_is_wrong_is_named() {
     };
     assert_eq!(read(|_| ()), "fine");
     assert_eq!(read(|route| route.hosts.clear()), "model_route.hosts is missing");
+    assert!(read(|route| route.drill = vec!["tester".to_owned()]).starts_with("model_route.drill: "));
     assert_eq!(read(|route| route.models[0].targets.clear()), "virtual_model.targets is missing");
     assert!(read(|route| route.models[0].name = "a*b".to_owned()).starts_with("virtual_model.name: "));
     assert_eq!(

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use mesh_core::model::model_route::{
-    Can, Capabilities, Counted, Credential, Escalate, Hedge, KeyPart, Limit, LimitMode, LimitStore, MidStream,
-    ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern, OnExhausted, OnStoreDown, Price,
-    Provider, Reason, Security, TokenLimits, UsageInStreams, VirtualModel, Word,
+    BODY_MAX, Can, Capabilities, Counted, Credential, Drill, Driller, Escalate, Hedge, KeyPart, Limit, LimitMode,
+    LimitStore, MidStream, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern, OnExhausted,
+    OnStoreDown, Price, Provider, Reason, Security, TokenLimits, UsageInStreams, VirtualModel, Word,
 };
 use proptest::{
     collection::vec,
@@ -14,7 +14,7 @@ use proptest::{
     sample::{select, subsequence},
 };
 
-use super::{span, word};
+use super::{identity, span, word};
 
 fn choice<T: Word + std::fmt::Debug>() -> BoxedStrategy<T> {
     select(T::WORDS).prop_map(|(_, choice)| choice).boxed()
@@ -143,7 +143,20 @@ fn tokens() -> BoxedStrategy<TokenLimits> {
 
 /// A model route.
 pub(in crate::convert) fn route() -> BoxedStrategy<ModelRoute> {
-    (word(), vec(word(), 1..3), vec(model().prop_map(Arc::new), 0..3), tokens())
-        .prop_map(|(name, hosts, models, tokens)| ModelRoute { name, hosts, models, tokens })
+    let driller = prop_oneof![
+        identity().prop_map(Driller::Identity),
+        (word(), word()).prop_map(|(namespace, name)| Driller::Account { namespace, name }),
+        word().prop_map(Driller::Namespace),
+    ];
+    let drill = vec(driller, 0..3).prop_map(|allow| Drill { allow });
+    (word(), vec(word(), 1..3), vec(model().prop_map(Arc::new), 0..3), tokens(), drill, 0..=BODY_MAX)
+        .prop_map(|(name, hosts, models, tokens, drill, body_limit)| ModelRoute {
+            name,
+            hosts,
+            models,
+            tokens,
+            drill,
+            body_limit,
+        })
         .boxed()
 }

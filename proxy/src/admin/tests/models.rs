@@ -52,6 +52,8 @@ fn with_route(shared: &Shared, targets: Vec<Arc<ModelTarget>>) -> Arc<ModelRoute
         hosts: vec!["models.internal".to_owned()],
         models: vec![Arc::new(model)],
         tokens: TokenLimits::default(),
+        drill: Default::default(),
+        body_limit: 0,
     });
     shared.snapshot.store(Arc::new(Snapshot { model_routes: [Arc::clone(&route)].into(), ..Snapshot::default() }));
     route

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use mesh_core::{
-    model::model_route::{Failure, ModelTarget, Usage, UsageSource},
+    model::model_route::{Failure, ModelTarget, Reason, Usage, UsageSource},
     model_route::{estimate::Sample, limits::Rates, stream::Reported},
 };
 
 use super::{quota::OfCaller, request::Asking};
 use crate::{
     limits::Reserved,
-    telemetry::models::{Attempted, FallbackKey, ModelKey},
+    telemetry::models::{Attempted, DrillKey, FallbackKey, ModelKey},
     worker::Worker,
 };
 
@@ -29,12 +29,59 @@ pub(super) struct Account {
     pub(super) written: u64,
     /// What it holds of the target's own limits.
     pub(super) reserved: Option<Reserved>,
+    /// Whether it was asked at all.
+    pub(super) made: Made,
     /// Why it failed, if it did.
     pub(super) failed: Option<Failure>,
     /// Time from its begin to its first token, if one came.
     pub(super) first_token: Option<Duration>,
     /// Time from its begin to its end.
     pub(super) took: Duration,
+}
+
+/// Whether a target was asked at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// It was.
+    Really,
+    /// Its failure was forced by the caller.
+    Drill,
+}
+
+impl Account {
+    /// Of a target that was not asked, because its failure is forced.
+    pub(super) fn of_drill(target: Arc<ModelTarget>, failure: Failure) -> Account {
+        Account {
+            target,
+            usage: None,
+            reported: Reported::default(),
+            tokens: 0,
+            written: 0,
+            reserved: None,
+            made: Made::Drill,
+            failed: Some(failure),
+            first_token: None,
+            took: Duration::ZERO,
+        }
+    }
+
+    /// `<target>=<reason>`, where its failure was forced.
+    fn drill(&self) -> Option<String> {
+        let failure = self.failed.as_ref().filter(|_| self.made == Made::Drill)?;
+        Some(format!("{}={}", self.target.name, failure.reason.as_str()))
+    }
+}
+
+/// Which failures were forced, for who forced them; `None` = none.
+pub(super) fn drills(accounts: &[Account]) -> Option<String> {
+    let drills: Vec<String> = accounts.iter().filter_map(Account::drill).collect();
+    (!drills.is_empty()).then(|| drills.join(", "))
+}
+
+/// Counts a failure that was forced.
+pub(super) fn count_drill(worker: &Worker, route: &str, target: &ModelTarget, reason: Reason) {
+    let (route, target, reason) = (route.to_owned(), target.name.clone(), reason.as_str());
+    worker.sink.metrics.models.drill(DrillKey { route, target, reason });
 }
 
 /// Counts every attempt of an exchange, in the order in which they ended, and settles what was reserved.
@@ -45,6 +92,10 @@ pub(super) fn settle(worker: &Worker, asking: &Asking, lane: Option<String>, acc
     let names: Vec<String> = accounts.iter().map(|account| account.target.name.clone()).collect();
     for (place, account) in accounts.into_iter().enumerate() {
         let target = &account.target;
+        if let (Made::Drill, Some(failure)) = (account.made, &account.failed) {
+            count_drill(worker, &asking.route.name, target, failure.reason);
+            continue;
+        }
         let model = target.model_name(asking.model());
         let (usage, rates) = (used(worker, asking, &account), Rates::of(&asking.route.tokens.prices, model));
         let series = metrics.of(ModelKey {

@@ -28,6 +28,14 @@ const ATTEMPTS: &str = "x-mesh-model-attempts";
 /// Field that tells the milliseconds before the target that served was asked.
 const OVERHEAD: &str = "x-mesh-overhead-ms";
 
+/// Field that tells which failures were forced.
+const DRILL: &str = "x-mesh-model-drill";
+
+/// What the client is told of failures that it forced.
+pub(super) fn of_drill(drills: String) -> (&'static str, String) {
+    (DRILL, drills)
+}
+
 /// What the client is told of the way to its answer; no target where none served.
 pub(super) fn told(target: Option<&str>, attempts: usize, overhead: Duration) -> Vec<(&'static str, String)> {
     let overhead = format!("{:.1}", overhead.as_secs_f64() * 1_000.0);
@@ -78,7 +86,7 @@ pub(super) fn give(
 /// Begins an answer. What a target said of the mesh does not pass; what we say does.
 pub(super) fn begin(down: &mut Downstream<'_>, mut head: Http2ResponseHead) -> Result<(), Failed> {
     let mut edit = Edit::own_response();
-    let own: Vec<(http::HeaderName, HeaderValue)> = [TARGET, ATTEMPTS, OVERHEAD, names::ERROR_HEADER]
+    let own: Vec<(http::HeaderName, HeaderValue)> = [TARGET, ATTEMPTS, OVERHEAD, DRILL, names::ERROR_HEADER]
         .into_iter()
         .filter_map(|name| head.headers.0.remove(name).map(|value| (http::HeaderName::from_static(name), value)))
         .collect();

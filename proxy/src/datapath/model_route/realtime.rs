@@ -9,14 +9,16 @@ use mesh_core::{
     model_route::{
         address::{self, Crossing, Place},
         choice::{Before, Unable, Want, choose},
+        drill::{self, Turn},
         failure,
     },
     outcome::Outcome,
 };
 
 use super::{
+    account,
     attempt::{self, Around},
-    refuse,
+    faults, refuse,
     request::fields,
 };
 use crate::{
@@ -41,7 +43,7 @@ pub(super) async fn tunnel(
     (route, model): (&Arc<ModelRoute>, Option<String>),
     timer: &mut Deadline,
 ) -> Ended {
-    let chosen = target(around, route, model.as_deref().unwrap_or_default());
+    let chosen = target(around, &record, route, model.as_deref().unwrap_or_default());
     let ready = match chosen {
         Ok(target) => way(around, &record, &target, model.as_deref().unwrap_or_default()).await,
         Err(failure) => Err(failure),
@@ -57,13 +59,19 @@ pub(super) async fn tunnel(
 }
 
 /// The target that is asked.
-fn target(around: &Around<'_>, route: &ModelRoute, model: &str) -> Result<Arc<ModelTarget>, Failure> {
+fn target(
+    around: &Around<'_>,
+    record: &Exchange,
+    route: &ModelRoute,
+    model: &str,
+) -> Result<Arc<ModelTarget>, Failure> {
     let worker = around.worker;
     let fitting = route.models.iter().filter_map(|known| Some((known.fits(model)?, known)));
     let Some((_, known)) = fitting.max_by_key(|(exactness, _)| *exactness) else {
         let message = format!("there is no model {model} at this host");
         return Err(Failure { status: 404, message, ..failure::without_answer(Reason::NotFound) });
     };
+    let faults = faults(worker, record, (route, known))?;
     let want = Want { model, tools: Can::No, json: Can::No, vision: Can::No, tokens: 0, lane: around.carried.as_ref() };
     let bars = |_: usize, target: &ModelTarget| {
         (target.provider.dialect() != Dialect::Openai).then_some(Unable::Api).or_else(|| {
@@ -74,12 +82,18 @@ fn target(around: &Around<'_>, route: &ModelRoute, model: &str) -> Result<Arc<Mo
     let before = Before { tried: &[], last: None, window: None, bars: &bars };
     let standings = worker.providers.standings.borrow();
     let choice = choose((&route.name, known), &standings, &want, before, worker.random(), worker.now());
-    let target = choice.and_then(|choice| known.targets.get(choice.target).cloned());
-    target.ok_or_else(|| Failure {
+    let target = choice.and_then(|choice| known.targets.get(choice.target).cloned()).ok_or_else(|| Failure {
         status: 503,
         message: format!("no target of model {model} has a realtime API"),
         ..failure::without_answer(Reason::Overloaded)
-    })
+    })?;
+    match faults.strikes(&target, Turn::First) {
+        None => Ok(target),
+        Some(reason) => {
+            account::count_drill(worker, &route.name, &target, reason);
+            Err(drill::forced(target.provider.dialect(), reason))
+        }
+    }
 }
 
 /// The request as the target wants it, and the way there.

@@ -1,5 +1,6 @@
 //! Whole exchanges in one process: a client's bytes, a worker, and targets that say exactly what a test writes.
 
+mod drills;
 mod stage;
 
 use std::time::Duration;

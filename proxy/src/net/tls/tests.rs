@@ -39,6 +39,12 @@ impl Authority {
     }
 }
 
+/// Material of `demo/<account>`, for tests elsewhere.
+pub(crate) fn material(account: &'static str) -> TlsMaterial {
+    let authority = Authority::new("root");
+    TlsMaterial::new(&authority.issue(&Leaf::Good(account)), &authority.trust()).unwrap()
+}
+
 /// What is wrong with a certificate, if anything.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Leaf {

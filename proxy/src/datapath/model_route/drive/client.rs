@@ -11,6 +11,7 @@ use http::{HeaderValue, response::Parts};
 use mesh_core::{
     model::model_route::Failure,
     model_route::{attempts::AT_ONCE, client_error, request::Delivery},
+    outcome::Outcome,
 };
 
 use super::{Drive, End, Stage};
@@ -58,6 +59,7 @@ impl Drive<'_, '_> {
         let target = Arc::clone(&running.target);
         let mut told = answer::told(Some(&target.name), self.attempts.made(), overhead);
         told.append(&mut self.limits);
+        told.extend(account::drills(&self.accounts).map(answer::of_drill));
         self.begin(head, length, &told);
         self.out
             .extend(held.into_iter().filter(|bytes| !bytes.is_empty()).map(|bytes| Part::Data(bytes, Last::Unknown)));
@@ -86,9 +88,12 @@ impl Drive<'_, '_> {
         let (fields, body) = answer::of_failure(self.asking.api(), &failure);
         let mut told = answer::told(None, self.attempts.made(), self.now().saturating_sub(self.begun));
         told.extend(fields);
+        told.extend(account::drills(&self.accounts).map(answer::of_drill));
         let mut head = http::Response::new(()).into_parts().0;
         head.status = http::StatusCode::from_u16(failure.status).unwrap_or(http::StatusCode::BAD_GATEWAY);
-        self.stage = Stage::Leaving(End::Answered(answer::outcome(&failure)));
+        // What a caller forces is nobody's failure.
+        let outcome = if self.attempts.is_forced() { Outcome::Filtered } else { answer::outcome(&failure) };
+        self.stage = Stage::Leaving(End::Answered(outcome));
         self.begin(head, Some(body.len()), &told);
         self.out.push_back(Part::Data(body.into(), Last::Yes));
     }

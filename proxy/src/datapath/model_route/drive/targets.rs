@@ -19,7 +19,7 @@ use mesh_core::{
 use super::{Drive, End, Stage};
 use crate::datapath::{
     model_route::{
-        account::Account,
+        account::{Account, Made},
         attempt::{self, failure_of},
         incoming::Came,
         quota,
@@ -52,6 +52,16 @@ impl Drive<'_, '_> {
                 }
             };
             let Some(target) = self.attempts.target(slot).cloned() else { return };
+            if let Some(failure) = self.attempts.forced(slot) {
+                self.accounts.push(Account::of_drill(target, failure.clone()));
+                let after = self.attempts.failed(slot, failure, &mut standings, now);
+                drop(standings);
+                match after {
+                    After::Next => continue,
+                    After::Wait => return,
+                    After::GiveUp(failure) | After::EndStream(failure) => return self.give_up(failure),
+                }
+            }
             let begun = asking.outgoing(worker, &target).and_then(|(outgoing, incoming)| {
                 let reserved = quota::of_target(worker, asking, &target)?;
                 let begun = attempt::begin(self.around, &target, outgoing, incoming, reserved);
@@ -204,6 +214,7 @@ impl Drive<'_, '_> {
             tokens: running.incoming.tokens(),
             written: running.incoming.written(),
             reserved: running.reserved,
+            made: Made::Really,
             failed,
             first_token: self.first_token[slot].take(),
             took: self.now().saturating_sub(running.begun),

@@ -1,7 +1,7 @@
 //! A worker with one model route, targets that follow a script, and a client on a raw connection.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -13,8 +13,8 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::{
     model::model_route::{
-        Capabilities, Credential, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern,
-        Provider, Reason, Security, TokenLimits, VirtualModel,
+        BODY_LIMIT, Capabilities, Credential, Drill, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers,
+        NamePattern, Provider, Reason, Security, TokenLimits, VirtualModel,
     },
     snapshot::Snapshot,
 };
@@ -130,6 +130,8 @@ impl Answer {
 pub(super) struct Stage {
     worker: Rc<Worker>,
     keys: tempfile::TempDir,
+    drill: RefCell<Drill>,
+    body_limit: Cell<usize>,
     metrics: Arc<WorkerMetrics>,
 }
 
@@ -207,7 +209,13 @@ impl Stage {
         };
         let links = Links::all(1).0.remove(0);
         let worker = Worker::new(Arc::new(config), Arc::new(shared), sink, links);
-        Stage { worker, keys: tempfile::TempDir::new().expect("a folder"), metrics }
+        Stage {
+            worker,
+            keys: tempfile::TempDir::new().expect("a folder"),
+            drill: RefCell::default(),
+            body_limit: Cell::new(BODY_LIMIT),
+            metrics,
+        }
     }
 
     /// Puts the route `llm` of the host `llm.demo` in force: model `small` with these targets, first come first asked.
@@ -235,9 +243,27 @@ impl Stage {
             hosts: vec!["llm.demo".to_owned()],
             models: vec![Arc::new(model)],
             tokens,
+            drill: self.drill.borrow().clone(),
+            body_limit: self.body_limit.get(),
         };
         let snapshot = Snapshot { model_routes: vec![Arc::new(route)].into(), ..Snapshot::default() };
         self.worker.shared.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Routes from here on let these force failures.
+    pub(super) fn allow_drills(&self, driller: &str) {
+        self.drill.borrow_mut().allow.push(driller.parse().expect("a caller"));
+    }
+
+    /// The workload is `demo/<account>` from here on.
+    pub(super) fn identify(&self, account: &'static str) {
+        self.worker.shared.tls.store(Some(Arc::new(crate::net::tls::tests::material(account))));
+    }
+
+    /// Forced failures of a target that were counted.
+    pub(super) fn drills(&self, target: &str) -> Vec<&'static str> {
+        let drills = self.metrics.models.drills();
+        drills.iter().filter(|drill| drill.0.target == target).map(|drill| drill.0.reason).collect()
     }
 
     /// A file with a key.
@@ -269,6 +295,11 @@ impl Stage {
     /// Asks for a chat.
     pub(super) async fn chat(&self, body: &str) -> Answer {
         self.ask(&chat(body)).await
+    }
+
+    /// As [`Stage::chat`], forcing failures.
+    pub(super) async fn drill(&self, fault: &str, body: &str) -> Answer {
+        self.ask(&chat(body).replacen("\r\n", &format!("\r\nx-mesh-model-fault: {fault}\r\n"), 1)).await
     }
 
     /// Sends a request and reads its answer.

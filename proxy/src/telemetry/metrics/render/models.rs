@@ -8,7 +8,7 @@ use prometheus_client::encoding::NoLabelSet;
 use super::{Labels, Output, Sources};
 use crate::telemetry::{
     metrics::{self as m, Metric},
-    models::{Distribution, FallbackKey, ModelKey, ModelSeries, TIME_BOUNDS, TOKEN_BOUNDS},
+    models::{Distribution, DrillKey, FallbackKey, ModelKey, ModelSeries, TIME_BOUNDS, TOKEN_BOUNDS},
 };
 
 /// Labels of tokens, in the order of [`ModelSeries::tokens`].
@@ -98,8 +98,17 @@ impl Sources {
         for one in self.workers.iter().flat_map(|worker| worker.models.fallbacks().to_vec()) {
             *sums.entry(one.0.clone()).or_default() += one.1.get();
         }
-        out.family(m::MODEL_FALLBACKS, sums.iter().map(fallback))
+        out.family(m::MODEL_FALLBACKS, sums.iter().map(fallback))?;
+        let mut drills: BTreeMap<DrillKey, u64> = BTreeMap::new();
+        for one in self.workers.iter().flat_map(|worker| worker.models.drills().to_vec()) {
+            *drills.entry(one.0.clone()).or_default() += one.1.get();
+        }
+        out.family(m::MODEL_DRILLS, drills.iter().map(|(key, count)| (drill_labels(key), *count as f64)))
     }
+}
+
+fn drill_labels(DrillKey { route, target, reason }: &DrillKey) -> Labels<'_> {
+    vec![("route", route), ("target", target), ("reason", reason)]
 }
 
 fn fallback<'a>((key, count): (&'a FallbackKey, &u64)) -> (Labels<'a>, f64) {
