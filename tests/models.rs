@@ -4,6 +4,8 @@
 
 #[path = "models/cancel.rs"]
 mod cancel;
+#[path = "models/continued.rs"]
+mod continued;
 #[path = "models/credentials.rs"]
 mod credentials;
 #[path = "models/dialects.rs"]

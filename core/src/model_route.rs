@@ -14,6 +14,7 @@ pub mod failure;
 pub mod limits;
 pub mod models;
 pub mod request;
+pub mod resume;
 pub mod rewrite;
 pub mod routes;
 #[cfg(test)]

@@ -100,7 +100,7 @@ fn attempts_are_as_written_and_else_the_defaults() {
         Escalate { on_length: true, refusals: vec!["i'm sorry".to_owned()], json: Some(vec!["answer".to_owned()]) };
     assert_eq!((model.timers, &model.retry, &model.escalate), (timers, &retry, &escalate));
     assert_eq!(model.hedge, Hedge::AfterP95);
-    assert_eq!((model.on_exhausted, model.mid_stream), (OnExhausted::Unavailable, MidStream::Terminate));
+    assert_eq!((model.on_exhausted, model.mid_stream), (OnExhausted::Unavailable, MidStream::Continue));
     let model = &route.models[1];
     assert_eq!((model.timers, &model.retry), (ModelTimers::default(), &ModelRetry::default()));
     assert_eq!((model.hedge, &model.escalate), (Hedge::Off, &Escalate::default()));

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::world::{Served, Streaming, Virtual, World, gemini_path};
 
 /// How a stream breaks after `tokens` tokens.
-fn breaks(tokens: u64) -> Vec<Value> {
+pub(crate) fn breaks(tokens: u64) -> Vec<Value> {
     let cut = |how: &str| json!({"tokens": 100, "cut": tokens, "how": how});
     vec![
         cut("close"),

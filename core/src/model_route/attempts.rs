@@ -12,9 +12,10 @@ use super::{
     choice::{Before, Choice, Unable, Want, choose},
     drill::{Faults, Turn, forced},
     request::Delivery,
+    resume::NotResumed,
     standing::Standings,
 };
-use crate::model::model_route::{Failure, Hedge, ModelTarget, OnExhausted, Reason, VirtualModel};
+use crate::model::model_route::{Can, Failure, Hedge, MidStream, ModelTarget, OnExhausted, Reason, VirtualModel};
 
 /// Attempts at the same time: the first, and one that hedges.
 pub const AT_ONCE: usize = 2;
@@ -62,7 +63,7 @@ pub enum After {
     Wait,
     /// The client is answered with this.
     GiveUp(Failure),
-    /// The stream that the client reads ends with this.
+    /// The stream that the client reads ends with this, unless another target goes on with it; see [`Attempts::resume`].
     EndStream(Failure),
 }
 
@@ -130,10 +131,14 @@ pub struct Attempts {
     delivery: Delivery,
     replay: Replay,
     begun: Duration,
+    /// From when on `retry.onlyWithin` counts.
+    since: Duration,
     tried: Vec<usize>,
     skipped: usize,
     live: [Option<Live>; AT_ONCE],
     committed: Option<usize>,
+    /// Why the stream broke that another target is to go on with.
+    broken: Option<Failure>,
     hedge_at: Option<Duration>,
     last: Option<Failure>,
     window: Option<u64>,
@@ -161,10 +166,12 @@ impl Attempts {
             delivery,
             replay,
             begun: now,
+            since: now,
             tried: Vec::new(),
             skipped: 0,
             live: [None; AT_ONCE],
             committed: None,
+            broken: None,
             hedge_at: None,
             last: None,
             window: None,
@@ -210,7 +217,7 @@ impl Attempts {
 
     /// Whether the client has been given some of the answer.
     pub fn is_committed(&self) -> bool {
-        self.committed.is_some()
+        self.committed.is_some() || self.broken.is_some()
     }
 
     /// Begins the next attempt: its place among those under way, its target, and why.
@@ -227,7 +234,12 @@ impl Attempts {
     ) -> Result<(usize, Choice), Failure> {
         let Some(slot) = self.live.iter().position(Option::is_none) else { return Err(self.exhausted()) };
         let last = self.last.as_ref().map(|failure| failure.reason);
-        let before = Before { tried: &self.tried, last, window: self.window, bars };
+        let goes_on = self.broken.is_some();
+        let bars = |place: usize, target: &ModelTarget| {
+            let cannot = goes_on && target.capabilities.prefill == Can::No;
+            if cannot { Some(Unable::Prefill) } else { bars(place, target) }
+        };
+        let before = Before { tried: &self.tried, last, window: self.window, bars: &bars };
         let Some(choice) = choose((&self.route, &self.model), standings, want, before, random, now) else {
             self.spent = Some(Spent::Targets);
             return Err(self.exhausted());
@@ -334,9 +346,42 @@ impl Attempts {
             None => After::Next,
             Some(spent) => {
                 self.spent = Some(spent);
-                After::GiveUp(self.exhausted())
+                match &self.broken {
+                    Some(broken) => After::EndStream(broken.clone()),
+                    None => After::GiveUp(self.exhausted()),
+                }
             }
         }
+    }
+
+    /// The stream that the client reads broke for this reason behind what it has of it: whether another target is asked to
+    /// go on with it, see [`Attempts::next`]. `fit` is what the caller knows of the text so far. `retry.onlyWithin` counts
+    /// from now on: streams break late.
+    ///
+    /// # Errors
+    /// Why nobody is.
+    pub fn resume(
+        &mut self,
+        failure: &Failure,
+        fit: Result<(), NotResumed>,
+        standings: &mut Standings,
+        now: Duration,
+    ) -> Result<(), NotResumed> {
+        if self.model.mid_stream == MidStream::Terminate {
+            return Err(NotResumed::Terminate);
+        }
+        fit?;
+        self.since = now;
+        let spent = self.spends(failure, now);
+        let spent = spent.or_else(|| (!self.may_repeat(standings, now)).then_some(Spent::Budget));
+        if let Some(spent) = spent {
+            self.spent = Some(spent);
+            return Err(NotResumed::Spent(spent));
+        }
+        self.committed = None;
+        self.broken = Some(failure.clone());
+        self.last = Some(failure.clone());
+        Ok(())
     }
 
     fn may_repeat(&self, standings: &mut Standings, now: Duration) -> bool {
@@ -351,7 +396,7 @@ impl Attempts {
             (self.replay == Replay::Once, Spent::Body),
             (self.made() >= retry.attempts as usize, Spent::Attempts),
             (self.tried.len() >= self.model.targets.len(), Spent::Targets),
-            (passed > retry.only_within, Spent::Window),
+            (now.saturating_sub(self.since) > retry.only_within, Spent::Window),
             (timers.total.saturating_sub(passed) <= timers.min_remaining, Spent::Remaining),
         ];
         cases.into_iter().find(|(is_spent, _)| *is_spent).map(|(_, spent)| spent)
@@ -366,6 +411,9 @@ impl Attempts {
             code: None,
             retry_after: None,
         };
+        if let Some(broken) = &self.broken {
+            return broken.clone();
+        }
         let last = self.last.clone().unwrap_or_else(nobody);
         match (self.model.on_exhausted, self.spent) {
             // The request's own fault stays visible as such.

@@ -49,6 +49,8 @@ pub enum Unable {
     RefusedContent,
     /// It has weight 0.
     NoWeight,
+    /// A broken stream is to be gone on with, and it is not declared to do so.
+    Prefill,
     /// It cannot be spoken to in this API.
     Api,
     /// A limit of its own is used up.
@@ -70,6 +72,7 @@ impl Unable {
             Unable::NoLongContext => "not known to take longer prompts",
             Unable::RefusedContent => "not declared to take refused content",
             Unable::NoWeight => "has weight 0",
+            Unable::Prefill => "not declared to go on with what another began",
             Unable::Api => "cannot be spoken to in this API",
             Unable::Limit => "its limit is used up",
             Unable::Credential => "its credential cannot be read",

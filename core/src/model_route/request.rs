@@ -7,10 +7,14 @@
 mod call;
 mod json;
 mod members;
+mod resumed;
 
 use std::ops::Range;
 
-pub use self::call::{Call, Generate, InPath, Listing, Method, call};
+pub use self::{
+    call::{Call, Generate, InPath, Listing, Method, call},
+    resumed::Resumable,
+};
 use self::{
     json::Image,
     members::{Member, Members},
@@ -73,6 +77,8 @@ pub(super) struct Places {
     pub model: Option<Range<usize>>,
     /// Right behind the `{` of the body.
     pub top: usize,
+    /// Value of `messages`.
+    pub messages: Option<Range<usize>>,
     pub stream_options: StreamOptions,
 }
 
@@ -158,6 +164,7 @@ pub fn read(generate: &Generate, body: &[u8]) -> Result<Asked, Refused> {
                 .then(|| members.get("model").map(|member| member.value.clone()))
                 .flatten(),
             top: members.begin,
+            messages: members.get("messages").map(|member| member.value.clone()),
             stream_options,
         },
     })

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::request::{Asked, Delivery, StreamOptions};
-use crate::model::model_route::Api;
+use crate::model::model_route::{Api, Provider};
 
 /// A piece of a rewritten body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,35 @@ pub struct Changes<'a> {
     pub model: Option<&'a str>,
     /// Whether usage is asked for.
     pub add_usage: AddUsage,
+    /// Whether the target is told to go on with the last message.
+    pub prefill: Prefill,
+}
+
+/// How a target is told that it goes on with the last message, which is the assistant's, instead of beginning another one.
+/// Of chat completions alone; the other APIs say it by the message's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefill {
+    /// Not at all, or by the message's place.
+    Place,
+    /// By `continue_final_message` instead of `add_generation_prompt` (vLLM).
+    Final,
+    /// By `partial` in the message (DashScope).
+    Partial,
+}
+
+impl Prefill {
+    /// As this provider is told.
+    pub fn of(provider: Provider) -> Prefill {
+        match provider {
+            Provider::Vllm => Prefill::Final,
+            Provider::Dashscope => Prefill::Partial,
+            Provider::Openai
+            | Provider::Anthropic
+            | Provider::Gemini
+            | Provider::Azure
+            | Provider::OpenaiCompatible => Prefill::Place,
+        }
+    }
 }
 
 /// Whether a stream of OpenAI's chat or completions is made to say what was used. Of all else it has no effect: other
@@ -46,6 +75,9 @@ pub fn body(asked: &Asked, body: &[u8], changes: &Changes<'_>) -> Vec<Piece> {
     }
     if let Some(options) = usage_options(asked, changes.add_usage) {
         add_options(asked, body, options, &mut splices);
+    }
+    if asked.api == Api::ChatCompletions {
+        tell_prefill(asked, body, changes.prefill, &mut splices);
     }
     splices.sort_by_key(|(place, _)| place.start);
     let (mut pieces, mut kept) = (Vec::with_capacity(2 * splices.len() + 1), 0);
@@ -79,6 +111,23 @@ pub fn joined(pieces: &[Piece], body: &[u8]) -> Vec<u8> {
         }
     }
     whole
+}
+
+fn tell_prefill(asked: &Asked, body: &[u8], prefill: Prefill, splices: &mut Vec<(Range<usize>, String)>) {
+    match prefill {
+        Prefill::Place => {}
+        Prefill::Final => {
+            let top = asked.places.top;
+            splices.push((top..top, "\"add_generation_prompt\":false,\"continue_final_message\":true,".to_owned()));
+        }
+        Prefill::Partial => {
+            // The message that was put behind the others ends right before their list does.
+            let end = asked.places.messages.as_ref().and_then(|messages| messages.end.checked_sub(2));
+            if let Some(end) = end.filter(|end| body.get(*end) == Some(&b'}')) {
+                splices.push((end..end, ",\"partial\":true".to_owned()));
+            }
+        }
+    }
 }
 
 fn push_kept(pieces: &mut Vec<Piece>, range: Range<usize>) {

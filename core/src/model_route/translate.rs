@@ -18,9 +18,14 @@ mod json;
 mod messages;
 mod piece;
 mod prompt;
+mod seam;
 mod stream;
+mod transcript;
 
-pub use self::stream::{Stream, UsageChunk};
+pub use self::{
+    stream::{GoesOn, Stream, UsageChunk},
+    transcript::Transcript,
+};
 
 use self::piece::Answer;
 use crate::model::model_route::{Api, Dialect};
@@ -42,6 +47,8 @@ pub enum Cause {
     Unsupported,
     /// It is not what its own API documents. Of a request: no target of another dialect can be asked.
     Malformed,
+    /// A target that was to go on with a text says its beginning once more.
+    Repeated,
 }
 
 impl std::fmt::Display for Cause {
@@ -49,6 +56,7 @@ impl std::fmt::Display for Cause {
         formatter.write_str(match self {
             Cause::Unsupported => "has no counterpart in the other dialect",
             Cause::Malformed => "is missing, or not what its API documents",
+            Cause::Repeated => "begins anew instead of going on",
         })
     }
 }

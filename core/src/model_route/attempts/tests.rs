@@ -290,3 +290,88 @@ fn forced_failures_send_the_request_on_and_leave_no_trace_at_the_target() {
         }
     }
 }
+
+/// An exchange whose first target broke behind its first token.
+fn broken(change: impl FnOnce(&mut VirtualModel)) -> Run {
+    let mut model = three();
+    model.mid_stream = MidStream::Continue;
+    for target in &mut model.targets {
+        Arc::make_mut(target).capabilities.prefill = Can::Yes;
+    }
+    change(&mut model);
+    let mut run = Run::new(model, Delivery::Stream);
+    let (slot, _) = run.next().unwrap();
+    run.saw(slot, Saw::Token);
+    assert_eq!(run.failed(slot, Reason::Reset), After::EndStream(failure(Reason::Reset)));
+    run
+}
+
+impl Run {
+    fn resume(&mut self, fit: Result<(), NotResumed>) -> Result<(), NotResumed> {
+        self.attempts.resume(&failure(Reason::Reset), fit, &mut self.standings, self.now)
+    }
+}
+
+#[test]
+fn broken_stream_goes_on_at_a_target_that_is_declared_able() {
+    let mut run = broken(|model| Arc::make_mut(&mut model.targets[1]).capabilities.prefill = Can::No);
+    // Long after the request: what counts is when it broke.
+    run.now += seconds(120);
+    assert_eq!(run.resume(Ok(())), Ok(()));
+    let (slot, name) = run.next().unwrap();
+    assert_eq!(name, "c");
+    assert_eq!(run.saw(slot, Saw::Event), Reaction::Hold);
+    assert_eq!(run.saw(slot, Saw::Token), Reaction::Commit);
+    assert_eq!(run.saw(slot, Saw::Token), Reaction::Forward);
+    assert!(run.attempts.is_committed());
+}
+
+#[test]
+fn stream_ends_with_why_it_broke_where_nobody_goes_on() {
+    let mut run = broken(|model| model.retry.attempts = 3);
+    run.resume(Ok(())).unwrap();
+    let (slot, _) = run.next().unwrap();
+    assert_eq!(run.failed(slot, Reason::Server), After::Next);
+    let (slot, _) = run.next().unwrap();
+    assert_eq!(run.failed(slot, Reason::Rate), After::EndStream(failure(Reason::Reset)));
+    assert_eq!(run.attempts.spent(), Some(Spent::Attempts));
+    let mut run = broken(|model| {
+        model.targets.iter_mut().for_each(|target| {
+            Arc::make_mut(target).capabilities.prefill = Can::No;
+        })
+    });
+    run.resume(Ok(())).unwrap();
+    assert_eq!(run.next().unwrap_err(), failure(Reason::Reset));
+}
+
+#[test]
+fn stream_is_not_gone_on_with_unless_the_model_the_text_and_the_limits_allow_it() {
+    assert_eq!(broken(|model| model.mid_stream = MidStream::Terminate).resume(Ok(())), Err(NotResumed::Terminate));
+    assert_eq!(broken(|_| ()).resume(Err(NotResumed::Long)), Err(NotResumed::Long));
+    let spent = |change: &dyn Fn(&mut VirtualModel)| broken(change).resume(Ok(()));
+    assert_eq!(spent(&|model| model.retry.attempts = 1), Err(NotResumed::Spent(Spent::Attempts)));
+    assert_eq!(spent(&|model| model.targets.truncate(1)), Err(NotResumed::Spent(Spent::Targets)));
+    assert_eq!(spent(&|model| model.retry.on.clear()), Err(NotResumed::Spent(Spent::Reason)));
+    let mut run = broken(|model| model.retry.budget_percent = 0);
+    let name = three().name;
+    while run.standings.repeat("r", &name, 0, run.now) {}
+    assert_eq!(run.resume(Ok(())), Err(NotResumed::Spent(Spent::Budget)));
+    let mut run = broken(|_| ());
+    run.now += seconds(601);
+    assert_eq!(run.resume(Ok(())), Err(NotResumed::Spent(Spent::Remaining)));
+}
+
+#[test]
+fn target_that_is_to_go_on_is_left_at_its_limits_and_a_second_break_goes_on_too() {
+    let mut run = broken(|_| ());
+    run.resume(Ok(())).unwrap();
+    let (slot, _) = run.next().unwrap();
+    run.now += seconds(8);
+    let Some(Due::Late(late, why)) = run.due() else { panic!("late") };
+    assert_eq!((late, why.reason), (slot, Reason::TimeoutFirstToken));
+    assert_eq!(run.failed(slot, Reason::TimeoutFirstToken), After::Next);
+    let (slot, _) = run.next().unwrap();
+    run.saw(slot, Saw::Token);
+    assert_eq!(run.failed(slot, Reason::Stall), After::EndStream(failure(Reason::Stall)));
+    assert_eq!(run.resume(Ok(())), Err(NotResumed::Spent(Spent::Attempts)));
+}

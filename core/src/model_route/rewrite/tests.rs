@@ -22,7 +22,7 @@ fn model_is_replaced_where_it_stands() {
         (r#"{"x":{"model":"a"},"mod\u0065l":"\u0061"}"#, r#"{"x":{"model":"a"},"mod\u0065l":"b\"c"}"#),
     ];
     for (from, to) in cases {
-        let changes = Changes { model: Some("b\"c"), add_usage: AddUsage::No };
+        let changes = Changes { model: Some("b\"c"), add_usage: AddUsage::No, prefill: Prefill::Place };
         assert_eq!(rewritten(Api::Messages, from, changes), to);
     }
 }
@@ -65,7 +65,7 @@ fn usage_is_asked_for_where_the_caller_did_not() {
     ];
     for (add_usage, from, to) in cases {
         for api in [Api::ChatCompletions, Api::Completions] {
-            assert_eq!(rewritten(api, from, Changes { model: None, add_usage }), to, "{from}");
+            assert_eq!(rewritten(api, from, Changes { model: None, add_usage, prefill: Prefill::Place }), to, "{from}");
         }
     }
 }
@@ -81,12 +81,12 @@ fn nothing_is_copied_where_nothing_changes() {
     ];
     for (api, text) in cases {
         let asked = read(&Generate { api, in_path: None }, text.as_bytes()).unwrap();
-        let changes = Changes { model: Some("m"), add_usage: AddUsage::AtEnd };
+        let changes = Changes { model: Some("m"), add_usage: AddUsage::AtEnd, prefill: Prefill::Place };
         assert_eq!(body(&asked, text.as_bytes(), &changes), [Piece::Kept(0..text.len())], "{text}");
     }
     let in_path = Some(InPath { model: "m".to_owned(), method: Method::Stream });
     let asked = read(&Generate { api: Api::GenerateContent, in_path }, br#"{"model":"x"}"#).unwrap();
-    let changes = Changes { model: Some("n"), add_usage: AddUsage::AtEnd };
+    let changes = Changes { model: Some("n"), add_usage: AddUsage::AtEnd, prefill: Prefill::Place };
     assert_eq!(body(&asked, br#"{"model":"x"}"#, &changes), [Piece::Kept(0..13)]);
 }
 
@@ -120,7 +120,7 @@ proptest! {
         tree.extend(options.map(|options| ("stream_options".to_owned(), options)));
         let text = if pretty { serde_json::to_string_pretty(&tree) } else { serde_json::to_string(&tree) }.unwrap();
         let asked = read(&Generate { api: Api::ChatCompletions, in_path: None }, text.as_bytes()).unwrap();
-        let pieces = body(&asked, text.as_bytes(), &Changes { model: new.as_deref(), add_usage });
+        let pieces = body(&asked, text.as_bytes(), &Changes { model: new.as_deref(), add_usage, prefill: Prefill::Place });
 
         tree.extend(new.map(|new| ("model".to_owned(), new.into())));
         let names: &[&str] = match add_usage {
@@ -153,4 +153,22 @@ proptest! {
         dropped += text.len() - at;
         prop_assert!(dropped <= asked.places.model.map_or(0, |place| place.len()) + 2 * "false".len());
     }
+}
+
+#[test]
+fn target_is_told_to_go_on_with_the_last_message_in_its_own_words() {
+    let from =
+        r#"{"model":"m","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"stream":true}"#;
+    let told = |api, prefill| rewritten(api, from, Changes { model: None, add_usage: AddUsage::No, prefill });
+    let of = |provider| Prefill::of(provider);
+    assert_eq!(told(Api::ChatCompletions, of(Provider::Openai)), from);
+    assert_eq!(
+        told(Api::ChatCompletions, of(Provider::Vllm)),
+        from.replacen('{', r#"{"add_generation_prompt":false,"continue_final_message":true,"#, 1)
+    );
+    assert_eq!(
+        told(Api::ChatCompletions, of(Provider::Dashscope)),
+        from.replace(r#""content":"b"}"#, r#""content":"b","partial":true}"#)
+    );
+    assert_eq!(told(Api::Messages, Prefill::Final), from);
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Asked;
+use crate::model::model_route::Usage;
 
 /// A piece of an answer.
 pub(super) enum Piece<'a> {
@@ -72,6 +73,31 @@ impl Tokens {
         self.stored = later.stored.or(self.stored);
         self.output = later.output.or(self.output);
         self.thinking = later.thinking.or(self.thinking);
+    }
+
+    /// As the mesh counts them.
+    pub(super) fn of(usage: Usage) -> Tokens {
+        Tokens {
+            fresh: Some(usage.input.saturating_sub(usage.cached)),
+            cached: Some(usage.cached),
+            output: Some(usage.output),
+            ..Tokens::default()
+        }
+    }
+
+    /// Both together.
+    pub(super) fn plus(&self, other: &Tokens) -> Tokens {
+        let sum = |one: Option<u64>, two: Option<u64>| match (one, two) {
+            (Some(one), Some(two)) => Some(one.saturating_add(two)),
+            (one, two) => one.or(two),
+        };
+        Tokens {
+            fresh: sum(self.fresh, other.fresh),
+            cached: sum(self.cached, other.cached),
+            stored: sum(self.stored, other.stored),
+            output: sum(self.output, other.output),
+            thinking: sum(self.thinking, other.thinking),
+        }
     }
 
     /// All that was read.

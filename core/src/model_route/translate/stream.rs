@@ -1,7 +1,16 @@
 //! A stream of one dialect, event by event, as one of another.
 
-use super::{Asked, Untranslatable, between, chat, event, event::Event, gemini, messages, piece::Piece};
-use crate::model::model_route::Api;
+use super::{
+    Asked, Transcript, Untranslatable, between, chat, event,
+    event::Event,
+    gemini, messages,
+    piece::{Piece, Tokens},
+    seam::Seam,
+};
+use crate::{
+    model::model_route::{Api, Usage},
+    model_route::resume::NotResumed,
+};
 
 /// Calls of tools in one answer.
 const CALLS: usize = 128;
@@ -18,6 +27,17 @@ pub enum UsageChunk {
     Unwanted,
 }
 
+/// Whether a stream goes on with what the client has read of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoesOn {
+    /// It does not.
+    No,
+    /// It does, and the client has got no text of it yet.
+    Silent,
+    /// It does, and the client has got text of it.
+    Heard,
+}
+
 /// Translates one stream. Keeps a few hundred bytes, however long the stream is.
 pub struct Stream {
     reader: Reader,
@@ -25,6 +45,8 @@ pub struct Stream {
     heading: Heading,
     begun: bool,
     calls: usize,
+    /// Where it goes on with what another target began.
+    seam: Option<Seam>,
 }
 
 enum Reader {
@@ -75,7 +97,36 @@ impl Stream {
             Err(_) => (Reader::None, Writer::None),
         };
         let heading = Heading { model: asked.model.to_owned(), id: asked.id.to_owned(), created: asked.created };
-        Stream { reader, writer, heading, begun: false, calls: 0 }
+        Stream { reader, writer, heading, begun: false, calls: 0, seam: None }
+    }
+
+    /// From the API `from` of a target that goes on with a stream which its client has read so far: nothing of it is said
+    /// again, and all that comes belongs to the same answer. `before` is what was used for it; the client is told of that and
+    /// of what this target uses together.
+    ///
+    /// # Errors
+    /// Why it cannot be gone on with.
+    pub fn resumed(from: Api, transcript: &Transcript, usage: UsageChunk, before: Usage) -> Result<Stream, NotResumed> {
+        let (text, given) = (transcript.text()?, transcript.text_for(from)?);
+        let seam = Some(Seam::new(text, &text[given.len()..]));
+        let before = Tokens::of(before);
+        let writer = match transcript.api() {
+            Api::ChatCompletions => Writer::Chat(chat::Chunks::resumed(usage, before)),
+            Api::Messages => Writer::Messages(messages::Blocks::resumed(transcript.spot, before)),
+            Api::Responses | Api::Completions | Api::Embeddings | Api::GenerateContent => Writer::None,
+        };
+        let heading =
+            Heading { model: transcript.model.clone(), id: transcript.id.clone(), created: transcript.created };
+        Ok(Stream { reader: Reader::of(from), writer, heading, begun: true, calls: 0, seam })
+    }
+
+    /// Whether it goes on with another one.
+    pub fn goes_on(&self) -> GoesOn {
+        match &self.seam {
+            None => GoesOn::No,
+            Some(seam) if seam.has_passed() => GoesOn::Heard,
+            Some(_) => GoesOn::Silent,
+        }
     }
 
     /// Writes behind `out` what this event, whole and with its blank line, is in the client's dialect: none, one or
@@ -107,7 +158,26 @@ impl Stream {
         }
     }
 
+    /// What becomes of a piece where text of one target ends and that of the next begins.
+    fn at_seam<'p>(&mut self, piece: Piece<'p>, out: &mut Vec<u8>) -> Result<Option<Piece<'p>>, Untranslatable> {
+        let Some(seam) = &mut self.seam else { return Ok(Some(piece)) };
+        match piece {
+            Piece::Text(text) => Ok(seam.text(text)?.map(Piece::Text)),
+            Piece::End(end) => {
+                if let Some(rest) = seam.rest() {
+                    self.writer.write(Piece::Text(rest.into()), &self.heading, out)?;
+                }
+                Ok(Some(Piece::End(end)))
+            }
+            // Thoughts have no place behind text.
+            Piece::Thinking(_) => Ok(Some(Piece::Alive)),
+            Piece::Call { .. } | Piece::Input(_) => Err(Untranslatable::unsupported("tool_calls")),
+            Piece::Begin { .. } | Piece::Refusal(_) | Piece::Usage(_) | Piece::Alive => Ok(Some(piece)),
+        }
+    }
+
     fn write(&mut self, piece: Piece<'_>, out: &mut Vec<u8>) -> Result<(), Untranslatable> {
+        let Some(piece) = self.at_seam(piece, out)? else { return Ok(()) };
         match &piece {
             Piece::Begin { .. } if self.begun => return Ok(()),
             Piece::Begin { id, created } => self.begin(id.as_deref(), *created)?,

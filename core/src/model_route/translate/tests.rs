@@ -3,6 +3,7 @@
 mod answers;
 mod bytes;
 mod requests;
+mod resumed;
 mod round;
 mod streams;
 

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::ModelRoute;
 use crate::{
-    model::model_route::{Api, Counted, Hedge, Limit, MidStream, ModelTarget, NamePattern, Reason, VirtualModel, Word},
+    model::model_route::{
+        Api, Can, Counted, Hedge, Limit, MidStream, ModelTarget, NamePattern, Reason, VirtualModel, Word,
+    },
     model_route::translate::toward,
     resources::node::Object,
 };
@@ -18,7 +20,7 @@ pub(super) fn model(object: &Object<'_>, model: &VirtualModel, apis: &[Api]) {
     times(object, model);
     served(object, model, apis);
     if model.mid_stream == MidStream::Continue {
-        object.problem("midStream", "continue is not supported yet; allowed: terminate".to_owned());
+        resumed(object, model, apis);
     }
 }
 
@@ -83,6 +85,28 @@ fn second_target(object: &Object<'_>, model: &VirtualModel) {
     if escalate.on_length || escalate.json.is_some() || !escalate.refusals.is_empty() {
         object.problem("escalate", message.to_owned());
     }
+}
+
+/// APIs whose broken streams another target can go on with.
+const RESUMED: [Api; 2] = [Api::ChatCompletions, Api::Messages];
+
+/// A stream that is to be gone on with needs who does so.
+fn resumed(object: &Object<'_>, model: &VirtualModel, apis: &[Api]) {
+    let called = |api: &&Api| apis.is_empty() || apis.contains(api);
+    let can = |target: &&std::sync::Arc<ModelTarget>| {
+        let speaks = |api: &Api| toward(*api, target.provider.dialect()).is_some();
+        target.capabilities.prefill == Can::Yes && target.weight > 0 && RESUMED.iter().filter(called).any(speaks)
+    };
+    let message = if !RESUMED.iter().any(|api| called(&api)) {
+        "continue is for chatCompletions and messages, of which callers use none (apis)"
+    } else if model.retry.attempts == 1 || model.targets.len() == 1 {
+        "continue needs a second target and retry.attempts of at least 2"
+    } else if !model.targets.iter().any(|target| can(&target)) {
+        "continue needs a target that goes on from the beginning of an answer (capabilities.prefill: true)"
+    } else {
+        return;
+    };
+    object.problem("midStream", message.to_owned());
 }
 
 /// Times that contradict each other, besides those longer than `total`.

@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Account {
     /// Who was asked.
     pub(super) target: Arc<ModelTarget>,
+    /// Bytes of the prompt that it was sent.
+    pub(super) prompt: u64,
     /// What it said was used, in all.
     pub(super) usage: Option<Usage>,
     /// What it said of it so far.
@@ -55,6 +57,7 @@ impl Account {
             target,
             usage: None,
             reported: Reported::default(),
+            prompt: 0,
             tokens: 0,
             written: 0,
             reserved: None,
@@ -124,7 +127,7 @@ pub(super) fn settle(worker: &Worker, asking: &Asking, lane: Option<String>, acc
             });
         }
         if let Some((usage, source)) = usage {
-            learn(worker, asking, (model, &account), (usage, source));
+            learn(worker, (model, &account), (usage, source));
             let (sum, of) = whole.get_or_insert((Usage::default(), rates));
             // What targets tell is not ours to trust.
             sum.input = sum.input.saturating_add(usage.input);
@@ -141,16 +144,26 @@ pub(super) fn settle(worker: &Worker, asking: &Asking, lane: Option<String>, acc
     caller.settle(whole);
 }
 
+/// What those used of whose answers the client has been given something.
+pub(super) fn given(worker: &Worker, asking: &Asking, accounts: &[Account]) -> Usage {
+    let given = accounts.iter().filter(|account| account.first_token.is_some());
+    given.filter_map(|account| used(worker, asking, account)).fold(Usage::default(), |sum, (usage, _)| Usage {
+        input: sum.input.saturating_add(usage.input),
+        output: sum.output.saturating_add(usage.output),
+        cached: sum.cached.saturating_add(usage.cached),
+    })
+}
+
 /// Counts the time before the target that served was asked.
 pub(super) fn waited(worker: &Worker, overhead: Duration) {
     worker.sink.metrics.models.waited(overhead);
 }
 
-fn learn(worker: &Worker, asking: &Asking, (model, account): (&str, &Account), told: (Usage, UsageSource)) {
+fn learn(worker: &Worker, (model, account): (&str, &Account), told: (Usage, UsageSource)) {
     match told {
         (usage, UsageSource::Reported) => {
             let sample = Sample {
-                input_bytes: asking.length(),
+                input_bytes: account.prompt,
                 input: usage.input,
                 output_bytes: account.written,
                 output: usage.output,
@@ -178,7 +191,7 @@ fn used(worker: &Worker, asking: &Asking, account: &Account) -> Option<(Usage, U
     let written =
         || account.tokens.max(u64::from(account.tokens == 0) * estimates.estimate_written(model, account.written));
     let usage = Usage {
-        input: reported.input.unwrap_or_else(|| estimates.estimate_input(model, asking.length())),
+        input: reported.input.unwrap_or_else(|| estimates.estimate_input(model, account.prompt)),
         output: reported.output.unwrap_or_else(written),
         cached: reported.cached.unwrap_or(0),
     };

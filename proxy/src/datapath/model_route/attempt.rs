@@ -42,6 +42,8 @@ pub(super) struct Outgoing {
     pub(super) fields: Vec<(String, Vec<u8>)>,
     /// Its body.
     pub(super) body: Rc<[Bytes]>,
+    /// Bytes of its prompt, with all that is around it, before it was made fit for the target.
+    pub(super) prompt: u64,
 }
 
 /// What all attempts of an exchange have in common.
@@ -68,6 +70,8 @@ pub(super) struct Running<'a> {
     pub(super) held: Vec<Bytes>,
     /// Whom it asks.
     pub(super) target: Arc<ModelTarget>,
+    /// Bytes of the prompt that it was sent.
+    pub(super) prompt: u64,
     /// When it began.
     pub(super) begun: Duration,
     /// What it holds of the target's own limits.
@@ -84,10 +88,12 @@ pub(super) fn begin<'a>(
 ) -> Result<Running<'a>, Failed> {
     let pipe = Rc::new(Pipe::default());
     let head = head(around.worker, target, &outgoing)?;
+    let prompt = outgoing.prompt;
     let down = InnerDownstream::new(Rc::clone(&pipe), outgoing.body);
-    let future = Box::pin(run(around, Arc::clone(target), head, down));
+    let future: Attempting<'a> = Box::pin(run(around, Arc::clone(target), head, down));
     let begun = around.worker.now();
-    Ok(Running { future: Some(future), pipe, incoming, held: Vec::new(), target: Arc::clone(target), begun, reserved })
+    let (future, target, held) = (Some(future), Arc::clone(target), Vec::new());
+    Ok(Running { future, pipe, incoming, held, target, prompt, begun, reserved })
 }
 
 /// The head, as any client would have written it.

@@ -4,6 +4,7 @@
 //! are asked and what comes of it is in `targets`, what the client is given in `client`.
 
 mod client;
+mod resume;
 mod targets;
 
 use std::{
@@ -15,7 +16,10 @@ use std::{
 
 use mesh_core::{
     model::model_route::Failure,
-    model_route::attempts::{AT_ONCE, Attempts, Due},
+    model_route::{
+        attempts::{AT_ONCE, Attempts, Due},
+        translate::Transcript,
+    },
     outcome::Outcome,
 };
 
@@ -50,6 +54,8 @@ enum Stage {
     Trying,
     /// The answer of the attempt in this place is given to the client.
     Answering(usize),
+    /// What the client has of an answer broke off. Another target is to go on with it.
+    Resuming,
     /// What is left is given; then it ends so.
     Leaving(End),
 }
@@ -73,6 +79,8 @@ pub(super) struct Drive<'a, 'd> {
     begun: Duration,
     /// What the client is told of its limits.
     limits: Told,
+    /// What the client has read, where another target may have to go on with it.
+    transcript: Option<Box<Transcript>>,
     /// Until when the client takes what is left.
     leaves_at: Option<Duration>,
 }
@@ -99,6 +107,7 @@ impl<'a, 'd> Drive<'a, 'd> {
             bytes_out: 0,
             begun,
             limits,
+            transcript: asking.transcript(),
             leaves_at: None,
         };
         drive.next();
@@ -145,7 +154,7 @@ impl<'a, 'd> Drive<'a, 'd> {
     /// When time runs out next.
     fn deadline(&mut self) -> Duration {
         match self.stage {
-            Stage::Trying | Stage::Answering(_) => self.attempts.deadline(),
+            Stage::Trying | Stage::Answering(_) | Stage::Resuming => self.attempts.deadline(),
             Stage::Leaving(_) => {
                 let limit = self.around.worker.now() + LEAVING_LIMIT;
                 *self.leaves_at.get_or_insert(limit)
@@ -163,7 +172,7 @@ impl<'a, 'd> Drive<'a, 'd> {
             Stage::Leaving(_) => true,
             // What the target sends is not looked at while the client does not take what came before.
             Stage::Answering(_) => !self.out.is_empty(),
-            Stage::Trying => false,
+            Stage::Trying | Stage::Resuming => false,
         };
         if is_blocked {
             return Some(self.gone(Failed::ended(Outcome::ClientGone, "the client takes no more of its answer")));
@@ -179,12 +188,14 @@ impl<'a, 'd> Drive<'a, 'd> {
                 let finished = self.running[slot].as_ref().is_some_and(|running| running.incoming.is_finished());
                 match self.stage {
                     Stage::Answering(_) if finished => self.ended(slot),
-                    Stage::Answering(_) | Stage::Trying | Stage::Leaving(_) => self.failed(slot, failure),
+                    Stage::Answering(_) | Stage::Trying | Stage::Resuming | Stage::Leaving(_) => {
+                        self.failed(slot, failure);
+                    }
                 }
             }
             Some(Due::Over(failure)) => match self.stage {
                 Stage::Answering(slot) => self.failed(slot, failure),
-                Stage::Trying => {
+                Stage::Trying | Stage::Resuming => {
                     (0..AT_ONCE).for_each(|slot| self.close(slot, Some(failure.clone())));
                     self.give_up(failure);
                 }
@@ -203,7 +214,7 @@ impl<'a, 'd> Drive<'a, 'd> {
         (0..AT_ONCE).for_each(|slot| self.close(slot, None));
         match mem::replace(&mut self.stage, Stage::Trying) {
             Stage::Leaving(end) => end,
-            Stage::Trying | Stage::Answering(_) => End::Answered(Outcome::Internal),
+            Stage::Trying | Stage::Answering(_) | Stage::Resuming => End::Answered(Outcome::Internal),
         }
     }
 }

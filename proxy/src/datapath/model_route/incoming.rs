@@ -9,7 +9,7 @@ use mesh_core::{
         failure,
         request::Delivery,
         stream::{Event, Reader, Reported},
-        translate,
+        translate::{self, GoesOn},
     },
 };
 
@@ -104,6 +104,8 @@ pub(super) struct Incoming {
     tokens: u64,
     written: u64,
     finished: bool,
+    /// How it is read where it goes on with another stream.
+    resumed: Option<translate::Stream>,
 }
 
 impl Incoming {
@@ -118,7 +120,13 @@ impl Incoming {
             tokens: 0,
             written: 0,
             finished: false,
+            resumed: None,
         }
+    }
+
+    /// As [`Incoming::new`], of a target that goes on with what the client has read of another one.
+    pub(super) fn resumed(reading: Reading, stream: translate::Stream) -> Incoming {
+        Incoming { resumed: Some(stream), ..Incoming::new(reading) }
     }
 
     /// The head of the answer, once it is good.
@@ -180,8 +188,8 @@ impl Incoming {
         self.state = match self.reading.delivery {
             Delivery::Stream if is_good && is_events => {
                 let Reading { client, target, choices, usage, .. } = &self.reading;
-                let translation = (client != target)
-                    .then(|| translate::Stream::new(*target, *client, self.reading.asked(), (*usage).into()));
+                let translated = || translate::Stream::new(*target, *client, self.reading.asked(), (*usage).into());
+                let translation = self.resumed.take().or_else(|| (client != target).then(translated));
                 let reader = Reader::new(*target, *choices);
                 State::Stream(Box::new(Events { reader, translation, held: BytesMut::new(), from: 0 }))
             }
@@ -230,7 +238,8 @@ impl Incoming {
             State::Stream(events) => {
                 self.keep(&events.reader);
                 self.finished = events.reader.is_finished();
-                if let Some(failure) = cut(self.finished, self.tokens) {
+                let is_silent = events.translation.as_ref().is_some_and(|stream| stream.goes_on() == GoesOn::Silent);
+                if let Some(failure) = cut(self.finished, if is_silent { 0 } else { self.tokens }) {
                     return on(Came::Failed(failure));
                 }
                 if let Some(mut translation) = events.translation {
@@ -312,6 +321,7 @@ impl Events {
         if let Some(number) = says.sequence {
             *sequence = number + 1;
         }
+        let mut is_token = says.token;
         let bytes = match &mut self.translation {
             None if says.usage_only && reading.usage == UsageEvent::Kept => return Ok(()),
             None => bytes,
@@ -321,10 +331,15 @@ impl Events {
                     let message = format!("an event cannot be translated: {error}");
                     Failure { message, ..failure::without_answer(Reason::Decode) }
                 })?;
+                is_token = match translation.goes_on() {
+                    GoesOn::No => is_token,
+                    GoesOn::Silent => false,
+                    GoesOn::Heard => true,
+                };
                 out.into()
             }
         };
-        on(if says.token { Came::Token(bytes) } else { Came::Event(bytes) });
+        on(if is_token { Came::Token(bytes) } else { Came::Event(bytes) });
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! What a client asked, and the request that each target gets of it.
 
+mod resume;
+
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
@@ -15,7 +17,7 @@ use mesh_core::{
         choice::{Unable, Want},
         client_error, failure,
         request::{Asked, Delivery, Generate, UsageAsked, read},
-        rewrite::{self, AddUsage, Changes, Piece},
+        rewrite::{self, AddUsage, Changes, Piece, Prefill},
         translate::{self, UsageChunk},
     },
 };
@@ -152,11 +154,34 @@ impl Asking {
     /// # Errors
     /// Why it cannot be sent to this target.
     pub(super) fn outgoing(&self, worker: &Worker, target: &ModelTarget) -> Result<(Outgoing, Incoming), Failure> {
-        let api = translate::toward(self.asked.api, target.provider.dialect()).unwrap_or(self.asked.api);
+        let reading = self.reading(worker, self.api_at(target));
+        Ok((self.sent(worker, target, (&self.asked, &self.bytes()), Prefill::Place)?, Incoming::new(reading)))
+    }
+
+    /// API in which a target is spoken to.
+    fn api_at(&self, target: &ModelTarget) -> Api {
+        translate::toward(self.asked.api, target.provider.dialect()).unwrap_or(self.asked.api)
+    }
+
+    /// A request in the client's dialect as a target is sent it.
+    fn sent(
+        &self,
+        worker: &Worker,
+        target: &ModelTarget,
+        (asked, bytes): (&Asked, &Bytes),
+        prefill: Prefill,
+    ) -> Result<Outgoing, Failure> {
+        let api = self.api_at(target);
         let model = target.model_name(&self.asked.model);
         let usage = worker.providers.usage_of(&self.route.name, target);
-        let body =
-            if api == self.asked.api { self.spliced(target, usage) } else { self.translated(api, model, usage)? };
+        let body = if api == asked.api {
+            let add_usage = add_usage(asked.usage_asked, usage);
+            let changes = Changes { model: target.model.as_deref(), add_usage, prefill };
+            pieces(bytes, rewrite::body(asked, bytes, &changes))
+        } else {
+            let changes = Changes { model: None, add_usage: add_usage(UsageAsked::No, usage), prefill };
+            translated((asked.api, api), bytes, model, &changes)?
+        };
         let prefix = match &target.endpoint {
             ModelEndpoint::External { prefix, .. } | ModelEndpoint::Service { prefix, .. } => prefix,
         };
@@ -164,8 +189,7 @@ impl Asking {
         if api == self.asked.api {
             path = address::with_query(path, self.query.as_deref());
         }
-        let outgoing = Outgoing { path, fields: self.fields_for(worker, target, api)?, body };
-        Ok((outgoing, Incoming::new(self.reading(worker, api))))
+        Ok(Outgoing { path, fields: self.fields_for(worker, target, api)?, body, prompt: bytes.len() as u64 })
     }
 
     fn reading(&self, worker: &Worker, target: Api) -> Reading {
@@ -184,29 +208,6 @@ impl Asking {
             escalate: self.virtual_model.escalate.clone(),
             asked_for: if self.asked.needs.json { AskedFor::Json } else { AskedFor::Text },
         }
-    }
-
-    /// The body as it came, but for what is spliced.
-    fn spliced(&self, target: &ModelTarget, usage: UsageInStreams) -> Rc<[Bytes]> {
-        let changes = Changes { model: target.model.as_deref(), add_usage: add_usage(self.asked.usage_asked, usage) };
-        let bytes = self.bytes();
-        pieces(&bytes, rewrite::body(&self.asked, &bytes, &changes))
-    }
-
-    fn translated(&self, api: Api, model: &str, usage: UsageInStreams) -> Result<Rc<[Bytes]>, Failure> {
-        let body = translate::request(self.asked.api, api, &self.bytes(), model).map_err(|error| Failure {
-            status: 400,
-            message: error.to_string(),
-            ..failure::without_answer(Reason::BadRequest)
-        })?;
-        let body = Bytes::from(body);
-        let is_in_body = api != Api::GenerateContent;
-        let Some(asked) = is_in_body.then(|| read(&Generate { api, in_path: None }, &body).ok()).flatten() else {
-            return Ok([body].into());
-        };
-        let changes = Changes { model: None, add_usage: add_usage(UsageAsked::No, usage) };
-        let rewritten = rewrite::body(&asked, &body, &changes);
-        Ok(pieces(&body, rewritten))
     }
 
     /// The client's fields that go on, and the credential.
@@ -236,6 +237,27 @@ impl Asking {
         }
         Ok(fields)
     }
+}
+
+/// A body in the dialect of a target, with changes that it needs there.
+fn translated(
+    (from, to): (Api, Api),
+    bytes: &Bytes,
+    model: &str,
+    changes: &Changes<'_>,
+) -> Result<Rc<[Bytes]>, Failure> {
+    let body = translate::request(from, to, bytes, model).map_err(|error| Failure {
+        status: 400,
+        message: error.to_string(),
+        ..failure::without_answer(Reason::BadRequest)
+    })?;
+    let body = Bytes::from(body);
+    let is_in_body = to != Api::GenerateContent;
+    let Some(asked) = is_in_body.then(|| read(&Generate { api: to, in_path: None }, &body).ok()).flatten() else {
+        return Ok([body].into());
+    };
+    let rewritten = rewrite::body(&asked, &body, changes);
+    Ok(pieces(&body, rewritten))
 }
 
 fn add_usage(asked: UsageAsked, usage: UsageInStreams) -> AddUsage {

@@ -87,6 +87,8 @@ pub(crate) struct Chunks {
     input: Input,
     end: Option<End>,
     tokens: Tokens,
+    /// Of the targets that broke before.
+    before: Tokens,
 }
 
 /// Whether the last call still waits for its first input: without any its arguments would be no JSON.
@@ -99,7 +101,12 @@ enum Input {
 impl Chunks {
     /// Before the first chunk.
     pub(crate) fn new(last: UsageChunk) -> Self {
-        Chunks { last, calls: 0, input: Input::Begun, end: None, tokens: Tokens::default() }
+        Chunks::resumed(last, Tokens::default())
+    }
+
+    /// Behind chunks of targets that used so much.
+    pub(crate) fn resumed(last: UsageChunk, before: Tokens) -> Self {
+        Chunks { last, calls: 0, input: Input::Begun, end: None, tokens: Tokens::default(), before }
     }
 
     /// Writes what a piece adds.
@@ -142,7 +149,7 @@ impl Chunks {
         let end = end.with_calls(usize::try_from(self.calls).unwrap_or(usize::MAX));
         self.chunk(object([]), finish_reason(end).into(), heading, out);
         if self.last == UsageChunk::Wanted {
-            event::write(&self.frame(Vec::new(), usage(&self.tokens), heading), out);
+            event::write(&self.frame(Vec::new(), usage(&self.before.plus(&self.tokens)), heading), out);
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
     }

@@ -11,6 +11,7 @@ use super::super::{
     piece::{Answer, Block, End, Piece, Tokens, call_id},
     prompt::plain_id,
     stream::Heading,
+    transcript::Spot,
 };
 
 /// Writes an answer.
@@ -84,6 +85,8 @@ pub(crate) struct Blocks {
     end: Option<End>,
     refusal: Refusal,
     tokens: Tokens,
+    /// Of the targets that broke before.
+    before: Tokens,
 }
 
 /// The block to which more can be added: one at a time.
@@ -103,7 +106,16 @@ enum Refusal {
 impl Blocks {
     /// Before the first event.
     pub(crate) fn new() -> Self {
-        Blocks { begun: 0, open: Open::None, calls: 0, end: None, refusal: Refusal::None, tokens: Tokens::default() }
+        Blocks::resumed(Spot::Next(0), Tokens::default())
+    }
+
+    /// Behind events of targets that used so much.
+    pub(crate) fn resumed(spot: Spot, before: Tokens) -> Self {
+        let (begun, open) = match spot {
+            Spot::Open(index) => (index.saturating_add(1), Open::Text),
+            Spot::Next(index) => (index, Open::None),
+        };
+        Blocks { begun, open, calls: 0, end: None, refusal: Refusal::None, tokens: Tokens::default(), before }
     }
 
     /// Writes what a piece adds.
@@ -145,7 +157,11 @@ impl Blocks {
         self.close(out);
         let end = if self.refusal == Refusal::Said { End::Filtered } else { end.with_calls(self.calls) };
         let delta = object([("stop_reason", stop_reason(end).into()), ("stop_sequence", Json::Null)]);
-        let last = object([("type", "message_delta".into()), ("delta", delta), ("usage", usage(&self.tokens))]);
+        let last = object([
+            ("type", "message_delta".into()),
+            ("delta", delta),
+            ("usage", usage(&self.before.plus(&self.tokens))),
+        ]);
         event::write_named("message_delta", &last, out);
         event::write_named("message_stop", &object([("type", "message_stop".into())]), out);
     }

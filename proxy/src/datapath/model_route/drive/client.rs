@@ -42,18 +42,30 @@ impl Drive<'_, '_> {
 
     /// From here on the client gets the answer of this attempt.
     pub(super) fn commit(&mut self, slot: usize) {
+        let is_resumed = matches!(self.stage, Stage::Resuming);
         self.stage = Stage::Answering(slot);
         for other in (0..AT_ONCE).filter(|other| *other != slot) {
             self.close(other, None);
         }
         let Some(running) = &mut self.running[slot] else { return };
-        let Some(head) = running.incoming.take_head() else { return };
         let held = mem::take(&mut running.held);
+        if !is_resumed {
+            self.head(slot, &held);
+        }
+        held.into_iter().for_each(|bytes| self.pass(bytes));
+    }
+
+    /// Begins the client's answer with the head of this attempt's.
+    fn head(&mut self, slot: usize, held: &[Bytes]) {
+        let Some(running) = &mut self.running[slot] else { return };
+        let Some(head) = running.incoming.take_head() else { return };
         let length = match self.asking.delivery() {
             Delivery::Stream => None,
             Delivery::Whole => Some(held.iter().map(Bytes::len).sum()),
         };
-        self.asking.release();
+        if self.transcript.is_none() {
+            self.asking.release();
+        }
         let overhead = running.begun.saturating_sub(self.begun);
         account::waited(self.around.worker, overhead);
         let target = Arc::clone(&running.target);
@@ -61,8 +73,6 @@ impl Drive<'_, '_> {
         told.append(&mut self.limits);
         told.extend(account::drills(&self.accounts).map(answer::of_drill));
         self.begin(head, length, &told);
-        self.out
-            .extend(held.into_iter().filter(|bytes| !bytes.is_empty()).map(|bytes| Part::Data(bytes, Last::Unknown)));
     }
 
     /// Begins the client's answer.
@@ -85,6 +95,9 @@ impl Drive<'_, '_> {
 
     /// The client is told why there is no answer.
     pub(super) fn give_up(&mut self, failure: Failure) {
+        if matches!(self.stage, Stage::Resuming) {
+            return self.end_stream(failure, 0);
+        }
         let (fields, body) = answer::of_failure(self.asking.api(), &failure);
         let mut told = answer::told(None, self.attempts.made(), self.now().saturating_sub(self.begun));
         told.extend(fields);

@@ -24,7 +24,7 @@ use crate::datapath::{
         incoming::Came,
         quota,
     },
-    relay::{Failed, Last, Part},
+    relay::{Failed, Part},
 };
 
 /// Member of a request that some targets do not know.
@@ -62,7 +62,7 @@ impl Drive<'_, '_> {
                     After::GiveUp(failure) | After::EndStream(failure) => return self.give_up(failure),
                 }
             }
-            let begun = asking.outgoing(worker, &target).and_then(|(outgoing, incoming)| {
+            let begun = self.outgoing(&target).and_then(|(outgoing, incoming)| {
                 let reserved = quota::of_target(worker, asking, &target)?;
                 let begun = attempt::begin(self.around, &target, outgoing, incoming, reserved);
                 begun.map_err(|failed| failure_of(&failed))
@@ -141,7 +141,10 @@ impl Drive<'_, '_> {
         let mut standings = self.around.worker.providers.standings.borrow_mut();
         match self.attempts.saw(slot, saw, &mut standings, now) {
             Reaction::Hold => running.held.push(bytes),
-            Reaction::Forward => self.out.push_back(Part::Data(bytes, Last::Unknown)),
+            Reaction::Forward => {
+                drop(standings);
+                self.pass(bytes);
+            }
             Reaction::Commit => {
                 drop(standings);
                 running.held.push(bytes);
@@ -189,7 +192,7 @@ impl Drive<'_, '_> {
             After::Next => self.next(),
             After::Wait => {}
             After::GiveUp(failure) => self.give_up(failure),
-            After::EndStream(failure) => self.end_stream(failure, sequence),
+            After::EndStream(failure) => self.broken(failure, sequence),
         }
     }
 
@@ -211,6 +214,7 @@ impl Drive<'_, '_> {
             target: Arc::clone(&running.target),
             usage: running.incoming.usage(),
             reported: running.incoming.reported(),
+            prompt: running.prompt,
             tokens: running.incoming.tokens(),
             written: running.incoming.written(),
             reserved: running.reserved,

@@ -225,10 +225,21 @@ impl Stage {
 
     /// As [`Stage::route`], with limits of callers.
     pub(super) fn limited_route(&self, targets: Vec<ModelTarget>, timers: ModelTimers, tokens: TokenLimits) {
+        self.changed_route(targets, timers, tokens, |_| ());
+    }
+
+    /// As [`Stage::limited_route`], of a model that differs.
+    pub(super) fn changed_route(
+        &self,
+        targets: Vec<ModelTarget>,
+        timers: ModelTimers,
+        tokens: TokenLimits,
+        change: impl FnOnce(&mut VirtualModel),
+    ) {
         let prioritised = |(place, target): (usize, ModelTarget)| {
             Arc::new(ModelTarget { priority: u32::try_from(place).unwrap_or(u32::MAX), ..target })
         };
-        let model = VirtualModel {
+        let mut model = VirtualModel {
             name: NamePattern::Exact("small".to_owned()),
             targets: targets.into_iter().enumerate().map(prioritised).collect(),
             timers,
@@ -238,6 +249,7 @@ impl Stage {
             on_exhausted: Default::default(),
             mid_stream: Default::default(),
         };
+        change(&mut model);
         let route = ModelRoute {
             name: "llm.demo".to_owned(),
             hosts: vec!["llm.demo".to_owned()],
@@ -352,6 +364,13 @@ impl Stage {
             of_target.map(|series| series.tokens[source][kind].get()).sum()
         };
         (of(0), of(1))
+    }
+
+    /// From whom to whom requests fell back, why, and whether the client had some of the answer.
+    pub(super) fn fallbacks(&self) -> Vec<(String, String, &'static str, &'static str)> {
+        let counted = self.metrics.models.fallbacks();
+        let keys = counted.iter().map(|counted| &counted.0);
+        keys.map(|key| (key.from.clone(), key.to.clone(), key.reason, key.committed)).collect()
     }
 
     /// Why attempts at a target failed.
