@@ -22,5 +22,6 @@ pub mod relay;
 pub mod resources;
 pub mod retry;
 pub mod route;
+pub mod schema;
 pub mod snapshot;
 pub mod zone;

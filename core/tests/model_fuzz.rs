@@ -12,6 +12,7 @@ use mesh_core::{
         stream::Reader,
         translate::{self, Stream, UsageChunk},
     },
+    schema::Schema,
 };
 
 /// Bytes that a stream may take: state, and the copy of an error while it is made.
@@ -174,7 +175,9 @@ fn readers_of_streams_survive_everything_and_do_not_depend_on_pieces() {
 
 #[test]
 fn readers_of_whole_answers_survive_everything() {
-    let escalate = Escalate { on_length: true, refusals: vec!["i".to_owned()], json: Some(vec!["a".to_owned()]) };
+    let schema = Schema::new(serde_json::json!({"properties": {"a": {"items": {"type": "string"}}}})).ok();
+    let escalate =
+        Escalate { on_length: true, refusals: vec!["i".to_owned()], json: Some(vec!["a".to_owned()]), schema };
     // The documents of events have the members that answers have.
     let documents: Vec<Vec<u8>> = samples()
         .iter()

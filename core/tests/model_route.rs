@@ -9,6 +9,7 @@ use mesh_core::{
         UsageInStreams, VirtualModel,
     },
     resources::{Compiled, Domains, Input, Problem, Resource, compile_all, parse},
+    schema::Schema,
 };
 
 use self::broken::{BROKEN, MODELS};
@@ -96,8 +97,13 @@ fn attempts_are_as_written_and_else_the_defaults() {
         budget_percent: 30,
         on: vec![Reason::Rate, Reason::Overloaded, Reason::TimeoutFirstToken],
     };
-    let escalate =
-        Escalate { on_length: true, refusals: vec!["i'm sorry".to_owned()], json: Some(vec!["answer".to_owned()]) };
+    let escalate = Escalate {
+        on_length: true,
+        refusals: vec!["i'm sorry".to_owned()],
+        json: Some(vec!["answer".to_owned()]),
+        schema: Schema::new(serde_json::json!({"required": ["answer"], "properties": {"answer": {"type": "string"}}}))
+            .ok(),
+    };
     assert_eq!((model.timers, &model.retry, &model.escalate), (timers, &retry, &escalate));
     assert_eq!(model.hedge, Hedge::AfterP95);
     assert_eq!((model.on_exhausted, model.mid_stream), (OnExhausted::Unavailable, MidStream::Continue));

@@ -293,12 +293,14 @@ async fn gemini_streams_fall_back_as_others_do() {
 
 #[tokio::test]
 async fn small_models_hand_over_what_they_cut_off_or_refuse() {
-    let escalate = json!({"onLength": true, "refusals": ["I cannot"], "json": ["words"]});
+    let escalate = json!({"onLength": true, "refusals": ["I cannot"], "json": ["words"],
+        "schema": {"type": "object", "properties": {"words": {"type": "string", "minLength": 1}}}});
     let json_wanted = json!({"response_format": {"type": "json_object"}});
     let cases = [
         ("length", json!({"finish": "length"}), json!({})),
         ("refusal", json!({"text": "I cannot help with this."}), json!({})),
-        ("shape", json!({"text": "no JSON at all"}), json_wanted),
+        ("shape", json!({"text": "no JSON at all"}), json_wanted.clone()),
+        ("schema", json!({"text": "{\"words\": 1}"}), json_wanted),
     ];
     let models = cases.iter().map(|(model, ..)| two(model, "openai").with("escalate", escalate.clone()));
     let world = World::start(models.collect()).await;

@@ -102,6 +102,7 @@ fn model(model: &VirtualModel) -> Value {
             "onLength": model.escalate.on_length,
             "refusals": model.escalate.refusals,
             "json": model.escalate.json,
+            "schema": model.escalate.schema,
         },
         "onExhausted": model.on_exhausted.word(),
         "midStream": model.mid_stream.word(),

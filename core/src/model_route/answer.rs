@@ -60,7 +60,8 @@ pub fn inspect(
     if escalate.on_length && said.is_cut {
         return Err(unfit(Reason::Empty, "the model's answer was cut off by its length"));
     }
-    let needs_text = !escalate.refusals.is_empty() || (escalate.json.is_some() && asked_for == AskedFor::Json);
+    let looks_at_json = (escalate.json.is_some() || escalate.schema.is_some()) && asked_for == AskedFor::Json;
+    let needs_text = !escalate.refusals.is_empty() || looks_at_json;
     if needs_text {
         check_text(api, body, escalate, asked_for)?;
     }
@@ -93,19 +94,25 @@ fn check_text(api: Api, body: &[u8], escalate: &Escalate, asked_for: AskedFor) -
             // Not the content is at fault, as for a provider's filter: any other target may answer.
             return Err(unfit(Reason::Empty, "the model refused to answer"));
         }
-        if let Some(members) = escalate.json.as_deref()
-            && asked_for == AskedFor::Json
-            && !is_json_with(&text, members)
-        {
-            return Err(unfit(Reason::Decode, "the model's answer is not the JSON that was asked for"));
+        if asked_for == AskedFor::Json {
+            check_json(&text, escalate)?;
         }
     }
     Ok(())
 }
 
-fn is_json_with(text: &str, members: &[String]) -> bool {
-    let Ok(value) = serde_json::from_str::<Value>(text) else { return false };
-    members.iter().all(|member| value.get(member).is_some())
+fn check_json(text: &str, escalate: &Escalate) -> Result<(), Failure> {
+    if escalate.json.is_none() && escalate.schema.is_none() {
+        return Ok(());
+    }
+    let other =
+        |why: &str| unfit(Reason::Decode, &format!("the model's answer is not the JSON that was asked for{why}"));
+    let value: Value = serde_json::from_str(text).map_err(|_| other(""))?;
+    if !escalate.json.iter().flatten().all(|member| value.get(member).is_some()) {
+        return Err(other(""));
+    }
+    let checked = escalate.schema.as_ref().map_or(Ok(()), |schema| schema.check(&value));
+    checked.map_err(|wrong| other(&format!(": {wrong}")))
 }
 
 /// The text of every choice that has some; choices that call tools have none.

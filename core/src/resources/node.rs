@@ -51,6 +51,18 @@ impl<'a> Node<'a> {
         self.context.problems.borrow_mut().push(problem);
     }
 
+    /// Records a problem with a part of this value; an empty path is all of it.
+    pub(super) fn problem_at(&self, path: &str, message: String) {
+        let path = if path.is_empty() { self.path.clone() } else { format!("{}.{path}", self.path) };
+        Node { value: self.value, path, context: self.context }.problem(message);
+    }
+
+    /// This value as JSON.
+    pub(super) fn json(&self) -> Option<serde_json::Value> {
+        let json = serde_json::to_value(self.value);
+        json.map_err(|error| self.problem(format!("cannot be written as JSON: {error}"))).ok()
+    }
+
     fn wrong_type<T>(&self, expected: impl fmt::Display) -> Option<T> {
         let found = match self.value {
             Value::Null => "nothing".to_owned(),

@@ -77,6 +77,9 @@ pub(crate) const BROKEN: &[Broken] = &[
     ("hedge: after p95", "hedge: after 4s", "spec.models[0].hedge", "given up before"),
     ("onExhausted: 503", "onExhausted: 500", "spec.models[0].onExhausted", "503"),
     ("midStream: continue", "midStream: resume", "spec.models[0].midStream", "not known"),
+    ("{type: string}", "{type: strings}", "spec.models[0].escalate.schema.properties.answer.type", "expected null, boolean"),
+    ("{type: string}", "{pattern: x}", "spec.models[0].escalate.schema.properties.answer.pattern", "is not checked"),
+    (ANY, "  - name: \"*\"\n    escalate: {schema: true}\n", "spec.models[1].escalate.schema", "expected a mapping"),
     // What may be used.
     ("amount: 20}", "amount: 20, window: 1m}", "spec.models[0].targets[2].limits[0].window", "no meaning"),
     ("amount: 1000000, window: 1h", "amount: 0, window: 1h", "spec.tokens.limits[0].amount", "from 1"),

@@ -5,8 +5,11 @@ mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::model::model_route::{
-    BODY_LIMIT, BODY_MAX, Drill, Escalate, Hedge, ModelRetry, ModelRoute, ModelTimers, VirtualModel, Word,
+use mesh_core::{
+    model::model_route::{
+        BODY_LIMIT, BODY_MAX, Drill, Escalate, Hedge, ModelRetry, ModelRoute, ModelTimers, VirtualModel, Word,
+    },
+    schema::Schema,
 };
 
 use super::{Invalid, optional_duration, required, wire_duration};
@@ -62,6 +65,7 @@ fn model_to_wire(model: &VirtualModel) -> wire::VirtualModel {
             on_length: model.escalate.on_length,
             refusals: model.escalate.refusals.clone(),
             json: model.escalate.json.clone().map(|members| wire::JsonAnswer { members }),
+            schema: model.escalate.schema.as_ref().map(|schema| schema.source().to_string()).unwrap_or_default(),
         }),
         on_exhausted: model.on_exhausted.word().to_owned(),
         mid_stream: model.mid_stream.word().to_owned(),
@@ -84,6 +88,7 @@ fn model_from_wire(model: wire::VirtualModel) -> Result<VirtualModel, Invalid> {
             on_length: escalate.on_length,
             refusals: escalate.refusals,
             json: escalate.json.map(|json| json.members),
+            schema: filled(escalate.schema).map(|text| schema(&text)).transpose()?,
         },
         on_exhausted: word("virtual_model.on_exhausted", &model.on_exhausted)?,
         mid_stream: word("virtual_model.mid_stream", &model.mid_stream)?,
@@ -133,6 +138,10 @@ fn timers_from_wire(timers: wire::ModelTimers) -> Result<ModelTimers, Invalid> {
         headers_whole: read("model_timers.headers_whole", timers.headers_whole, default.headers_whole)?,
         min_remaining: read("model_timers.min_remaining", timers.min_remaining, default.min_remaining)?,
     })
+}
+
+fn schema(text: &str) -> Result<Schema, Invalid> {
+    serde_json::from_str(text).map_err(|error| Invalid::value("escalate.schema", error))
 }
 
 /// What a word stands for; a word that is not known, perhaps a newer one, refuses the message.

@@ -272,6 +272,9 @@ pub struct Escalate {
     /// What JSON must hold; absent = it is not looked at.
     #[prost(message, optional, tag = "3")]
     pub json: ::core::option::Option<JsonAnswer>,
+    /// JSON Schema, as JSON, of what JSON must be; empty = it is not looked at.
+    #[prost(string, tag = "4")]
+    pub schema: ::prost::alloc::string::String,
 }
 /// What an answer that was asked for as JSON must hold.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

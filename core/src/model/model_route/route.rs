@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{Drill, Limit, Provider, Reason, TokenLimits};
+use crate::schema::Schema;
 
 /// A model route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -293,6 +294,9 @@ pub struct Escalate {
     pub refusals: Vec<String>,
     /// Whether text that was asked for as JSON must be JSON, with these members at its top.
     pub json: Option<Vec<String>>,
+    /// What JSON must be that text asked for as such holds.
+    #[serde(default)]
+    pub schema: Option<Schema>,
 }
 
 /// What the client is told when all targets failed.

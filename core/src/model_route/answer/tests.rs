@@ -1,6 +1,7 @@
 //! Answers that are given, and what is wrong with the others.
 
 use super::*;
+use crate::schema::Schema;
 
 fn look(api: Api, body: &str) -> Result<Whole, Failure> {
     inspect(api, Some(b"application/json"), body.as_bytes(), &Escalate::default(), AskedFor::Text)
@@ -134,6 +135,7 @@ fn cheap_checks_send_an_answer_on_to_the_next_target() {
         on_length: true,
         refusals: vec!["i'm sorry, but".to_owned(), "i cannot".to_owned()],
         json: Some(vec!["name".to_owned()]),
+        schema: None,
     };
     let text = |text: &str| format!(r#"{{"content":{}}}"#, Value::String(text.to_owned()));
     let check = |api: Api, body: &str, asked_for| {
@@ -155,4 +157,26 @@ fn cheap_checks_send_an_answer_on_to_the_next_target() {
     ] {
         assert_eq!(check(api, &body, AskedFor::Text), Err(Reason::Empty), "{body}");
     }
+}
+
+#[test]
+fn answer_that_does_not_fit_the_schema_is_sent_on_where_json_was_asked_for() {
+    let schema = serde_json::json!({
+        "type": "object",
+        "required": ["city"],
+        "properties": {"city": {"type": "string"}, "rooms": {"type": "integer", "minimum": 1}},
+    });
+    let escalate = Escalate { schema: Schema::new(schema).ok(), ..Escalate::default() };
+    let check = |text: &str, asked_for| {
+        let body = chat(&format!(r#"{{"content":{}}}"#, Value::String(text.to_owned())), "stop");
+        let found = inspect(Api::ChatCompletions, None, body.as_bytes(), &escalate, asked_for);
+        found.map(|_| ()).map_err(|failure| (failure.reason, failure.message))
+    };
+    let refused =
+        |why: &str| Err((Reason::Decode, format!("the model's answer is not the JSON that was asked for{why}")));
+    assert_eq!(check(r#"{"city":"Rome","rooms":2}"#, AskedFor::Json), Ok(()));
+    assert_eq!(check("Rome", AskedFor::Json), refused(""));
+    assert_eq!(check(r#"{"rooms":2}"#, AskedFor::Json), refused(": `required`"));
+    assert_eq!(check(r#"{"city":"Rome","rooms":0}"#, AskedFor::Json), refused(": `minimum` of rooms"));
+    assert_eq!(check("Rome", AskedFor::Text), Ok(()));
 }

@@ -9,6 +9,7 @@ use crate::{
         node::{self, Node, Object},
         wording::shortened,
     },
+    schema::Schema,
 };
 
 /// Most attempts that may be asked for: more would multiply an outage.
@@ -103,13 +104,26 @@ pub(super) fn hedge(node: &Node<'_>) -> Option<Hedge> {
 
 /// Reads `escalate`.
 pub(super) fn escalate(node: &Node<'_>) -> Escalate {
-    let Some(object) = node.object(&["onLength", "refusals", "json"]) else { return Escalate::default() };
+    let Some(object) = node.object(&["onLength", "refusals", "json", "schema"]) else { return Escalate::default() };
     let refusals = object.get("refusals").map(|node| node.texts()).unwrap_or_default();
     Escalate {
         on_length: object.get("onLength").and_then(|node| node.boolean()).unwrap_or_default(),
         refusals: refusals.iter().map(|text| text.to_lowercase()).collect(),
         json: object.get("json").map(|node| node.texts()),
+        schema: object.get("schema").and_then(|node| schema(&node)),
     }
+}
+
+/// A JSON Schema of the keywords that are checked.
+fn schema(node: &Node<'_>) -> Option<Schema> {
+    let problems = match Schema::new(node.json()?) {
+        Ok(schema) => return Some(schema),
+        Err(problems) => problems,
+    };
+    for problem in problems {
+        node.problem_at(&problem.path, problem.message);
+    }
+    None
 }
 
 /// `lastError`, or 503 as a number or text.

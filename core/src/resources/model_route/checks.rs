@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::ModelRoute;
 use crate::{
     model::model_route::{
-        Api, Can, Counted, Hedge, Limit, MidStream, ModelTarget, NamePattern, Reason, VirtualModel, Word,
+        Api, Can, Counted, Escalate, Hedge, Limit, MidStream, ModelTarget, NamePattern, Reason, VirtualModel, Word,
     },
     model_route::translate::toward,
     resources::node::Object,
@@ -81,8 +81,7 @@ fn second_target(object: &Object<'_>, model: &VirtualModel) {
     if model.hedge != Hedge::Off {
         object.problem("hedge", message.to_owned());
     }
-    let escalate = &model.escalate;
-    if escalate.on_length || escalate.json.is_some() || !escalate.refusals.is_empty() {
+    if model.escalate != Escalate::default() {
         object.problem("escalate", message.to_owned());
     }
 }

@@ -57,6 +57,11 @@ fn what_is_wrong_is_named() {
         read(|route| route.models[0].mid_stream = "later".to_owned()),
         "virtual_model.mid_stream: \"later\" is not known"
     );
+    let escalate = |route: &mut wire::ModelRoute| {
+        route.models[0].escalate =
+            Some(wire::Escalate { schema: r#"{"pattern":"a"}"#.to_owned(), ..wire::Escalate::default() });
+    };
+    assert!(read(escalate).starts_with("escalate.schema: pattern: this keyword is not checked"), "{}", read(escalate));
     assert_eq!(target(|target| target.endpoint = None), "model_target.endpoint is missing");
     assert_eq!(target(|target| target.provider = "x".to_owned()), "model_target.provider: \"x\" is not known");
     let external = |target: &mut wire::ModelTarget| {

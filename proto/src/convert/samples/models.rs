@@ -2,10 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mesh_core::model::model_route::{
-    BODY_MAX, Can, Capabilities, Counted, Credential, Drill, Driller, Escalate, Hedge, KeyPart, Limit, LimitMode,
-    LimitStore, MidStream, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern, OnExhausted,
-    OnStoreDown, Price, Provider, Reason, Security, TokenLimits, UsageInStreams, VirtualModel, Word,
+use mesh_core::{
+    model::model_route::{
+        BODY_MAX, Can, Capabilities, Counted, Credential, Drill, Driller, Escalate, Hedge, KeyPart, Limit, LimitMode,
+        LimitStore, MidStream, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers, NamePattern,
+        OnExhausted, OnStoreDown, Price, Provider, Reason, Security, TokenLimits, UsageInStreams, VirtualModel, Word,
+    },
+    schema::Schema,
 };
 use proptest::{
     collection::vec,
@@ -102,8 +105,13 @@ fn model() -> BoxedStrategy<VirtualModel> {
             ModelRetry { attempts, only_within, budget_percent, on }
         });
     let hedge = prop_oneof![Just(Hedge::Off), Just(Hedge::AfterP95), span().prop_map(Hedge::After)];
-    let escalate = (any::<bool>(), vec(word(), 0..3), option::of(vec(word(), 0..3)))
-        .prop_map(|(on_length, refusals, json)| Escalate { on_length, refusals, json });
+    let schema = word().prop_map(|name| {
+        let required = serde_json::Value::from(vec![name]);
+        Schema::new(serde_json::json!({ "type": "object", "required": required })).ok()
+    });
+    let schema = prop_oneof![Just(None), schema];
+    let escalate = (any::<bool>(), vec(word(), 0..3), option::of(vec(word(), 0..3)), schema)
+        .prop_map(|(on_length, refusals, json, schema)| Escalate { on_length, refusals, json, schema });
     let ends = (choice::<OnExhausted>(), choice::<MidStream>());
     (pattern(), vec(target().prop_map(Arc::new), 1..4), timers(), retry, hedge, escalate, ends)
         .prop_map(|(name, targets, timers, retry, hedge, escalate, (on_exhausted, mid_stream))| VirtualModel {
