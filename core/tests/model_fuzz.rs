@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 use mesh_core::{
-    model::model_route::{Api, Escalate},
+    model::model_route::{Api, Escalate, Usage},
     model_route::{
         answer::{self, AskedFor},
         stream::Reader,
-        translate::{self, Stream, UsageChunk},
+        translate::{self, Stream, Transcript, UsageChunk},
     },
     schema::Schema,
 };
@@ -235,6 +235,7 @@ fn translators_of_answers_and_streams_survive_everything() {
         let to = [Api::ChatCompletions, Api::Messages][chance.below(2)];
         let mut stream = Stream::new(from, to, "m", UsageChunk::Wanted);
         let mut out = Vec::new();
+        let mut transcript = Transcript::new(to);
         let mut at = 0;
         let mut ends = Vec::new();
         Reader::new(from, 1).feed(bytes, &mut |event| ends.push(event.to as usize));
@@ -246,6 +247,14 @@ fn translators_of_answers_and_streams_survive_everything() {
             // A piece of an event becomes at most three events with what stands in each.
             assert!(out.len() <= 256 * event.len() + 4_096, "{} bytes of {}", out.len(), event.len());
             assert!(out.is_empty() || out.ends_with(b"\n\n"));
+            transcript.read(&out);
+            // Wherever it breaks, another target may go on with anything.
+            if let Ok(mut resumed) = Stream::resumed(from, &transcript, UsageChunk::Wanted, Usage::default()) {
+                let mut more = Vec::new();
+                let _ = resumed.event(event, &mut more);
+                resumed.finish(&mut more);
+                assert!(more.is_empty() || more.ends_with(b"\n\n"));
+            }
             let data = String::from_utf8_lossy(event).replace("\"delta\":", "\"message\":").replace("data: ", "");
             if let Ok(body) = translate::answer(from, to, data.as_bytes(), "m") {
                 serde_json::from_slice::<serde::de::IgnoredAny>(&body).expect("a translation is JSON");

@@ -86,7 +86,7 @@ async fn applications_are_told_of_the_tokens_of_both_targets_and_the_break_is_co
     let world = World::start(vec![model("m", "openai", "openai"), model("n", "anthropic", "anthropic")]).await;
     let cut = json!({"cut": 5, "how": "close"});
     for target in ["m-a", "n-a"] {
-        world.stand_in.next(target, &[cut.clone()]).await;
+        world.stand_in.next(target, std::slice::from_ref(&cut)).await;
     }
     let wanted = json!({"stream_options": {"include_usage": true}});
     let chat = Sdk::newest().ask(world.ask(Api::Chat, "m").stream().more(wanted)).await;

@@ -139,8 +139,8 @@ impl Transcript {
                 self.heading(&chunk)?;
             }
             if let Some(delta) = choice.object("delta")? {
-                let is_other = |name: &&str| delta.get(name).is_some_and(|raw| !json::says_nothing(raw));
-                if NO_TEXT.iter().any(|name| is_other(&name)) {
+                let is_other = |name: &str| delta.get(name).is_some_and(|raw| !json::says_nothing(raw));
+                if NO_TEXT.iter().any(|name| is_other(name)) {
                     return Err(Unread::Unfit(NotResumed::Said));
                 }
                 self.say(delta.text("content")?)?;
