@@ -20,7 +20,7 @@ pub enum Reason {
 
 /// The candidates (positions) that a pick chooses from. `zone_of` is asked for candidates only.
 pub fn prefer<'a, 'z>(
-    zones: Zones,
+    zones: &Zones,
     own: Option<&str>,
     candidates: Cow<'a, [usize]>,
     zone_of: impl Fn(usize) -> Option<&'z str>,
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn instances_of_the_own_zone_are_preferred_where_that_is_asked_for_and_there_are_some() {
         let zones = [Some("a"), Some("b"), None, Some("a")];
-        let asked = Zones { prefer_same: true };
+        let (asked, not_asked) = (&Zones { prefer_same: true, ..Zones::default() }, &Zones::default());
         for (zones_of_service, own, candidates, expected, reason) in [
             (asked, Some("a"), &[0, 1, 2, 3][..], &[0, 3][..], Reason::Own),
             (asked, Some("a"), &[0, 3], &[0, 3], Reason::Own),
@@ -55,7 +55,7 @@ mod tests {
             (asked, Some("c"), &[0, 1, 2, 3], &[0, 1, 2, 3], Reason::NobodyThere),
             (asked, None, &[0, 1, 2, 3], &[0, 1, 2, 3], Reason::OwnUnknown),
             (asked, Some("a"), &[], &[], Reason::NobodyThere),
-            (Zones::default(), Some("a"), &[0, 1], &[0, 1], Reason::NotAsked),
+            (not_asked, Some("a"), &[0, 1], &[0, 1], Reason::NotAsked),
         ] {
             let found = prefer(zones_of_service, own, Cow::Borrowed(candidates), |position| zones[position]);
             assert_eq!((found.0.as_ref(), found.1), (expected, reason), "{own:?} {candidates:?}");

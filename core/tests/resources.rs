@@ -6,7 +6,7 @@ use std::time::Duration;
 use mesh_core::{
     model::{
         lane::{KeySource, LaneState, OnMissing},
-        policy::{Clients, HealthCheck, OutlierDetection, Probe},
+        policy::{Clients, HealthCheck, HttpProbe, OutlierDetection, Probe},
         route::{Backend, Distribution, OutboundProtocol, PathMatch},
     },
     resources::{Domains, Problem, World, compile, parse},
@@ -46,7 +46,7 @@ fn services_workloads_and_lanes_come_out_as_written() {
     let alice = &group.lanes[2];
     assert_eq!(group.parent_of(alice).unwrap().name.as_str(), "dev");
     assert_eq!((alice.on_missing, alice.state), (OnMissing::Reject, LaneState::Draft));
-    assert_eq!(world.traffic["b.demo"].attempts, 2);
+    assert_eq!(world.traffic["b.demo"].retries.attempts, 2);
     assert!(world.resolve("b", "demo", "cluster.local").is_some());
     assert!(world.resolve("B.demo.svc.cluster.local", "other", "cluster.local").is_some());
     assert!(world.resolve("b", "other", "cluster.local").is_none());
@@ -107,7 +107,7 @@ fn traffic_policy_says_when_instances_are_ejected_how_they_are_probed_and_in_whi
     let check = HealthCheck {
         interval: Duration::from_secs(5),
         healthy_threshold: 1,
-        ..HealthCheck::new(Probe::Http { path: "/healthz".to_owned(), host: None, statuses })
+        ..HealthCheck::new(Probe::Http(HttpProbe { path: "/healthz".to_owned(), statuses, ..HttpProbe::default() }))
     };
     assert_eq!(policy.health_check, Some(check));
     assert!(policy.zones.prefer_same);

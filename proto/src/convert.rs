@@ -11,15 +11,18 @@ pub mod metadata;
 mod models;
 pub mod outbound;
 pub mod policy;
+mod rate_limits;
 pub mod routes;
 #[cfg(test)]
 mod samples;
 pub mod statistics;
 pub mod target;
+mod traffic;
 pub mod transport;
 pub mod unusable;
 pub mod usage;
 pub mod validate;
+mod zones;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

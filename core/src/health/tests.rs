@@ -3,7 +3,7 @@
 use Seen::{GatewayFailure, LocalOriginFailure, Success};
 
 use super::*;
-use crate::model::policy::Probe;
+use crate::model::policy::{Probe, TcpProbe};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -162,7 +162,7 @@ fn instance_that_its_level_needs_stays_and_is_asked_about_again() {
 
 #[test]
 fn thresholds_of_probes_decide_both_ways() {
-    let check = HealthCheck::new(Probe::Tcp);
+    let check = HealthCheck::new(Probe::Tcp(TcpProbe::default()));
     let mut instance = Instance::default();
     let mut probe = |result, second| {
         let change = instance.probed(result, SECOND * second, SECOND * second, &check);
@@ -183,7 +183,7 @@ fn thresholds_of_probes_decide_both_ways() {
 
 #[test]
 fn successful_probe_brings_back_what_was_ejected_before_it_began() {
-    let check = HealthCheck::new(Probe::Tcp);
+    let check = HealthCheck::new(Probe::Tcp(TcpProbe::default()));
     let mut life = Life::ejected_at(10);
     let early = life.instance.probed(ProbeResult::Succeeded, SECOND * 9, SECOND * 11, &check);
     assert_eq!((early, life.instance.usability(SECOND * 11)), (Change::None, Usability::Ejected));

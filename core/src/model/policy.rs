@@ -1,13 +1,31 @@
 //! Who may call a port (inbound) and how a destination is treated (outbound, per service).
 
-mod health;
+mod balancing;
+mod health_check;
+mod limits;
+mod outlier;
+mod rate_limit;
+mod retries;
+mod timeouts;
+mod warm_up;
+mod zones;
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use self::health::{HealthCheck, OutlierDetection, Probe};
+pub use self::{
+    balancing::{HashOn, LoadBalancing},
+    health_check::{HealthCheck, HttpProbe, Probe, TcpProbe},
+    limits::Limits,
+    outlier::{OutlierDetection, SuccessRate},
+    rate_limit::{OnRateStoreDown, RateKey, RateLimit},
+    retries::{Backoff, GrpcCode, Retries, RetryBudget, RetryOn, UnknownRetryOn},
+    timeouts::Timeouts,
+    warm_up::WarmUp,
+    zones::{ZoneFailover, ZoneMatch, ZoneShares, Zones},
+};
 use super::route::RouteMatch;
 
 /// Policy of one inbound port.
@@ -104,24 +122,31 @@ pub enum Clients {
     },
 }
 
-/// How calls to a service are treated; all parts optional on the wire, filled with defaults here.
+/// How calls to a service are treated; what nobody wrote has the default of its type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TrafficPolicy {
     /// Time limits.
     pub timeouts: Timeouts,
-    /// Most attempts per exchange, the first included; 1 = no retry beyond what is provably unsent. Default 3.
-    pub attempts: u32,
+    /// What is repeated, how often and when.
+    pub retries: Retries,
     /// Upper bounds toward one endpoint.
     pub limits: Limits,
+    /// How an instance is chosen among the usable ones of a level and zone.
+    pub load_balancing: LoadBalancing,
+    /// How an instance that has just come takes its share; `None` = all of it at once.
+    pub warm_up: Option<WarmUp>,
     /// When an instance is ejected because calls to it fail.
-    #[serde(default)]
     pub outlier_detection: OutlierDetection,
     /// How instances are probed; `None` = not at all.
-    #[serde(default)]
     pub health_check: Option<HealthCheck>,
+    /// With fewer usable instances than this on the last level, percent, all of them are used; 0 = never. Default 50.
+    /// Not for the level of a lane that can be left.
+    pub panic_threshold: u32,
     /// Which zones' instances are used.
-    #[serde(default)]
     pub zones: Zones,
+    /// How many requests are taken, and from whom; each counts on its own, the first one that is used up refuses.
+    pub rate_limits: Vec<RateLimit>,
     /// Labels as written, for display.
     pub labels: BTreeMap<String, String>,
 }
@@ -130,58 +155,16 @@ impl Default for TrafficPolicy {
     fn default() -> Self {
         TrafficPolicy {
             timeouts: Timeouts::default(),
-            attempts: 3,
+            retries: Retries::default(),
             limits: Limits::default(),
+            load_balancing: LoadBalancing::default(),
+            warm_up: Some(WarmUp::default()),
             outlier_detection: OutlierDetection::default(),
             health_check: None,
+            panic_threshold: 50,
             zones: Zones::default(),
+            rate_limits: Vec::new(),
             labels: BTreeMap::new(),
         }
-    }
-}
-
-/// Which zones' instances are used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Zones {
-    /// Those of the caller's own zone, as long as one of them is usable; default false.
-    pub prefer_same: bool,
-}
-
-/// Time limits of an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timeouts {
-    /// TCP connect and TLS handshake; default 1 s each.
-    pub connect: Duration,
-    /// Whole exchange of a request/response; `None` = unlimited (the default, since streams are ordinary).
-    pub request: Option<Duration>,
-    /// Until the response's headers; `None` = unlimited.
-    pub response_headers: Option<Duration>,
-    /// No byte in either direction; default 1 h.
-    pub idle: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Timeouts {
-            connect: Duration::from_secs(1),
-            request: None,
-            response_headers: None,
-            idle: Duration::from_secs(3_600),
-        }
-    }
-}
-
-/// Upper bounds toward one endpoint, per worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Open connections; default 1,024.
-    pub connections: u32,
-    /// Exchanges at the same time; default 4,096.
-    pub requests: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { connections: 1_024, requests: 4_096 }
     }
 }

@@ -166,15 +166,22 @@ fn retry(node: &Node<'_>) -> Option<Retry> {
     Some(Retry { codes, attempts: attempts.map_or(RETRY_ATTEMPTS, |attempts| attempts as u32) })
 }
 
+/// Fields of one of `matches`.
+pub(super) const CONDITION: &[&str] = &["path", "headers", "queryParams", "method"];
+
 /// Reads one of `matches`.
 pub(super) fn condition(node: &Node<'_>) -> Option<RouteMatch> {
-    let object = node.object(&["path", "headers", "queryParams", "method"])?;
-    Some(RouteMatch {
+    node.object(CONDITION).map(|object| conditions(&object))
+}
+
+/// Reads the fields of one of `matches`, beside which others may stand.
+pub(super) fn conditions(object: &Object<'_>) -> RouteMatch {
+    RouteMatch {
         path: object.get("path").and_then(|node| path(&node)),
         method: object.get("method").and_then(|node| node.choice(METHODS)).map(str::to_owned),
         headers: object.list("headers").iter().filter_map(header).collect(),
         query: object.list("queryParams").iter().filter_map(|node| value(node, Node::filled_text)).collect(),
-    })
+    }
 }
 
 fn path(node: &Node<'_>) -> Option<PathMatch> {

@@ -9,6 +9,8 @@ mod tokens;
 
 use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
+pub(super) use tokens::{key_header, store as limit_store};
+
 use super::{
     node::{Node, Object},
     wording::shortened,

@@ -144,8 +144,7 @@ impl<'a> Node<'a> {
     /// The name of a header field, in lower case.
     pub(super) fn field_name(&self) -> Option<String> {
         let text = self.text()?;
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if text.is_empty() || text.len() > FIELD_NAME_MAX || !text.bytes().all(token) {
+        if !is_field_name(&text) {
             self.problem(format!("{:?} is no header name", shortened(&text)));
         }
         Some(text.to_ascii_lowercase())
@@ -230,6 +229,11 @@ impl<'a> Node<'a> {
             Value::Bool(value) => Some(*value),
             _ => self.wrong_type("true or false"),
         }
+    }
+
+    /// Whether this is `false`.
+    pub(super) fn is_false(&self) -> bool {
+        matches!(self.value, Value::Bool(false))
     }
 
     /// A whole number within limits.
@@ -337,6 +341,12 @@ impl<'a> Object<'a> {
         let path = if self.node.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.node.path) };
         Node { value: self.node.value, path, context: self.node.context }.problem(message);
     }
+}
+
+/// Whether a text is the name of a header field (a token, RFC 9110 5.6.2).
+pub(super) fn is_field_name(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.len() <= FIELD_NAME_MAX && text.bytes().all(token)
 }
 
 /// Whether a text is one label of a DNS name, in lower case.

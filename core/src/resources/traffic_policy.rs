@@ -1,9 +1,18 @@
-//! Kind `TrafficPolicy`: how calls to a service are treated.
+//! Kind `TrafficPolicy`: how calls to a service are treated. What its fields mean stands in `fields`, of which the reference
+//! page is made.
 
-mod health;
+mod balancing;
+mod fields;
+mod health_check;
+mod measures;
+mod outlier;
+mod rate_limits;
+mod retries;
+mod zones;
 
-use std::time::Duration;
+pub use self::fields::{Absent, FIELDS, Field};
 
+use self::measures::{percent, positive};
 use super::{node::Node, reference::service_label};
 use crate::model::policy::{Limits, Timeouts, TrafficPolicy as Policy};
 
@@ -16,63 +25,77 @@ pub struct TrafficPolicy {
     pub policy: Policy,
 }
 
-/// Most attempts that may be asked for: more would multiply an outage.
-const ATTEMPTS_MAX: u64 = 10;
 /// Most connections or requests that may be asked for.
 const LIMIT_MAX: u64 = 1_000_000;
 
+/// Fields of the specification.
+const SPEC: &[&str] = &[
+    "service",
+    "timeouts",
+    "retries",
+    "limits",
+    "loadBalancing",
+    "warmUp",
+    "outlierDetection",
+    "healthCheck",
+    "panicThreshold",
+    "zones",
+    "rateLimits",
+];
+
 /// Reads the specification.
 pub(super) fn read(spec: &Node<'_>, namespace: &str) -> Option<TrafficPolicy> {
-    let spec =
-        spec.object(&["service", "timeouts", "retries", "limits", "outlierDetection", "healthCheck", "zones"])?;
+    let spec = spec.object(SPEC)?;
+    let default = Policy::default();
     let service = spec.required("service").and_then(|node| service_label(&node, namespace));
-    let mut policy = Policy::default();
-    if let Some(node) = spec.get("timeouts") {
-        policy.timeouts = timeouts(&node);
-    }
-    if let Some(node) = spec.get("retries").and_then(|node| node.object(&["attempts"])) {
-        let attempts = node.required("attempts").and_then(|node| node.integer(1..=ATTEMPTS_MAX));
-        policy.attempts = attempts.map_or(policy.attempts, |attempts| attempts as u32);
-    }
-    if let Some(node) = spec.get("limits") {
-        policy.limits = limits(&node);
-    }
-    if let Some(node) = spec.get("outlierDetection") {
-        policy.outlier_detection = health::outlier_detection(&node);
-    }
-    policy.health_check = spec.get("healthCheck").and_then(|node| health::health_check(&node));
-    if let Some(node) = spec.get("zones").and_then(|node| node.object(&["preferSame"])) {
-        policy.zones.prefer_same = node.required("preferSame").and_then(|node| node.boolean()).unwrap_or_default();
-    }
+    let policy = Policy {
+        timeouts: spec.get("timeouts").map_or(default.timeouts, |node| timeouts(&node)),
+        retries: spec.get("retries").map_or(default.retries, |node| retries::read(&node)),
+        limits: spec.get("limits").map_or(default.limits, |node| limits(&node)),
+        load_balancing: spec.get("loadBalancing").and_then(|node| balancing::read(&node)).unwrap_or_default(),
+        warm_up: spec.get("warmUp").map_or(default.warm_up, |node| balancing::warm_up(&node)),
+        outlier_detection: spec.get("outlierDetection").map(|node| outlier::read(&node)).unwrap_or_default(),
+        health_check: spec.get("healthCheck").and_then(|node| health_check::read(&node)),
+        panic_threshold: spec
+            .get("panicThreshold")
+            .and_then(|node| percent(&node, 0..=100))
+            .unwrap_or(default.panic_threshold),
+        zones: spec.get("zones").map(|node| zones::read(&node)).unwrap_or_default(),
+        rate_limits: rate_limits::read(&spec),
+        labels: default.labels,
+    };
     Some(TrafficPolicy { service: service?, policy })
 }
 
 fn timeouts(node: &Node<'_>) -> Timeouts {
     let default = Timeouts::default();
-    let Some(object) = node.object(&["connect", "request", "responseHeaders", "idle"]) else { return default };
-    let read = |key| object.get(key).and_then(|node| node.duration().map(|duration| (node, duration)));
-    let positive = |key| {
-        let (node, duration): (Node<'_>, Duration) = read(key)?;
-        if duration.is_zero() {
-            node.problem("may not be 0; leave it out for the default".to_owned());
-        }
-        Some(duration)
+    let Some(object) = node.object(&["connect", "request", "perTry", "responseHeaders", "idle"]) else {
+        return default;
     };
-    let unlimited_if_zero = |key| read(key).map(|(_, duration)| duration).filter(|duration| !duration.is_zero());
+    let unlimited_if_zero =
+        |key| object.get(key).and_then(|node| node.duration()).filter(|duration| !duration.is_zero());
+    let (request, per_try) = (unlimited_if_zero("request"), unlimited_if_zero("perTry"));
+    if let (Some(request), Some(per_try)) = (request, per_try)
+        && per_try > request
+    {
+        object.problem("perTry", format!("is more than request ({request:?}), which ends the exchange before"));
+    }
     Timeouts {
-        connect: positive("connect").unwrap_or(default.connect),
-        request: unlimited_if_zero("request"),
+        connect: positive(&object, "connect").unwrap_or(default.connect),
+        request,
+        per_try,
         response_headers: unlimited_if_zero("responseHeaders"),
-        idle: positive("idle").unwrap_or(default.idle),
+        idle: positive(&object, "idle").unwrap_or(default.idle),
     }
 }
 
 fn limits(node: &Node<'_>) -> Limits {
     let default = Limits::default();
-    let Some(object) = node.object(&["connections", "requests"]) else { return default };
+    let Some(object) = node.object(&["connections", "pending", "requests"]) else { return default };
     let read = |key| object.get(key).and_then(|node| node.integer(1..=LIMIT_MAX)).map(|limit| limit as u32);
     Limits {
         connections: read("connections").unwrap_or(default.connections),
+        pending: read("pending").unwrap_or(default.pending),
         requests: read("requests").unwrap_or(default.requests),
     }
 }

@@ -12,6 +12,7 @@ use mesh_core::{
     schema::Schema,
 };
 
+pub(super) use self::tokens::{store_from_wire, store_to_wire};
 use super::{Invalid, optional_duration, required, wire_duration};
 use crate::mesh::v1::{self as wire, hedge::After};
 
@@ -145,7 +146,7 @@ fn schema(text: &str) -> Result<Schema, Invalid> {
 }
 
 /// What a word stands for; a word that is not known, perhaps a newer one, refuses the message.
-fn word<T: Word>(field: &'static str, word: &str) -> Result<T, Invalid> {
+pub(super) fn word<T: Word>(field: &'static str, word: &str) -> Result<T, Invalid> {
     T::of_word(word).ok_or_else(|| Invalid::value(field, format!("{word:?} is not known")))
 }
 

@@ -9,12 +9,12 @@ use mesh_core::{
     model::{
         lane::{LaneGroup, LaneRef},
         model_route::ModelRoute,
-        policy::{Limits, Timeouts, TrafficPolicy, Zones},
+        policy::TrafficPolicy,
     },
     snapshot::Workload,
 };
 
-use super::{Invalid, health, lanes, models, optional_duration, wire_duration};
+use super::{Invalid, lanes, models, traffic};
 use crate::mesh::v1 as wire;
 
 /// Everything that one revision of `mesh.v1` says.
@@ -42,7 +42,7 @@ impl Policy {
         wire::PolicySnapshot {
             revision: self.revision.clone(),
             lane_groups: self.lanes.iter().map(lanes::group_to_wire).collect(),
-            traffic: self.traffic.iter().map(|(name, policy)| (name.clone(), traffic_to_wire(policy))).collect(),
+            traffic: self.traffic.iter().map(|(name, policy)| (name.clone(), traffic::to_wire(policy))).collect(),
             trust_anchors: self.trust_anchors.iter().map(|anchor| anchor.to_vec()).collect(),
             workload: Some(wire::Workload {
                 lanes: self.workload.lanes.iter().map(ToString::to_string).collect(),
@@ -68,7 +68,7 @@ impl Policy {
             port.ok_or_else(|| Invalid::value("policy_snapshot.workload.ports", format!("{number} is no port")))
         };
         let traffic =
-            message.traffic.into_iter().map(|(name, policy)| Ok((name, Arc::new(traffic_from_wire(policy)?))));
+            message.traffic.into_iter().map(|(name, policy)| Ok((name, Arc::new(traffic::from_wire(policy)?))));
         let models = message.model_routes.into_iter().map(|route| models::from_wire(route).map(Arc::new));
         Ok(Policy {
             models: models.collect::<Result<_, _>>()?,
@@ -84,48 +84,6 @@ impl Policy {
             },
         })
     }
-}
-
-fn traffic_to_wire(policy: &TrafficPolicy) -> wire::TrafficPolicy {
-    wire::TrafficPolicy {
-        connect_timeout: Some(wire_duration(policy.timeouts.connect)),
-        request_timeout: policy.timeouts.request.map(wire_duration),
-        response_headers_timeout: policy.timeouts.response_headers.map(wire_duration),
-        idle_timeout: Some(wire_duration(policy.timeouts.idle)),
-        attempts: policy.attempts,
-        max_connections: policy.limits.connections,
-        max_requests: policy.limits.requests,
-        outlier_detection: Some(health::outlier_to_wire(&policy.outlier_detection)),
-        health_check: policy.health_check.as_ref().map(health::check_to_wire),
-        zones: Some(wire::Zones { prefer_same: policy.zones.prefer_same }),
-    }
-}
-
-fn traffic_from_wire(policy: wire::TrafficPolicy) -> Result<TrafficPolicy, Invalid> {
-    let default = TrafficPolicy::default();
-    let number = |value: u32, default: u32| if value == 0 { default } else { value };
-    Ok(TrafficPolicy {
-        timeouts: Timeouts {
-            connect: optional_duration("traffic_policy.connect_timeout", policy.connect_timeout)?
-                .unwrap_or(default.timeouts.connect),
-            request: optional_duration("traffic_policy.request_timeout", policy.request_timeout)?,
-            response_headers: optional_duration(
-                "traffic_policy.response_headers_timeout",
-                policy.response_headers_timeout,
-            )?,
-            idle: optional_duration("traffic_policy.idle_timeout", policy.idle_timeout)?
-                .unwrap_or(default.timeouts.idle),
-        },
-        attempts: number(policy.attempts, default.attempts),
-        limits: Limits {
-            connections: number(policy.max_connections, default.limits.connections),
-            requests: number(policy.max_requests, default.limits.requests),
-        },
-        outlier_detection: policy.outlier_detection.map(health::outlier_from_wire).transpose()?.unwrap_or_default(),
-        health_check: policy.health_check.map(health::check_from_wire).transpose()?,
-        zones: policy.zones.map(|zones| Zones { prefer_same: zones.prefer_same }).unwrap_or_default(),
-        labels: BTreeMap::new(),
-    })
 }
 
 #[cfg(test)]

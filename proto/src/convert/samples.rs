@@ -3,6 +3,7 @@
 mod health;
 mod lanes;
 mod models;
+mod traffic;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,10 +12,7 @@ use mesh_core::{
     model::{
         endpoint::{Endpoint, ProtocolHint},
         lane::LaneRef,
-        policy::{
-            Authorization, Clients, InboundProtocol, InboundRoute, InboundServer, Limits, Network, Timeouts,
-            TrafficPolicy, Zones,
-        },
+        policy::{Authorization, Clients, InboundProtocol, InboundRoute, InboundServer, Network},
         route::{
             Backend, Distribution, Filter, HeaderChange, HostMatch, HttpRoute, HttpRule, OutboundPolicy,
             OutboundProtocol, PathMatch, Pattern, RouteMatch, RouteRetry, RouteTimeouts, ValueCondition, ValueMatch,
@@ -240,29 +238,10 @@ pub(super) fn inbound() -> BoxedStrategy<InboundServer> {
         .boxed()
 }
 
-fn traffic() -> BoxedStrategy<TrafficPolicy> {
-    let timeouts = (span(), option::of(span()), option::of(span()), span())
-        .prop_map(|(connect, request, response_headers, idle)| Timeouts { connect, request, response_headers, idle });
-    let numbers = (1..9_u32, 1..9_u32, 1..9_u32);
-    (timeouts, numbers, health::outlier(), option::of(health::check()), any::<bool>())
-        .prop_map(|(timeouts, (attempts, connections, requests), outlier_detection, health_check, prefer_same)| {
-            TrafficPolicy {
-                timeouts,
-                attempts,
-                limits: Limits { connections, requests },
-                outlier_detection,
-                health_check,
-                zones: Zones { prefer_same },
-                labels: BTreeMap::new(),
-            }
-        })
-        .boxed()
-}
-
 pub(super) fn policy() -> BoxedStrategy<Policy> {
     let workload = (vec(lane_ref(), 0..3), option::of(word()), vec(word(), 0..3))
         .prop_map(|(lanes, zone, services)| Workload { lanes, zone, services });
-    let traffic = proptest::collection::btree_map(word(), traffic().prop_map(Arc::new), 0..3);
+    let traffic = proptest::collection::btree_map(word(), traffic::policy().prop_map(Arc::new), 0..3);
     let ports = proptest::collection::btree_set(1..=u16::MAX, 0..4);
     let anchors = vec(vec(any::<u8>(), 0..9).prop_map(Arc::<[u8]>::from), 0..3);
     let models = vec(models::route().prop_map(Arc::new), 0..3);

@@ -898,13 +898,249 @@ pub struct TrafficPolicy {
     /// Which zones' instances are used; absent = any.
     #[prost(message, optional, tag = "10")]
     pub zones: ::core::option::Option<Zones>,
+    /// How an instance is chosen; absent = peakEwma.
+    #[prost(message, optional, tag = "11")]
+    pub load_balancing: ::core::option::Option<LoadBalancing>,
+    /// How a new instance takes its share; absent = with every default.
+    #[prost(message, optional, tag = "12")]
+    pub warm_up: ::core::option::Option<WarmUp>,
+    /// What is repeated and when, besides `attempts`; absent = with every default.
+    #[prost(message, optional, tag = "13")]
+    pub retries: ::core::option::Option<Retries>,
+    /// Exchanges that wait for a connection to one endpoint, per worker.
+    #[prost(uint32, tag = "14")]
+    pub max_pending: u32,
+    /// One attempt, until the headers of the response.
+    #[prost(message, optional, tag = "15")]
+    pub per_try_timeout: ::core::option::Option<::prost_types::Duration>,
+    /// With fewer usable instances than this, percent, all are used; 0 = never, absent = default.
+    #[prost(uint32, optional, tag = "16")]
+    pub panic_threshold: ::core::option::Option<u32>,
+    /// How many requests the service takes.
+    #[prost(message, repeated, tag = "17")]
+    pub rate_limits: ::prost::alloc::vec::Vec<RateLimit>,
+}
+/// How an instance is chosen.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LoadBalancing {
+    /// peakEwma, leastRequest, roundRobin, random, ringHash or maglev.
+    #[prost(string, tag = "1")]
+    pub algorithm: ::prost::alloc::string::String,
+    /// Where the key of a request is looked for, in order; with ringHash and maglev.
+    #[prost(message, repeated, tag = "2")]
+    pub hash_on: ::prost::alloc::vec::Vec<HashOn>,
+}
+/// Where the key of a request is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashOn {
+    /// The place.
+    #[prost(oneof = "hash_on::Place", tags = "1, 2, 3, 4")]
+    pub place: ::core::option::Option<hash_on::Place>,
+}
+/// Nested message and enum types in `HashOn`.
+pub mod hash_on {
+    /// The place.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Place {
+        /// A header, lower case.
+        #[prost(string, tag = "1")]
+        Header(::prost::alloc::string::String),
+        /// A cookie.
+        #[prost(message, tag = "2")]
+        Cookie(super::HashCookie),
+        /// A query parameter.
+        #[prost(string, tag = "3")]
+        Query(::prost::alloc::string::String),
+        /// Address of the caller.
+        #[prost(bool, tag = "4")]
+        SourceIp(bool),
+    }
+}
+/// A cookie by which requests are kept together.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashCookie {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Life of the one that is set where it is missing, zero = the browser's session; absent = none is set.
+    #[prost(message, optional, tag = "2")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
+}
+/// How a new instance takes its share.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WarmUp {
+    /// Time until the whole share; zero or absent = the whole at once.
+    #[prost(message, optional, tag = "1")]
+    pub duration: ::core::option::Option<::prost_types::Duration>,
+    /// Exponent of the curve, hundredths, 100 to 1000.
+    #[prost(uint32, tag = "2")]
+    pub curve: u32,
+    /// Least share, percent, 1 to 100.
+    #[prost(uint32, tag = "3")]
+    pub floor: u32,
+    /// Again after an instance was unhealthy.
+    #[prost(bool, tag = "4")]
+    pub after_recovery: bool,
+}
+/// What is repeated and when.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Retries {
+    /// connect-failure, refused-stream, reset, 5xx, gateway-error, retriable-4xx, statuses, codes of gRPC in lower case.
+    #[prost(string, repeated, tag = "1")]
+    pub on: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Methods that may be repeated although they are not idempotent.
+    #[prost(string, repeated, tag = "2")]
+    pub methods: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Repeats as a share of requests, percent.
+    #[prost(uint32, tag = "3")]
+    pub budget_percent: u32,
+    /// Repeats in each second that are allowed anyway.
+    #[prost(uint32, tag = "4")]
+    pub budget_min_per_second: u32,
+    /// Longest pause before the first repeat.
+    #[prost(message, optional, tag = "5")]
+    pub backoff_base: ::core::option::Option<::prost_types::Duration>,
+    /// Longest pause before any.
+    #[prost(message, optional, tag = "6")]
+    pub backoff_max: ::core::option::Option<::prost_types::Duration>,
+    /// Largest request body that is kept for a repeat, bytes.
+    #[prost(uint32, tag = "7")]
+    pub body_limit: u32,
+}
+/// One limit of requests.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RateLimit {
+    /// Unique in the policy.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Requests that count, by any of these; empty = all.
+    #[prost(message, repeated, tag = "2")]
+    pub matches: ::prost::alloc::vec::Vec<RequestMatch>,
+    /// identity, namespace, route, lane or header:<name>.
+    #[prost(string, repeated, tag = "3")]
+    pub key: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Requests in each `per`.
+    #[prost(uint64, tag = "4")]
+    pub requests: u64,
+    /// One second, minute or hour.
+    #[prost(message, optional, tag = "5")]
+    pub per: ::core::option::Option<::prost_types::Duration>,
+    /// Requests at once after a quiet time.
+    #[prost(uint64, tag = "6")]
+    pub burst: u64,
+    /// Where it is counted; absent = in each proxy for itself.
+    #[prost(message, optional, tag = "7")]
+    pub redis: ::core::option::Option<RedisStore>,
+    /// local, open or closed.
+    #[prost(string, tag = "8")]
+    pub on_store_down: ::prost::alloc::string::String,
+    /// enforce or shadow.
+    #[prost(string, tag = "9")]
+    pub mode: ::prost::alloc::string::String,
+}
+/// Conditions on a request; all must hold.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RequestMatch {
+    /// Method; empty = any.
+    #[prost(string, tag = "4")]
+    pub method: ::prost::alloc::string::String,
+    /// Headers, all of them, names in lower case.
+    #[prost(message, repeated, tag = "5")]
+    pub headers: ::prost::alloc::vec::Vec<ValueMatch>,
+    /// Query parameters, all of them.
+    #[prost(message, repeated, tag = "6")]
+    pub query: ::prost::alloc::vec::Vec<ValueMatch>,
+    /// Path; none = any.
+    #[prost(oneof = "request_match::Path", tags = "1, 2, 3")]
+    pub path: ::core::option::Option<request_match::Path>,
+}
+/// Nested message and enum types in `RequestMatch`.
+pub mod request_match {
+    /// Path; none = any.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Path {
+        /// The whole path.
+        #[prost(string, tag = "1")]
+        Exact(::prost::alloc::string::String),
+        /// Whole path elements from the start.
+        #[prost(string, tag = "2")]
+        Prefix(::prost::alloc::string::String),
+        /// A regular expression over the whole path.
+        #[prost(string, tag = "3")]
+        Regex(::prost::alloc::string::String),
+    }
+}
+/// Condition on a header or query parameter.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ValueMatch {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What must hold.
+    #[prost(oneof = "value_match::Value", tags = "2, 3")]
+    pub value: ::core::option::Option<value_match::Value>,
+}
+/// Nested message and enum types in `ValueMatch`.
+pub mod value_match {
+    /// What must hold.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Value {
+        /// The whole value.
+        #[prost(string, tag = "2")]
+        Exact(::prost::alloc::string::String),
+        /// A regular expression over the whole value.
+        #[prost(string, tag = "3")]
+        Regex(::prost::alloc::string::String),
+    }
 }
 /// Which zones' instances are used.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Zones {
-    /// Those of the caller's own zone, as long as one of them is usable.
+    /// Those of the caller's own zone are preferred.
     #[prost(bool, tag = "1")]
     pub prefer_same: bool,
+    /// Usable share of the own zone's capacity below which it spills over, percent; 0 = default.
+    #[prost(uint32, tag = "2")]
+    pub threshold: u32,
+    /// Where it spills to; none for a zone = to all others.
+    #[prost(message, repeated, tag = "3")]
+    pub failover: ::prost::alloc::vec::Vec<ZoneFailover>,
+    /// Fixed shares.
+    #[prost(message, repeated, tag = "4")]
+    pub distribute: ::prost::alloc::vec::Vec<ZoneShares>,
+    /// Zones of certain requests; the first that matches counts.
+    #[prost(message, repeated, tag = "5")]
+    pub matches: ::prost::alloc::vec::Vec<ZoneMatch>,
+}
+/// Callers in one zone spill to another.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ZoneFailover {
+    /// Zone of the caller.
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    /// Zone that helps out.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+}
+/// Shares of the zones for callers in one zone.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ZoneShares {
+    /// Zone of the caller.
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    /// Percent by zone.
+    #[prost(btree_map = "string, uint32", tag = "2")]
+    pub to: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, u32>,
+}
+/// The zone of certain requests.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ZoneMatch {
+    /// Which requests.
+    #[prost(message, optional, tag = "1")]
+    pub request: ::core::option::Option<RequestMatch>,
+    /// Zone whose instances take them.
+    #[prost(string, tag = "2")]
+    pub zone: ::prost::alloc::string::String,
 }
 /// When an instance is ejected because calls to it fail.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -924,6 +1160,25 @@ pub struct OutlierDetection {
     /// Greatest share of a level that may be out, percent.
     #[prost(uint32, tag = "5")]
     pub max_ejection_percent: u32,
+    /// Ejection of instances that succeed less often than the others; absent = none.
+    #[prost(message, optional, tag = "6")]
+    pub success_rate: ::core::option::Option<SuccessRate>,
+    /// `retry-after` of answers does not keep calls away.
+    #[prost(bool, tag = "7")]
+    pub ignore_retry_after: bool,
+}
+/// Ejection of instances that succeed less often than the others.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SuccessRate {
+    /// So many instances must have had calls enough.
+    #[prost(uint32, tag = "1")]
+    pub minimum_hosts: u32,
+    /// So many calls in ten seconds are enough.
+    #[prost(uint32, tag = "2")]
+    pub request_volume: u32,
+    /// Standard deviations below the mean, thousandths.
+    #[prost(uint32, tag = "3")]
+    pub standard_deviation_factor: u32,
 }
 /// How instances of a service are probed by those who call it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -940,6 +1195,24 @@ pub struct HealthCheck {
     /// Successful probes in a row that make it healthy again.
     #[prost(uint32, tag = "7")]
     pub healthy_threshold: u32,
+    /// Each interval is longer by chance, up to this, percent; absent = default.
+    #[prost(uint32, optional, tag = "8")]
+    pub jitter: ::core::option::Option<u32>,
+    /// Interval while an instance is unhealthy; absent = interval.
+    #[prost(message, optional, tag = "9")]
+    pub unhealthy_interval: ::core::option::Option<::prost_types::Duration>,
+    /// Interval after a healthy one failed a probe; absent = unhealthy_interval.
+    #[prost(message, optional, tag = "10")]
+    pub unhealthy_edge_interval: ::core::option::Option<::prost_types::Duration>,
+    /// Interval after an unhealthy one passed a probe; absent = interval.
+    #[prost(message, optional, tag = "11")]
+    pub healthy_edge_interval: ::core::option::Option<::prost_types::Duration>,
+    /// Interval while the caller does not call the service; absent = default.
+    #[prost(message, optional, tag = "12")]
+    pub no_traffic_interval: ::core::option::Option<::prost_types::Duration>,
+    /// Callers that probe each instance; 0 = all, absent = default.
+    #[prost(uint32, optional, tag = "13")]
+    pub shared_by: ::core::option::Option<u32>,
     /// What is asked.
     #[prost(oneof = "health_check::Probe", tags = "1, 2, 3")]
     pub probe: ::core::option::Option<health_check::Probe>,
@@ -949,7 +1222,7 @@ pub mod health_check {
     /// What is asked.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Probe {
-        /// GET.
+        /// A request.
         #[prost(message, tag = "1")]
         Http(super::HttpProbe),
         /// A connection.
@@ -960,7 +1233,7 @@ pub mod health_check {
         Grpc(super::GrpcProbe),
     }
 }
-/// GET over HTTP/1.1.
+/// A request over HTTP/1.1.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HttpProbe {
     /// Path with query.
@@ -972,6 +1245,22 @@ pub struct HttpProbe {
     /// Answers that are a success.
     #[prost(message, repeated, tag = "3")]
     pub statuses: ::prost::alloc::vec::Vec<StatusRange>,
+    /// Method; empty = GET.
+    #[prost(string, tag = "4")]
+    pub method: ::prost::alloc::string::String,
+    /// Further headers.
+    #[prost(message, repeated, tag = "5")]
+    pub headers: ::prost::alloc::vec::Vec<ProbeHeader>,
+}
+/// A header of a probe.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProbeHeader {
+    /// Name, lower case.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Value.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
 }
 /// Statuses, both ends included.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -983,9 +1272,16 @@ pub struct StatusRange {
     #[prost(uint32, tag = "2")]
     pub high: u32,
 }
-/// A connection can be made.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct TcpProbe {}
+/// A connection can be made, and is answered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TcpProbe {
+    /// What is sent over it; empty = nothing.
+    #[prost(bytes = "vec", tag = "1")]
+    pub send: ::prost::alloc::vec::Vec<u8>,
+    /// What must stand in what comes back; empty = nothing is waited for.
+    #[prost(bytes = "vec", tag = "2")]
+    pub receive: ::prost::alloc::vec::Vec<u8>,
+}
 /// gRPC health checking, version 1.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GrpcProbe {

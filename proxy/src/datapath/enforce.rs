@@ -160,7 +160,7 @@ impl Plan {
         };
         let traffic = traffic(&snapshot, &service);
         Plan {
-            attempts: traffic.attempts,
+            attempts: traffic.retries.attempts,
             limits: TimeLimits::of(&traffic),
             snapshot,
             to,

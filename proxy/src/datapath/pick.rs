@@ -109,7 +109,7 @@ fn among(
     let (position, exchange) = match candidates.iter().copied().find(half_open) {
         Some(position) => (Some(position), Exchange::Trial),
         None => {
-            let (zones, own) = (plan.traffic.zones, plan.snapshot.workload.zone.as_deref());
+            let (zones, own) = (&plan.traffic.zones, plan.snapshot.workload.zone.as_deref());
             let (near, _) = prefer(zones, own, candidates, |position| endpoints[position].zone.as_deref());
             (balance(worker, service, &near), Exchange::Ordinary)
         }

@@ -16,7 +16,9 @@ use mesh_core::{
     model::{
         endpoint::Endpoint,
         lane::{Lane, LaneGroup, LaneRef, OnUnhealthy},
-        policy::{Clients, HealthCheck, InboundProtocol, OutlierDetection, Probe, TrafficPolicy, Zones},
+        policy::{
+            Clients, HealthCheck, HttpProbe, InboundProtocol, OutlierDetection, Probe, TcpProbe, TrafficPolicy, Zones,
+        },
     },
 };
 use tokio::{
@@ -134,7 +136,8 @@ async fn grpc_unavailable_in_trailers_ejects_and_others_serve() {
 #[tokio::test]
 async fn instances_of_the_own_zone_serve_while_one_of_them_is_usable() {
     let (near, far) = (http_server(well(true)).await, http_server(well(false)).await);
-    let traffic = TrafficPolicy { zones: Zones { prefer_same: true }, ..TrafficPolicy::default() };
+    let zones = Zones { prefer_same: true, ..Zones::default() };
+    let traffic = TrafficPolicy { zones, ..TrafficPolicy::default() };
     let caller = caller(traffic, &[]);
     let in_zone = |address, zone: &str, healthy| {
         Arc::new(Endpoint { zone: Some(zone.to_owned()), healthy, ..Endpoint::clone(&endpoint(address, None)) })
@@ -191,7 +194,7 @@ async fn probe_follows(probe: Probe, address: SocketAddr, is_well: &AtomicBool) 
 async fn http_probe_follows_the_status_of_the_instance() {
     let is_well = well(true);
     let address = http_server(Arc::clone(&is_well)).await;
-    let probe = Probe::Http { path: "/healthz".to_owned(), host: None, statuses: vec![(200, 299)] };
+    let probe = Probe::Http(HttpProbe { path: "/healthz".to_owned(), ..HttpProbe::default() });
     probe_follows(probe, address, &is_well).await;
 }
 
@@ -207,7 +210,8 @@ async fn connection_probe_notices_that_nobody_listens_at_an_opaque_port_behind_a
     let pair = Pair::start().await;
     let address = pair.application.local_addr().unwrap();
     pair.callee.publish(|snapshot| allow(snapshot, address.port(), InboundProtocol::Opaque, Clients::AnyMeshed));
-    let check = HealthCheck { interval: Duration::from_millis(100), ..HealthCheck::new(Probe::Tcp) };
+    let probe = Probe::Tcp(TcpProbe::default());
+    let check = HealthCheck { interval: Duration::from_millis(100), ..HealthCheck::new(probe) };
     let traffic = TrafficPolicy { health_check: Some(check), ..TrafficPolicy::default() };
     pair.caller.publish(|snapshot| {
         snapshot.traffic.insert("b.demo".to_owned(), Arc::new(traffic));

@@ -257,7 +257,8 @@ async fn requests_for_an_endpoint_that_does_not_answer_fail_together() {
     pair.caller.publish(|snapshot| {
         let silent = silent.local_addr().unwrap();
         route(snapshot, authority("silent.demo"), "silent", vec![endpoint(silent, Some(("b", silent)))]);
-        let mut policy = TrafficPolicy { attempts: 1, ..TrafficPolicy::default() };
+        let mut policy = TrafficPolicy::default();
+        policy.retries.attempts = 1;
         policy.timeouts.connect = CONNECT;
         snapshot.traffic.insert("silent.demo".to_owned(), policy.into());
     });

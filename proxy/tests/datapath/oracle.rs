@@ -13,7 +13,7 @@ use std::{
 use mesh_core::model::{
     endpoint::Endpoint,
     lane::{Lane, LaneGroup, LaneRef},
-    policy::{HealthCheck, Probe, TrafficPolicy},
+    policy::{HealthCheck, HttpProbe, Probe, TrafficPolicy},
 };
 use mesh_proxy::{
     admin::{self, Admin},
@@ -110,7 +110,7 @@ impl Asked {
 async fn lane_that_fails_its_health_check_is_not_active_although_nobody_calls_it() {
     let is_well = Arc::new(AtomicBool::new(true));
     let canary = http_server(Arc::clone(&is_well)).await;
-    let probe = Probe::Http { path: "/".to_owned(), host: None, statuses: vec![(200, 299)] };
+    let probe = Probe::Http(HttpProbe::default());
     let check = HealthCheck {
         interval: Duration::from_millis(100),
         unhealthy_threshold: 1,

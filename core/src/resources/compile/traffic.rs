@@ -36,7 +36,8 @@ pub(super) fn prefer_clusters(given: &[Given<'_>], policies: &mut BTreeMap<Strin
     for given in given {
         let Teller::Registry(Registered { source: Source::Nacos, service, .. }) = given.teller else { continue };
         if service.endpoints.iter().any(|endpoint| endpoint.zone.is_some()) {
-            let near = TrafficPolicy { zones: Zones { prefer_same: true }, ..TrafficPolicy::default() };
+            let zones = Zones { prefer_same: true, ..Zones::default() };
+            let near = TrafficPolicy { zones, ..TrafficPolicy::default() };
             policies.entry(given.label()).or_insert(near);
         }
     }

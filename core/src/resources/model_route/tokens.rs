@@ -8,7 +8,7 @@ use crate::{
         Counted, KeyPart, Limit, LimitMode, LimitStore, NamePattern, OnStoreDown, Price, TokenLimits, Word,
     },
     resources::{
-        node::{Node, Object},
+        node::{Node, Object, is_field_name},
         wording::shortened,
     },
 };
@@ -112,20 +112,24 @@ fn key_part(node: &Node<'_>) -> Option<KeyPart> {
         "namespace" => Some(KeyPart::Namespace),
         "lane" => Some(KeyPart::Lane),
         _ => {
-            let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            let name = text.strip_prefix("header:");
-            let name = name.filter(|name| !name.is_empty() && name.len() <= 128 && name.bytes().all(token));
+            let name = key_header(&text);
             if name.is_none() {
                 let text = shortened(&text);
                 node.problem(format!("{text:?} is not known (allowed: identity, namespace, lane, header:<name>)"));
             }
-            name.map(|name| KeyPart::Header(name.to_ascii_lowercase()))
+            name.map(KeyPart::Header)
         }
     }
 }
 
+/// Name of the header, in lower case, of a key `header:<name>`.
+pub(in crate::resources) fn key_header(text: &str) -> Option<String> {
+    let name = text.strip_prefix("header:")?;
+    is_field_name(name).then(|| name.to_ascii_lowercase())
+}
+
 /// `local`, or `{redis: {url, password}}`.
-fn store(node: &Node<'_>) -> Option<LimitStore> {
+pub(in crate::resources) fn store(node: &Node<'_>) -> Option<LimitStore> {
     match node.as_text() {
         Some("local") => return Some(LimitStore::Local),
         Some(_) => {

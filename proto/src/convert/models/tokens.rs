@@ -17,29 +17,35 @@ pub(super) fn to_wire(tokens: &TokenLimits) -> wire::TokenLimits {
     wire::TokenLimits {
         limits: tokens.limits.iter().map(limit_to_wire).collect(),
         key: tokens.key.iter().map(key_to_wire).collect(),
-        redis: match &tokens.store {
-            LimitStore::Local => None,
-            LimitStore::Redis { url, password } => {
-                Some(wire::RedisStore { url: url.clone(), password: password.as_ref().map(target::credential_to_wire) })
-            }
-        },
+        redis: store_to_wire(&tokens.store),
         on_store_down: tokens.on_store_down.word().to_owned(),
         prices: tokens.prices.iter().map(price_to_wire).collect(),
     }
 }
 
 pub(super) fn from_wire(tokens: wire::TokenLimits) -> Result<TokenLimits, Invalid> {
-    let redis = |redis: wire::RedisStore| {
-        let password = redis.password.map(target::credential_from_wire).transpose()?;
-        Ok::<_, Invalid>(LimitStore::Redis { url: redis.url, password })
-    };
     Ok(TokenLimits {
         limits: tokens.limits.into_iter().map(limit_from_wire).collect::<Result<_, _>>()?,
         key: tokens.key.iter().map(|part| key_from_wire(part)).collect::<Result<_, _>>()?,
-        store: tokens.redis.map(redis).transpose()?.unwrap_or_default(),
+        store: store_from_wire(tokens.redis)?,
         on_store_down: word("token_limits.on_store_down", &tokens.on_store_down)?,
         prices: tokens.prices.into_iter().map(price_from_wire).collect::<Result<_, _>>()?,
     })
+}
+
+pub(in crate::convert) fn store_to_wire(store: &LimitStore) -> Option<wire::RedisStore> {
+    match store {
+        LimitStore::Local => None,
+        LimitStore::Redis { url, password } => {
+            Some(wire::RedisStore { url: url.clone(), password: password.as_ref().map(target::credential_to_wire) })
+        }
+    }
+}
+
+pub(in crate::convert) fn store_from_wire(redis: Option<wire::RedisStore>) -> Result<LimitStore, Invalid> {
+    let Some(redis) = redis else { return Ok(LimitStore::Local) };
+    let password = redis.password.map(target::credential_from_wire).transpose()?;
+    Ok(LimitStore::Redis { url: redis.url, password })
 }
 
 pub(super) fn limit_to_wire(limit: &Limit) -> wire::Limit {

@@ -19,7 +19,7 @@ use proptest::{
 
 use super::{identity, span, word};
 
-fn choice<T: Word + std::fmt::Debug>() -> BoxedStrategy<T> {
+pub(super) fn choice<T: Word + std::fmt::Debug>() -> BoxedStrategy<T> {
     select(T::WORDS).prop_map(|(_, choice)| choice).boxed()
 }
 
@@ -127,6 +127,11 @@ fn model() -> BoxedStrategy<VirtualModel> {
         .boxed()
 }
 
+pub(super) fn store() -> BoxedStrategy<LimitStore> {
+    let redis = (word(), option::of(credential())).prop_map(|(url, password)| LimitStore::Redis { url, password });
+    prop_oneof![Just(LimitStore::Local), redis].boxed()
+}
+
 fn tokens() -> BoxedStrategy<TokenLimits> {
     let part = prop_oneof![
         Just(KeyPart::Identity),
@@ -134,11 +139,9 @@ fn tokens() -> BoxedStrategy<TokenLimits> {
         Just(KeyPart::Lane),
         word().prop_map(KeyPart::Header),
     ];
-    let redis = (word(), option::of(credential())).prop_map(|(url, password)| LimitStore::Redis { url, password });
-    let store = prop_oneof![Just(LimitStore::Local), redis];
     let price = (pattern(), any::<u64>(), any::<u64>(), any::<u64>())
         .prop_map(|(model, input, cached, output)| Price { model, input, cached, output });
-    (vec(limit(), 0..3), vec(part, 0..3), store, choice::<OnStoreDown>(), vec(price, 0..3))
+    (vec(limit(), 0..3), vec(part, 0..3), store(), choice::<OnStoreDown>(), vec(price, 0..3))
         .prop_map(|(limits, key, store, on_store_down, prices)| TokenLimits {
             limits,
             key,

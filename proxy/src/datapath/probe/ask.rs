@@ -41,13 +41,13 @@ pub(super) async fn ask(
 ) -> Result<(), String> {
     let Some(HealthCheck { probe, .. }) = &traffic.health_check else { return Ok(()) };
     match probe {
-        Probe::Http { path, host, statuses } => {
-            let host = host.as_deref().unwrap_or(service.label());
-            let status = http(worker, endpoint, traffic, (host, path)).await?;
-            let is_expected = statuses.iter().any(|(low, high)| (*low..=*high).contains(&status));
+        Probe::Http(asked) => {
+            let host = asked.host.as_deref().unwrap_or(service.label());
+            let status = http(worker, endpoint, traffic, (host, &asked.path)).await?;
+            let is_expected = asked.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status));
             is_expected.then_some(()).ok_or_else(|| format!("status {status}"))
         }
-        Probe::Tcp => tcp(worker, endpoint, traffic).await,
+        Probe::Tcp(_) => tcp(worker, endpoint, traffic).await,
         Probe::Grpc { service: name } => grpc(worker, endpoint, traffic, (service.label(), name)).await,
     }
 }
