@@ -2,10 +2,12 @@
 //!
 //! `resources` is what people write, `model` is what proxies and controller compute with, and the modules named like
 //! the steps of the data path (`detect`, `enforce`, `lane`, `pick`, `reach`, `retry`, `relay`) decide and say why.
-//! `health` says which instances a pick may use, `discovery` what of a registry's word is believed.
+//! `health` says which instances a pick may use, `drain` in which order a proxy goes down, `discovery` what of a
+//! registry's word is believed.
 
 pub mod detect;
 pub mod discovery;
+pub mod drain;
 pub mod enforce;
 pub mod fields;
 pub mod health;
