@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod control;
 pub mod health;
 pub mod metrics;
+pub mod model_call;
 pub mod models;
 pub mod records;
 pub mod spans;

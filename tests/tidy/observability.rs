@@ -115,6 +115,9 @@ fn unknown_values(series: &str, matcher: &Matcher) -> Vec<String> {
             ["success"].into_iter().chain(ModelReason::ALL.into_iter().map(ModelReason::as_str)).collect()
         }
         "source" if is_of_models(series) => vec!["reported", "estimated"],
+        "error_type" => {
+            ["cancelled"].into_iter().chain(ModelReason::ALL.into_iter().map(ModelReason::as_str)).collect()
+        }
         "committed" => vec!["true", "false"],
         "gen_ai_token_type" => vec!["input", "output", "cached"],
         "direction" => vec!["inbound", "outbound"],
@@ -191,6 +194,7 @@ fn invented_metrics_labels_and_values_are_found() {
         ("mesh_model_tokens_total{source=\"guessed\"}", ""),
         ("mesh_model_tokens_total{gen_ai_token_type=\"total\"}", ""),
         ("mesh_model_fallback_total{committed=\"yes\"}", ""),
+        ("gen_ai_client_operation_duration_seconds_bucket{error_type=\"gone\"}", ""),
         ("sum by (services) (mesh_requests_total)", ""),
         ("lane:request:rate5m", ""),
         ("mesh_requests_total_bucket", ""),

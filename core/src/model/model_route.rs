@@ -52,7 +52,7 @@ impl Provider {
         ("openai-compatible", Provider::OpenaiCompatible),
     ];
 
-    /// As resources, metrics and logs write it.
+    /// As resources write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Provider::Openai => "openai",
@@ -62,6 +62,20 @@ impl Provider {
             Provider::Dashscope => "dashscope",
             Provider::Vllm => "vllm",
             Provider::OpenaiCompatible => "openai-compatible",
+        }
+    }
+
+    /// As OpenTelemetry's conventions for generative AI call it (`gen_ai.provider.name`); the word itself where they have
+    /// no name for it.
+    pub fn convention_name(self) -> &'static str {
+        match self {
+            Provider::Gemini => "gcp.gemini",
+            Provider::Azure => "azure.ai.openai",
+            Provider::Openai
+            | Provider::Anthropic
+            | Provider::Dashscope
+            | Provider::Vllm
+            | Provider::OpenaiCompatible => self.as_str(),
         }
     }
 
@@ -248,4 +262,26 @@ pub enum UsageSource {
     Reported,
     /// Counted from bytes, because the target said nothing.
     Estimated,
+}
+
+impl UsageSource {
+    /// Both, in order of declaration.
+    pub const ALL: [UsageSource; 2] = [UsageSource::Reported, UsageSource::Estimated];
+
+    /// As metrics, logs and spans write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UsageSource::Reported => "reported",
+            UsageSource::Estimated => "estimated",
+        }
+    }
+
+    /// Of a sum: it is estimated where a part of it is.
+    #[must_use]
+    pub fn with(self, other: UsageSource) -> UsageSource {
+        match (self, other) {
+            (UsageSource::Reported, UsageSource::Reported) => UsageSource::Reported,
+            (UsageSource::Estimated, _) | (UsageSource::Reported, UsageSource::Estimated) => UsageSource::Estimated,
+        }
+    }
 }

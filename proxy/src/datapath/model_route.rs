@@ -13,6 +13,7 @@ mod realtime;
 mod request;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{future::poll_fn, mem, rc::Rc, sync::Arc};
 
@@ -93,7 +94,10 @@ pub async fn exchange(
             let asking = match take(worker, &record, down, (route, generate), &mut timer).await {
                 Ok(asking) => asking,
                 Err(NotAsked::Failed(failed)) => return ended(record, down, End::Gone(failed)).await,
-                Err(NotAsked::Refused(api, failure)) => return refuse(record, down, (api, failure), Vec::new()).await,
+                Err(NotAsked::Refused(api, failure)) => {
+                    told::refused(&mut record, (api, ""), &failure);
+                    return refuse(record, down, (api, failure), Vec::new()).await;
+                }
             };
             let around = Around {
                 worker,
@@ -101,13 +105,15 @@ pub async fn exchange(
                 snapshot,
                 carried: record.carried.clone(),
                 timers: asking.virtual_model.timers,
+                span: record.span,
             };
             ask(&around, record, down, &asking, &mut timer).await
         }
         Some(Call::Models(listing)) => list(record, down, &route, &listing).await,
         Some(Call::Realtime { model }) => {
             let timers = Default::default();
-            let around = Around { worker, connection, snapshot, carried: record.carried.clone(), timers };
+            let carried = record.carried.clone();
+            let around = Around { worker, connection, snapshot, carried, timers, span: record.span };
             realtime::tunnel(&around, record, down, (&route, model), &mut timer).await
         }
         None => {
@@ -158,12 +164,18 @@ async fn ask(
     record.bytes_in = asking.length();
     let faults = match faults(around.worker, &record, (&asking.route, &asking.virtual_model)) {
         Ok(faults) => faults,
-        Err(failure) => return refuse(record, down, (asking.api(), failure), Vec::new()).await,
+        Err(failure) => {
+            told::refused(&mut record, (asking.api(), asking.model()), &failure);
+            return refuse(record, down, (asking.api(), failure), Vec::new()).await;
+        }
     };
     let lane = around.carried.as_ref().map(|carried| carried.full_name(&around.snapshot.lanes));
     let mut caller = match quota::of_caller(around.worker, asking, lane.as_deref()) {
         Ok(caller) => caller,
-        Err((failure, told)) => return refuse(record, down, (asking.api(), failure), told).await,
+        Err((failure, told)) => {
+            told::refused(&mut record, (asking.api(), asking.model()), &failure);
+            return refuse(record, down, (asking.api(), failure), told).await;
+        }
     };
     let (worker, begun) = (around.worker, around.worker.now());
     let attempts = {
@@ -176,10 +188,16 @@ async fn ask(
     record.status = drive.status;
     record.bytes_out = drive.bytes_out;
     record.attempts = u32::try_from(drive.made()).unwrap_or(u32::MAX);
-    let accounts = mem::take(&mut drive.accounts);
+    let mut accounts = mem::take(&mut drive.accounts);
+    let came = told::Came { overhead: drive.overhead, error: drive.error };
     drop(drive);
     record.detail = account::drills(&accounts).map(|drills| format!("drill: {drills}"));
-    account::settle(worker, asking, lane, accounts, caller);
+    if let Some(overhead) = came.overhead {
+        worker.sink.metrics.models.waited(overhead);
+    }
+    account::settle(worker, asking, lane.as_deref().unwrap_or_default(), &mut accounts, caller);
+    told::call(&mut record, asking, &accounts, came);
+    told::attempts(worker, asking, accounts);
     ended(record, down, end).await
 }
 

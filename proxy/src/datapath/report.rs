@@ -3,6 +3,7 @@
 mod series;
 
 use std::{
+    cell::Cell,
     fmt,
     net::SocketAddr,
     rc::Rc,
@@ -13,7 +14,7 @@ use std::{
 use mesh_core::{
     identity::{Identity, Refusal},
     lane::{Carried, Level, Reason, Source, entry::Stained, leak, mint::Minted, probe},
-    outcome::{self, Outcome},
+    outcome::Outcome,
     snapshot::Snapshot,
 };
 use tokio::time::Instant;
@@ -21,7 +22,10 @@ use tokio::time::Instant;
 pub use self::series::SeriesCache;
 use super::{lane::memory::Noted, message::RequestHead, trace::Span};
 use crate::{
-    telemetry::worker::{AccessLog, Direction, PATH_MAX, Protocol, Record, Series},
+    telemetry::{
+        model_call::ModelCall,
+        worker::{AccessLog, Direction, PATH_MAX, Protocol, Record, Series},
+    },
     worker::Worker,
 };
 
@@ -64,9 +68,24 @@ pub struct Exchange {
     pub minted: Option<Box<Minted>>,
     /// Tells calls of the application that the request is with it, until the exchange ends.
     pub noted: Option<Noted>,
+    /// What is told of a call to a model.
+    pub model: Option<Box<ModelCall>>,
+    /// Where the record is put instead of being told, if somebody will know more.
+    pub kept: Option<Kept>,
     series: Option<Arc<Series>>,
     standing: Standing,
     done: bool,
+}
+
+/// Where the record of an exchange waits for what its end did not know.
+#[derive(Clone, Default)]
+pub struct Kept(Rc<Cell<Option<Box<Record>>>>);
+
+impl Kept {
+    /// The record, once the exchange has ended, if anybody may want it.
+    pub fn take(&self) -> Option<Box<Record>> {
+        self.0.take()
+    }
 }
 
 /// Whether a label was looked for. What ends before is no request that lacks one: a handshake that was given up, say.
@@ -110,6 +129,8 @@ impl Exchange {
             span: None,
             minted: None,
             noted: None,
+            model: None,
+            kept: None,
             series: None,
             standing: Standing::Certain,
             done: false,
@@ -200,10 +221,20 @@ impl Exchange {
         if self.sought == Sought::Yes {
             self.worker.sink.metrics.lane_source(self.source());
         }
-        if self.is_wanted(outcome) {
-            let record = Box::new(self.take_record(outcome, duration));
-            self.worker.sink.record(record);
+        match self.kept.take() {
+            Some(kept) if self.is_told() => kept.0.set(Some(Box::new(self.take_record(outcome, duration)))),
+            Some(_) => {}
+            None if self.is_wanted(outcome) => {
+                let record = Box::new(self.take_record(outcome, duration));
+                self.worker.sink.record(record);
+            }
+            None => {}
         }
+    }
+
+    /// Whether anybody may want its record, however it ends.
+    pub fn is_told(&self) -> bool {
+        self.worker.sink.access_log != AccessLog::Off || self.span.is_some() || self.probe().is_some()
     }
 
     fn source(&self) -> Source {
@@ -211,12 +242,7 @@ impl Exchange {
     }
 
     fn is_wanted(&self, outcome: Outcome) -> bool {
-        let logged = match self.worker.sink.access_log {
-            AccessLog::Off => false,
-            AccessLog::Failures => outcome.level() > outcome::Level::Debug,
-            AccessLog::All => true,
-        };
-        logged || self.span.is_some() || self.probe().is_some()
+        self.worker.sink.access_log.wants(outcome) || self.span.is_some() || self.probe().is_some()
     }
 
     /// Trace id, where it is a probe.
@@ -252,6 +278,7 @@ impl Exchange {
             attempts: self.attempts,
             trace: self.span.as_ref().map(Span::trace),
             probe: self.probe().map(str::to_owned),
+            model: self.model.take(),
         }
     }
 }

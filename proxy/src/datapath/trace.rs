@@ -31,6 +31,12 @@ impl Span {
         Some(Span(Trace { trace_id, parent, span: (random() | 1).to_be_bytes() }))
     }
 
+    /// A span below this one.
+    #[must_use]
+    pub fn child(self, random: u64) -> Span {
+        Span(Trace { parent: self.0.span, span: (random | 1).to_be_bytes(), ..self.0 })
+    }
+
     /// Value of the header to send on.
     pub fn header(&self) -> String {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -83,6 +89,14 @@ mod tests {
         let span = span(SAMPLED, 0.0).unwrap();
         assert_eq!(span.header(), "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-01");
         assert_eq!(span.trace().parent, [0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]);
+    }
+
+    #[test]
+    fn child_is_of_the_same_trace_and_below_its_parent() {
+        let span = span(SAMPLED, 0.0).unwrap();
+        let child = span.child(8);
+        assert_eq!((child.trace().trace_id, child.trace().parent), (span.trace().trace_id, span.trace().span));
+        assert_eq!(child.trace().span, [0, 0, 0, 0, 0, 0, 0, 9]);
     }
 
     #[test]

@@ -7,14 +7,15 @@ use std::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use mesh_core::outcome::Level;
+use mesh_core::{model::model_route::Reason, outcome::Level};
 use serde::Serialize;
 
 use super::{
     control::ControlCounters,
+    model_call::ModelCall,
     worker::{AccessLog, Record, Trace},
 };
 
@@ -37,12 +38,7 @@ pub fn open(mode: AccessLog, counters: Arc<ControlCounters>) -> (Log, Writer) {
 impl Log {
     /// Writes a line for a record, if the mode wants one.
     pub fn write(&self, record: &Record) {
-        let wanted = match self.mode {
-            AccessLog::Off => false,
-            AccessLog::Failures => record.outcome.level() > Level::Debug,
-            AccessLog::All => true,
-        };
-        if !wanted {
+        if !self.mode.wants(record.outcome) {
             return;
         }
         match self.lines.try_send(line(record)) {
@@ -113,8 +109,61 @@ struct Line<'a> {
     bytes_in: u64,
     bytes_out: u64,
     attempts: u32,
+    #[serde(flatten)]
+    call: Option<CallFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
+}
+
+/// Fields of calls to models alone.
+#[derive(Serialize)]
+struct CallFields<'a> {
+    operation: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_model: Option<&'a str>,
+    /// Place of an attempt among those of its call; a line without it is of the call itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_in: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_out: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_source: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_token_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overhead_ms: Option<f64>,
+}
+
+impl<'a> CallFields<'a> {
+    fn of(call: &'a ModelCall) -> Self {
+        let asked = call.asked.as_ref();
+        CallFields {
+            operation: call.operation,
+            model: &call.model,
+            target: asked.map(|asked| asked.target.as_str()),
+            target_model: asked.map(|asked| asked.model.as_str()),
+            attempt: call.attempt(),
+            reasons: call.reasons().map(Reason::as_str).collect(),
+            tokens_in: call.usage.map(|(usage, _)| usage.input),
+            tokens_out: call.usage.map(|(usage, _)| usage.output),
+            usage_source: call.usage.map(|(_, source)| source.as_str()),
+            first_token_ms: call.first_token.map(milliseconds),
+            overhead_ms: call.overhead().map(milliseconds),
+        }
+    }
+}
+
+/// With microseconds behind the point.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn is_zero(status: &u16) -> bool {
@@ -138,7 +187,7 @@ pub fn line(record: &Record) -> String {
         status: record.status,
         outcome: record.outcome.label(),
         detail: record.detail.as_deref(),
-        duration_ms: (record.duration.as_secs_f64() * 1e6).round() / 1e3,
+        duration_ms: milliseconds(record.duration),
         service: &record.service,
         endpoint: record.endpoint.map(|endpoint| endpoint.to_string()),
         client: record.client.to_string(),
@@ -151,6 +200,7 @@ pub fn line(record: &Record) -> String {
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
         attempts: record.attempts,
+        call: record.model.as_deref().map(CallFields::of),
         trace_id: record.trace.as_ref().map(trace_id),
     };
     let mut text = serde_json::to_string(&line).expect("a record is made of strings and numbers: always JSON");
@@ -180,12 +230,17 @@ pub fn rfc3339(time: SystemTime) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::time::Duration;
-
-    use mesh_core::outcome::Outcome;
+    use mesh_core::{
+        model::model_route::{Provider, Usage, UsageSource},
+        outcome::Outcome,
+    };
 
     use super::*;
-    use crate::telemetry::worker::{Direction, Protocol};
+    use crate::telemetry::{
+        model_call::{AskedTarget, Part},
+        models::Ended,
+        worker::{Direction, Protocol},
+    };
 
     pub(crate) fn record(outcome: Outcome) -> Record {
         Record {
@@ -213,7 +268,34 @@ pub(crate) mod tests {
             attempts: 1,
             trace: Some(Trace { trace_id: [0xab; 16], parent: [1; 8], span: [2; 8] }),
             probe: None,
+            model: None,
         }
+    }
+
+    /// A call whose second attempt served.
+    pub(crate) fn call() -> ModelCall {
+        ModelCall {
+            operation: "chat",
+            model: "chat-large".to_owned(),
+            asked: Some(AskedTarget {
+                target: "big".to_owned(),
+                model: "gemini-pro".to_owned(),
+                provider: Provider::Gemini,
+            }),
+            usage: Some((Usage { input: 30, output: 4, cached: 8 }, UsageSource::Reported)),
+            first_token: Some(Duration::from_micros(250_500)),
+            part: Part::Call {
+                reasons: vec![Reason::Rate, Reason::TimeoutFirstToken],
+                error: None,
+                overhead: Some(Duration::from_millis(12)),
+            },
+        }
+    }
+
+    /// Its first attempt.
+    pub(crate) fn attempt() -> ModelCall {
+        let part = Part::Attempt { number: 1, ended: Ended::Failed(Reason::Rate) };
+        ModelCall { usage: None, first_token: None, part, ..call() }
     }
 
     #[test]
@@ -225,6 +307,27 @@ pub(crate) mod tests {
         assert_eq!(value["time"], "2027-01-15T08:00:00.123Z");
         assert_eq!(value["duration_ms"], 1.5);
         assert_eq!(value["trace_id"], "ab".repeat(16));
+    }
+
+    #[test]
+    fn call_of_a_model_says_who_served_it_what_it_used_and_why_others_did_not_serve() {
+        let json = |call| -> serde_json::Value {
+            serde_json::from_str(&line(&Record { model: Some(Box::new(call)), ..record(Outcome::Success) })).unwrap()
+        };
+        let value = json(call());
+        let expected = serde_json::json!({
+            "operation": "chat", "model": "chat-large", "target": "big", "target_model": "gemini-pro",
+            "reasons": ["rate", "timeout_first_token"], "tokens_in": 30, "tokens_out": 4, "usage_source": "reported",
+            "first_token_ms": 250.5, "overhead_ms": 12.0, "lane": "canary", "attempts": 1,
+        });
+        for (field, expected) in expected.as_object().unwrap() {
+            assert_eq!(&value[field], expected, "{field} of {value}");
+        }
+        assert!(value.get("attempt").is_none(), "{value}");
+        let value = json(attempt());
+        assert_eq!((&value["attempt"], &value["reasons"]), (&1.into(), &serde_json::json!(["rate"])));
+        let plain: serde_json::Value = serde_json::from_str(&line(&record(Outcome::Success))).unwrap();
+        assert!(plain.get("model").is_none() && plain.get("tokens_in").is_none(), "{plain}");
     }
 
     #[test]

@@ -100,17 +100,29 @@ metrics! {
     MODEL_MONEY = "mesh_model_spend_total", Counter,
         "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model",
         "Money spent, by the price table of the route, in its unit.";
+    MODEL_RESTS = "mesh_model_rests_total", Counter, "route, target, reason",
+        "Failures after which a target rested.";
+    MODEL_RESTING = "mesh_model_target_resting", Gauge, "route, target, reason",
+        "1 while a target rests in a worker at least, with the reason of the longest rest; nothing while it does not.";
+    MODEL_SHARE = "mesh_model_target_share", Gauge, "route, target",
+        "Share of its weight that a target is worth, 0.05 to 1: slow and failing ones lose it by and by. The least of all workers.";
     MODEL_OVERHEAD = "mesh_model_overhead_seconds", Histogram, "",
-        "Time before the target that served was asked.";
+        "Time before the target that served was asked: the mesh's own, and that of attempts that failed.";
     GEN_AI_TOKEN_USAGE = "gen_ai_client_token_usage", Histogram,
         "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model, gen_ai_token_type",
         "Tokens used by one attempt.";
-    GEN_AI_FIRST_TOKEN = "gen_ai_client_operation_time_to_first_chunk_seconds", Histogram,
+    GEN_AI_FIRST_CHUNK = "gen_ai_client_operation_time_to_first_chunk_seconds", Histogram,
         "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model",
-        "Time from the begin of an attempt to its first token, or to its whole answer.";
+        "Time from the begin of an attempt to the first event of its stream, whatever it holds.";
     GEN_AI_DURATION = "gen_ai_client_operation_duration_seconds", Histogram,
+        "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model, error_type",
+        "Time from the begin of an attempt to its end. `error_type`: the reason of its failure, `cancelled` where it was given up, empty where it was whole.";
+    GEN_AI_FIRST_TOKEN = "gen_ai_server_time_to_first_token_seconds", Histogram,
         "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model",
-        "Time from the begin of an attempt to its end.";
+        "Time from the begin of an attempt to the first token of its stream, of streams that did not fail. Measured where the caller is: the way there and back is in it.";
+    GEN_AI_PER_TOKEN = "gen_ai_server_time_per_output_token_seconds", Histogram,
+        "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model",
+        "Time from the first token of a whole stream to its end, by the tokens behind the first. A client that reads slowly is in it.";
     CONNECTS = "mesh_upstream_connects_total", Counter, "", "Connections opened to endpoints and to the application.";
     CONNECT_FAILURES = "mesh_upstream_connect_failures_total", Counter, "", "Attempts to open one that failed.";
     REUSED = "mesh_upstream_reused_total", Counter, "", "Exchanges that took a pooled connection.";

@@ -1,7 +1,17 @@
 //! What data workers count of calls to language models, by route, model, target and lane. Names follow OpenTelemetry's
 //! conventions for generative AI where they have one. No prompt or answer is ever looked at here.
+//!
+//! Counting an attempt allocates nothing once its labels are known, and an event of a stream counts nothing at all.
 
-use std::{sync::Arc, time::Duration};
+pub mod distribution;
+mod labels;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::{
@@ -10,50 +20,59 @@ use mesh_core::{
 };
 use tokio::time::Instant;
 
+use self::distribution::{Distribution, FIRST_TOKEN, OPERATION, OVERHEAD, PER_TOKEN, TOKENS};
+pub use self::labels::{DrillKey, FallbackKey, ModelKey, ModelLabels};
 use super::worker::Count;
 
 /// Series per worker; calls of further combinations are counted in one of the target `other`.
 const SERIES_MAX: usize = 1_024;
-/// Upper bounds of times, milliseconds; one more class takes what is longer.
-pub const TIME_BOUNDS: [u64; 14] = [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 5_120, 10_240, 20_480, 40_960, 81_920];
-/// Upper bounds of counts of tokens; one more class takes what is more.
-pub const TOKEN_BOUNDS: [u64; 14] =
-    [1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864];
 
-/// A distribution over 14 bounds.
-#[derive(Debug, Default)]
-pub struct Distribution {
-    /// Counts by class.
-    pub classes: [Count; 15],
-    /// Sum of all values, in the unit of the bounds.
-    pub sum: Count,
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its answer was whole.
+    Whole,
+    /// It was given up: another was faster, or the client left.
+    GivenUp,
+    /// It failed.
+    Failed(Reason),
 }
 
-impl Distribution {
-    fn add(&self, bounds: &[u64; 14], value: u64) {
-        let class = bounds.iter().position(|bound| value <= *bound).unwrap_or(bounds.len());
-        self.classes[class].add(1);
-        self.sum.add(value);
+impl Ended {
+    /// Every end, in the order of [`Ended::place`].
+    pub fn all() -> impl Iterator<Item = Ended> {
+        [Ended::Whole, Ended::GivenUp].into_iter().chain(Reason::ALL.into_iter().map(Ended::Failed))
+    }
+
+    /// `error.type` of it; empty = none.
+    pub fn error_type(self) -> &'static str {
+        match self {
+            Ended::Whole => "",
+            Ended::GivenUp => "cancelled",
+            Ended::Failed(reason) => reason.as_str(),
+        }
+    }
+
+    /// Why it failed, if it did.
+    pub fn reason(self) -> Option<Reason> {
+        match self {
+            Ended::Whole | Ended::GivenUp => None,
+            Ended::Failed(reason) => Some(reason),
+        }
+    }
+
+    fn place(self) -> usize {
+        match self {
+            Ended::Whole => 0,
+            Ended::GivenUp => 1,
+            Ended::Failed(reason) => 2 + place(reason),
+        }
     }
 }
 
-/// Labels of a series.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ModelKey {
-    /// `<name>.<namespace>` of the route.
-    pub route: String,
-    /// Virtual model as the caller named it.
-    pub model: String,
-    /// Target.
-    pub target: String,
-    /// Its own name of the model.
-    pub target_model: String,
-    /// Its provider.
-    pub provider: &'static str,
-    /// Operation (`chat`, `embeddings`, …).
-    pub operation: &'static str,
-    /// Lane of the request; empty = none.
-    pub lane: String,
+/// Place of a reason in [`Reason::ALL`].
+fn place(reason: Reason) -> usize {
+    Reason::ALL.iter().position(|known| *known == reason).unwrap_or_default()
 }
 
 /// Counters of one combination.
@@ -65,6 +84,8 @@ pub struct ModelSeries {
     pub served: Count,
     /// Attempts that failed, in the order of [`Reason::ALL`].
     pub failed: [Count; Reason::ALL.len()],
+    /// Of those, after how many the target rested; as above.
+    pub rested: [Count; Reason::ALL.len()],
     /// Tokens: read, written, read from the cache; reported and estimated.
     pub tokens: [[Count; 3]; 2],
     /// Money in millionths of its unit.
@@ -73,10 +94,14 @@ pub struct ModelSeries {
     pub input: Distribution,
     /// Tokens written by attempts.
     pub output: Distribution,
-    /// Milliseconds from the begin of an attempt to its first token.
+    /// Times from the begin of an attempt to the first event of its stream.
+    pub first_chunk: Distribution,
+    /// Times from the begin of an attempt to the first token of its stream.
     pub first_token: Distribution,
-    /// Milliseconds from the begin of an attempt to its end.
-    pub duration: Distribution,
+    /// Times between the tokens behind the first, mean of each whole stream.
+    pub per_token: Distribution,
+    /// Times from the begin of an attempt to its end, by how it ended. Made when first needed: most of them never are.
+    took: [OnceLock<Distribution>; 2 + Reason::ALL.len()],
 }
 
 /// What one attempt came to.
@@ -86,12 +111,27 @@ pub struct Attempted {
     pub usage: Option<(Usage, UsageSource)>,
     /// Price of it, in millionths.
     pub money: u64,
-    /// Why it failed, if it did.
-    pub failed: Option<Reason>,
-    /// Time to its first token, if one came.
+    /// How it ended.
+    pub ended: Ended,
+    /// Whether the target rested then.
+    pub rested: bool,
+    /// Whether it had shown a token, or its whole answer.
+    pub served: bool,
+    /// Time to the first event of a stream, if one came.
+    pub first_chunk: Option<Duration>,
+    /// Time to the first token of a stream, if one came.
     pub first_token: Option<Duration>,
     /// Time to its end.
     pub took: Duration,
+}
+
+impl Attempted {
+    /// Mean time of each token behind the first, of a stream that is whole.
+    fn per_token(&self) -> Option<Duration> {
+        let (first_token, (usage, _)) = (self.first_token?, self.usage?);
+        let further = u32::try_from(usage.output.saturating_sub(1)).ok().filter(|further| *further > 0)?;
+        (self.ended == Ended::Whole).then(|| self.took.saturating_sub(first_token) / further)
+    }
 }
 
 impl ModelSeries {
@@ -100,67 +140,54 @@ impl ModelSeries {
             key,
             served: Count::default(),
             failed: Default::default(),
+            rested: Default::default(),
             tokens: Default::default(),
             money: Count::default(),
-            input: Distribution::default(),
-            output: Distribution::default(),
-            first_token: Distribution::default(),
-            duration: Distribution::default(),
+            input: Distribution::new(&TOKENS),
+            output: Distribution::new(&TOKENS),
+            first_chunk: Distribution::new(&OPERATION),
+            first_token: Distribution::new(&FIRST_TOKEN),
+            per_token: Distribution::new(&PER_TOKEN),
+            took: Default::default(),
         }
     }
 
-    /// Counts an attempt.
+    /// Times of attempts that ended so, if any did.
+    pub fn took(&self, ended: Ended) -> Option<&Distribution> {
+        self.took[ended.place()].get()
+    }
+
+    /// Counts an attempt. Only the owning worker may call it.
     pub fn count(&self, attempted: &Attempted) {
-        match attempted.failed.and_then(|reason| Reason::ALL.iter().position(|known| *known == reason)) {
-            Some(position) => self.failed[position].add(1),
-            None if attempted.first_token.is_some() => self.served.add(1),
-            // Given up before it showed anything: another was faster, or the client left.
-            None => {}
+        match attempted.ended.reason() {
+            Some(reason) => {
+                self.failed[place(reason)].add(1);
+                self.rested[place(reason)].add(u64::from(attempted.rested));
+            }
+            // Given up before it showed anything, it is neither.
+            None => self.served.add(u64::from(attempted.served)),
         }
-        self.duration.add(&TIME_BOUNDS, milliseconds(attempted.took));
-        if let Some(first_token) = attempted.first_token {
-            self.first_token.add(&TIME_BOUNDS, milliseconds(first_token));
+        let took = self.took[attempted.ended.place()].get_or_init(|| Distribution::new(&OPERATION));
+        took.add_time(attempted.took);
+        if let Some(first_chunk) = attempted.first_chunk {
+            self.first_chunk.add_time(first_chunk);
+        }
+        if let Some(first_token) = attempted.first_token.filter(|_| attempted.ended.reason().is_none()) {
+            self.first_token.add_time(first_token);
+        }
+        if let Some(per_token) = attempted.per_token() {
+            self.per_token.add_time(per_token);
         }
         if let Some((usage, source)) = attempted.usage {
             let tokens = &self.tokens[source as usize];
             for (count, amount) in tokens.iter().zip([usage.input, usage.output, usage.cached]) {
                 count.add(amount);
             }
-            self.input.add(&TOKEN_BOUNDS, usage.input);
-            self.output.add(&TOKEN_BOUNDS, usage.output);
+            self.input.add(usage.input);
+            self.output.add(usage.output);
         }
         self.money.add(attempted.money);
     }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A request that another target served than the first that was asked, or that ended behind its first token.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FallbackKey {
-    /// Route.
-    pub route: String,
-    /// Target that failed.
-    pub from: String,
-    /// Target that was asked next; empty = nobody was.
-    pub to: String,
-    /// Why.
-    pub reason: &'static str,
-    /// Whether the client had some of the answer already.
-    pub committed: &'static str,
-}
-
-/// A failure that a caller forced for a drill.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DrillKey {
-    /// Route.
-    pub route: String,
-    /// Target that was not asked.
-    pub target: String,
-    /// What is said of it.
-    pub reason: &'static str,
 }
 
 /// Counts by key; of keys beyond [`SERIES_MAX`] nothing is counted.
@@ -205,14 +232,26 @@ impl Learned {
 }
 
 /// Calls to models as one worker counts them, and what it shows of targets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ModelMetrics {
     learned: ArcSwapOption<Learned>,
     series: ArcSwap<Vec<Arc<ModelSeries>>>,
     fallbacks: Tally<FallbackKey>,
     drills: Tally<DrillKey>,
-    /// Milliseconds before the target that served was asked.
+    /// Times before the target that served was asked.
     pub overhead: Distribution,
+}
+
+impl Default for ModelMetrics {
+    fn default() -> Self {
+        ModelMetrics {
+            learned: ArcSwapOption::default(),
+            series: ArcSwap::default(),
+            fallbacks: Tally::default(),
+            drills: Tally::default(),
+            overhead: Distribution::new(&OVERHEAD),
+        }
+    }
 }
 
 impl ModelMetrics {
@@ -242,25 +281,15 @@ impl ModelMetrics {
     }
 
     /// The counters of a combination, added if it is new. Only the owning worker may call it.
-    pub fn of(&self, key: ModelKey) -> Arc<ModelSeries> {
+    pub fn of(&self, labels: ModelLabels<'_>) -> Arc<ModelSeries> {
         let known = self.series.load();
-        if let Some(series) = known.iter().find(|series| series.key == key) {
+        if let Some(series) = known.iter().find(|series| labels.are(&series.key)) {
             return Arc::clone(series);
         }
-        if known.len() + 1 >= SERIES_MAX && key.target != "other" {
-            let other = || "other".to_owned();
-            let key = ModelKey {
-                route: other(),
-                model: other(),
-                target: other(),
-                target_model: other(),
-                provider: "other",
-                operation: "other",
-                lane: String::new(),
-            };
-            return self.of(key);
+        if known.len() + 1 >= SERIES_MAX && labels.route != ModelLabels::OTHER.route {
+            return self.of(ModelLabels::OTHER);
         }
-        let added = Arc::new(ModelSeries::new(key));
+        let added = Arc::new(ModelSeries::new(labels.owned()));
         self.series.store(Arc::new(known.iter().cloned().chain([Arc::clone(&added)]).collect()));
         added
     }
@@ -277,6 +306,6 @@ impl ModelMetrics {
 
     /// Counts the time before the target that served was asked. Only the owning worker may call it.
     pub fn waited(&self, overhead: Duration) {
-        self.overhead.add(&TIME_BOUNDS, milliseconds(overhead));
+        self.overhead.add_time(overhead);
     }
 }

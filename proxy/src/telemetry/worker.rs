@@ -12,11 +12,16 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use mesh_core::{identity::Refusal, lane::Source, outcome::Outcome};
+use mesh_core::{
+    identity::Refusal,
+    lane::Source,
+    outcome::{Level, Outcome},
+};
 use tokio::sync::mpsc;
 
 use super::{
     health::{HealthMetrics, HealthSeries, Keyed, Unusable},
+    model_call::ModelCall,
     models::ModelMetrics,
 };
 
@@ -361,6 +366,8 @@ pub struct Record {
     pub trace: Option<Trace>,
     /// Trace id of a probe.
     pub probe: Option<String>,
+    /// What is told of a call to a language model.
+    pub model: Option<Box<ModelCall>>,
 }
 
 /// Longest path that is kept in a record, bytes.
@@ -376,6 +383,17 @@ pub enum AccessLog {
     Failures,
     /// All.
     All,
+}
+
+impl AccessLog {
+    /// Whether it wants an exchange that ended so.
+    pub fn wants(self, outcome: Outcome) -> bool {
+        match self {
+            AccessLog::Off => false,
+            AccessLog::Failures => outcome.level() > Level::Debug,
+            AccessLog::All => true,
+        }
+    }
 }
 
 /// Which exchanges get a span.

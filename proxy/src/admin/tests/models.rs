@@ -140,3 +140,20 @@ async fn explain_answers_whom_a_request_would_ask_and_why_not_the_others() {
     assert_eq!(json(&port, "/models/explain?model=chat&host=elsewhere").await.0, 404);
     assert_eq!(json(&port, "/models/explain").await.0, 400);
 }
+
+#[tokio::test]
+async fn metrics_tell_which_targets_rest_and_what_all_of_them_are_worth() {
+    let port = port().await;
+    let targets = vec![target("a", 0, None), target("b", 1, None)];
+    let route = with_route(&port.shared, targets.clone());
+    let lines = async |beginning: &str| -> Vec<String> {
+        let page = port.get("/metrics").await.1;
+        page.lines().filter(|line| line.starts_with(beginning)).map(str::to_owned).collect()
+    };
+    assert_eq!(lines("mesh_model_target_resting{").await, Vec::<String>::new());
+    port.worker.models.show(failed(&route, &targets[0], Reason::Quota));
+    let resting = r#"mesh_model_target_resting{route="chat.ai",target="a",reason="quota"} 1"#;
+    let told = lines("mesh_model_target_resting{").await;
+    assert!(matches!(&told[..], [line] if line.starts_with(resting)), "{told:?}");
+    assert_eq!(lines("mesh_model_target_share{").await.len(), 2);
+}

@@ -82,23 +82,31 @@ mod tests {
     use mesh_proto::mesh::v1::TargetUsage;
 
     use super::*;
-    use crate::telemetry::models::{Attempted, ModelKey};
+    use crate::telemetry::models::{Attempted, Ended, ModelLabels};
 
-    fn key(target: &str, operation: &'static str) -> ModelKey {
-        ModelKey {
-            route: "chat.ai".to_owned(),
-            model: "chat".to_owned(),
-            target: target.to_owned(),
-            target_model: "m".to_owned(),
+    fn key<'a>(target: &'a str, operation: &'static str) -> ModelLabels<'a> {
+        ModelLabels {
+            route: "chat.ai",
+            model: "chat",
+            target,
+            target_model: "m",
             provider: "openai",
             operation,
-            lane: String::new(),
+            lane: "",
         }
     }
 
     fn attempted(usage: Option<(Usage, UsageSource)>, failed: Option<Reason>) -> Attempted {
-        let first_token = failed.is_none().then_some(Duration::ZERO);
-        Attempted { usage, money: 5, failed, first_token, took: Duration::ZERO }
+        Attempted {
+            usage,
+            money: 5,
+            ended: failed.map_or(Ended::Whole, Ended::Failed),
+            rested: false,
+            served: failed.is_none(),
+            first_chunk: None,
+            first_token: None,
+            took: Duration::ZERO,
+        }
     }
 
     #[test]

@@ -4,13 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_core::{
     model::model_route::{Failure, ModelTarget, Reason, Usage, UsageSource},
-    model_route::{estimate::Sample, limits::Rates, stream::Reported},
+    model_route::{
+        estimate::Sample,
+        limits::Rates,
+        request::Delivery,
+        standing::{Standings, State},
+        stream::Reported,
+    },
 };
 
 use super::{quota::OfCaller, request::Asking};
 use crate::{
     limits::Reserved,
-    telemetry::models::{Attempted, DrillKey, FallbackKey, ModelKey},
+    telemetry::{
+        models::{Attempted, DrillKey, Ended, FallbackKey, ModelLabels},
+        worker::Record,
+    },
     worker::Worker,
 };
 
@@ -29,16 +38,28 @@ pub(super) struct Account {
     pub(super) tokens: u64,
     /// Bytes of what it wrote.
     pub(super) written: u64,
+    /// Whether its answer was whole.
+    pub(super) is_whole: bool,
     /// What it holds of the target's own limits.
     pub(super) reserved: Option<Reserved>,
     /// Whether it was asked at all.
     pub(super) made: Made,
     /// Why it failed, if it did.
     pub(super) failed: Option<Failure>,
-    /// Time from its begin to its first token, if one came.
+    /// Whether the target rested when it had failed.
+    pub(super) rested: bool,
+    /// How the answer was to come.
+    pub(super) delivery: Delivery,
+    /// Time from its begin to the first event, if one came.
+    pub(super) first_event: Option<Duration>,
+    /// Time from its begin to its first token, or to its whole answer, if one came.
     pub(super) first_token: Option<Duration>,
     /// Time from its begin to its end.
     pub(super) took: Duration,
+    /// What it used; known once it is settled.
+    pub(super) used: Option<(Usage, UsageSource)>,
+    /// What is told of it as of any exchange, if anybody wants it.
+    pub(super) record: Option<Box<Record>>,
 }
 
 /// Whether a target was asked at all.
@@ -52,7 +73,7 @@ pub(super) enum Made {
 
 impl Account {
     /// Of a target that was not asked, because its failure is forced.
-    pub(super) fn of_drill(target: Arc<ModelTarget>, failure: Failure) -> Account {
+    pub(super) fn of_drill(target: Arc<ModelTarget>, failure: Failure, delivery: Delivery) -> Account {
         Account {
             target,
             usage: None,
@@ -60,11 +81,17 @@ impl Account {
             prompt: 0,
             tokens: 0,
             written: 0,
+            is_whole: false,
             reserved: None,
             made: Made::Drill,
             failed: Some(failure),
+            rested: false,
+            delivery,
+            first_event: None,
             first_token: None,
             took: Duration::ZERO,
+            used: None,
+            record: None,
         }
     }
 
@@ -72,6 +99,35 @@ impl Account {
     fn drill(&self) -> Option<String> {
         let failure = self.failed.as_ref().filter(|_| self.made == Made::Drill)?;
         Some(format!("{}={}", self.target.name, failure.reason.as_str()))
+    }
+
+    /// Notes whether the target rests after its failure.
+    pub(super) fn rests(&mut self, standings: &Standings, asked: &str, now: Duration) {
+        let state = standings.state(&self.target, self.target.model_name(asked), now);
+        self.rested = matches!(state, State::Resting { .. });
+    }
+
+    /// How it ended.
+    pub(super) fn ended(&self) -> Ended {
+        match &self.failed {
+            Some(failure) => Ended::Failed(failure.reason),
+            None if self.is_whole => Ended::Whole,
+            None => Ended::GivenUp,
+        }
+    }
+
+    fn attempted(&self, rates: Option<Rates>) -> Attempted {
+        let of_stream = |time: Option<Duration>| time.filter(|_| self.delivery == Delivery::Stream);
+        Attempted {
+            usage: self.used,
+            money: self.used.zip(rates).map_or(0, |((usage, _), rates)| rates.cost(&usage)),
+            ended: self.ended(),
+            rested: self.rested,
+            served: self.first_token.is_some(),
+            first_chunk: of_stream(self.first_event),
+            first_token: of_stream(self.first_token),
+            took: self.took,
+        }
     }
 }
 
@@ -88,75 +144,70 @@ pub(super) fn count_drill(worker: &Worker, route: &str, target: &ModelTarget, re
 }
 
 /// Counts every attempt of an exchange, in the order in which they ended, and settles what was reserved.
-pub(super) fn settle(worker: &Worker, asking: &Asking, lane: Option<String>, accounts: Vec<Account>, caller: OfCaller) {
-    let lane = lane.unwrap_or_default();
-    let metrics = &worker.sink.metrics.models;
+pub(super) fn settle(worker: &Worker, asking: &Asking, lane: &str, accounts: &mut [Account], caller: OfCaller) {
     let mut whole: Option<(Usage, Option<Rates>)> = None;
-    let names: Vec<String> = accounts.iter().map(|account| account.target.name.clone()).collect();
-    for (place, account) in accounts.into_iter().enumerate() {
-        let target = &account.target;
+    for account in accounts.iter_mut() {
+        let target = Arc::clone(&account.target);
         if let (Made::Drill, Some(failure)) = (account.made, &account.failed) {
-            count_drill(worker, &asking.route.name, target, failure.reason);
+            count_drill(worker, &asking.route.name, &target, failure.reason);
             continue;
         }
         let model = target.model_name(asking.model());
-        let (usage, rates) = (used(worker, asking, &account), Rates::of(&asking.route.tokens.prices, model));
-        let series = metrics.of(ModelKey {
-            route: asking.route.name.clone(),
-            model: asking.model().to_owned(),
-            target: target.name.clone(),
-            target_model: model.to_owned(),
-            provider: target.provider.as_str(),
+        account.used = used(worker, asking, account);
+        let rates = Rates::of(&asking.route.tokens.prices, model);
+        let series = worker.sink.metrics.models.of(ModelLabels {
+            route: &asking.route.name,
+            model: asking.model(),
+            target: &target.name,
+            target_model: model,
+            provider: target.provider.convention_name(),
             operation: asking.api().operation(),
-            lane: lane.clone(),
+            lane,
         });
-        series.count(&Attempted {
-            usage,
-            money: usage.zip(rates).map_or(0, |((usage, _), rates)| rates.cost(&usage)),
-            failed: account.failed.as_ref().map(|failure| failure.reason),
-            first_token: account.first_token,
-            took: account.took,
-        });
-        if let Some(failure) = &account.failed {
-            metrics.fall_back(FallbackKey {
-                route: asking.route.name.clone(),
-                from: target.name.clone(),
-                to: names.get(place + 1).cloned().unwrap_or_default(),
-                reason: failure.reason.as_str(),
-                committed: if account.first_token.is_some() { "true" } else { "false" },
-            });
-        }
-        if let Some((usage, source)) = usage {
-            learn(worker, (model, &account), (usage, source));
+        series.count(&account.attempted(rates));
+        if let Some((usage, source)) = account.used {
+            learn(worker, (model, account), (usage, source));
             let (sum, of) = whole.get_or_insert((Usage::default(), rates));
-            // What targets tell is not ours to trust.
-            sum.input = sum.input.saturating_add(usage.input);
-            sum.output = sum.output.saturating_add(usage.output);
-            sum.cached = sum.cached.saturating_add(usage.cached);
+            *sum = sum_of(sum, &usage);
             *of = rates;
         }
-        match (account.reserved, usage) {
+        match (account.reserved.take(), account.used) {
             (Some(reserved), Some((usage, _))) => reserved.settle(&usage, rates.as_ref()),
             (Some(reserved), None) => reserved.cancel(),
             (None, _) => {}
         }
     }
+    fall_backs(worker, asking, accounts);
     caller.settle(whole);
 }
 
 /// What those used of whose answers the client has been given something.
 pub(super) fn given(worker: &Worker, asking: &Asking, accounts: &[Account]) -> Usage {
     let given = accounts.iter().filter(|account| account.first_token.is_some());
-    given.filter_map(|account| used(worker, asking, account)).fold(Usage::default(), |sum, (usage, _)| Usage {
-        input: sum.input.saturating_add(usage.input),
-        output: sum.output.saturating_add(usage.output),
-        cached: sum.cached.saturating_add(usage.cached),
-    })
+    let used = given.filter_map(|account| used(worker, asking, account));
+    used.fold(Usage::default(), |sum, (usage, _)| sum_of(&sum, &usage))
 }
 
-/// Counts the time before the target that served was asked.
-pub(super) fn waited(worker: &Worker, overhead: Duration) {
-    worker.sink.metrics.models.waited(overhead);
+/// What both used; what targets tell is not ours to trust.
+pub(super) fn sum_of(one: &Usage, other: &Usage) -> Usage {
+    Usage {
+        input: one.input.saturating_add(other.input),
+        output: one.output.saturating_add(other.output),
+        cached: one.cached.saturating_add(other.cached),
+    }
+}
+
+fn fall_backs(worker: &Worker, asking: &Asking, accounts: &[Account]) {
+    for (place, account) in accounts.iter().enumerate() {
+        let Some(failure) = account.failed.as_ref().filter(|_| account.made == Made::Really) else { continue };
+        worker.sink.metrics.models.fall_back(FallbackKey {
+            route: asking.route.name.clone(),
+            from: account.target.name.clone(),
+            to: accounts.get(place + 1).map(|next| next.target.name.clone()).unwrap_or_default(),
+            reason: failure.reason.as_str(),
+            committed: if account.first_token.is_some() { "true" } else { "false" },
+        });
+    }
 }
 
 fn learn(worker: &Worker, (model, account): (&str, &Account), told: (Usage, UsageSource)) {

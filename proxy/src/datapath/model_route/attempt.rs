@@ -6,14 +6,17 @@ use bytes::{Bytes, BytesMut};
 use mesh_core::{
     lane::Carried,
     model::model_route::{Failure, ModelEndpoint, ModelTarget, ModelTimers, Reason},
-    model_route::failure,
+    model_route::{failure, request::Delivery},
     outcome::Outcome,
     retry,
     snapshot::Snapshot,
 };
 use rustls_pki_types::ServerName;
 
-use super::incoming::Incoming;
+use super::{
+    account::{Account, Made},
+    incoming::Incoming,
+};
 use crate::{
     datapath::{
         accept::Connection,
@@ -22,7 +25,7 @@ use crate::{
         message::{RequestHead, split_authority},
         reach::{Proxied, Way},
         relay::{Downstream, Failed, InnerDownstream, Pipe},
-        report::Exchange,
+        report::{Exchange, Kept},
         trace::Span,
     },
     limits::Reserved,
@@ -53,6 +56,8 @@ pub(super) struct Around<'a> {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) carried: Option<Carried>,
     pub(super) timers: ModelTimers,
+    /// Span of the exchange; those of its attempts are below it.
+    pub(super) span: Option<Span>,
 }
 
 /// An attempt as it is polled.
@@ -74,8 +79,42 @@ pub(super) struct Running<'a> {
     pub(super) prompt: u64,
     /// When it began.
     pub(super) begun: Duration,
+    /// When the first event of its answer came, on the clock of `begun`.
+    pub(super) first_event: Option<Duration>,
+    /// When its first token came, or its whole answer.
+    pub(super) first_token: Option<Duration>,
     /// What it holds of the target's own limits.
     pub(super) reserved: Option<Reserved>,
+    /// What is told of it as of any exchange.
+    kept: Kept,
+}
+
+impl Running<'_> {
+    /// Lets its connection go and keeps its numbers.
+    pub(super) fn close(mut self, failed: Option<Failure>, delivery: Delivery, now: Duration) -> Account {
+        // Ends its exchange, if that is still under way.
+        self.future = None;
+        let since = |moment: Option<Duration>| moment.map(|moment| moment.saturating_sub(self.begun));
+        Account {
+            usage: self.incoming.usage(),
+            reported: self.incoming.reported(),
+            tokens: self.incoming.tokens(),
+            written: self.incoming.written(),
+            prompt: self.prompt,
+            is_whole: self.incoming.is_finished(),
+            reserved: self.reserved,
+            made: Made::Really,
+            failed,
+            rested: false,
+            delivery,
+            first_event: since(self.first_event),
+            first_token: since(self.first_token),
+            took: now.saturating_sub(self.begun),
+            used: None,
+            record: self.kept.take(),
+            target: self.target,
+        }
+    }
 }
 
 /// Begins an attempt.
@@ -90,10 +129,21 @@ pub(super) fn begin<'a>(
     let head = head(around.worker, target, &outgoing)?;
     let prompt = outgoing.prompt;
     let down = InnerDownstream::new(Rc::clone(&pipe), outgoing.body);
-    let future: Attempting<'a> = Box::pin(run(around, Arc::clone(target), head, down));
-    let begun = around.worker.now();
-    let (future, target, held) = (Some(future), Arc::clone(target), Vec::new());
-    Ok(Running { future, pipe, incoming, held, target, prompt, begun, reserved })
+    let kept = Kept::default();
+    let future: Attempting<'a> = Box::pin(run(around, Arc::clone(target), (head, kept.clone()), down));
+    Ok(Running {
+        future: Some(future),
+        pipe,
+        incoming,
+        held: Vec::new(),
+        target: Arc::clone(target),
+        prompt,
+        begun: around.worker.now(),
+        first_event: None,
+        first_token: None,
+        reserved,
+        kept,
+    })
 }
 
 /// The head, as any client would have written it.
@@ -128,12 +178,13 @@ pub(super) fn authority(endpoint: &ModelEndpoint) -> String {
 async fn run(
     around: &Around<'_>,
     target: Arc<ModelTarget>,
-    head: RequestHead,
+    (head, kept): (RequestHead, Kept),
     down: InnerDownstream,
 ) -> Result<(), Failed> {
     let Around { worker, connection, .. } = around;
     let mut record = Exchange::open(worker, Direction::Outbound, Protocol::Http1, connection.peer);
-    record.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
+    record.span = around.span.map(|span| span.child(worker.random()));
+    record.kept = Some(kept);
     record.label(around.carried.clone());
     let plan = match plan(around, &target, &head).await {
         Ok(plan) => plan,

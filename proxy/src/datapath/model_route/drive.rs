@@ -15,7 +15,7 @@ use std::{
 };
 
 use mesh_core::{
-    model::model_route::Failure,
+    model::model_route::{Failure, Reason},
     model_route::{
         attempts::{AT_ONCE, Attempts, Due},
         translate::Transcript,
@@ -69,13 +69,16 @@ pub(super) struct Drive<'a, 'd> {
     running: [Option<Running<'a>>; AT_ONCE],
     out: VecDeque<Part>,
     stage: Stage,
-    first_token: [Option<Duration>; AT_ONCE],
     /// What ended attempts came to.
     pub(super) accounts: Vec<Account>,
     /// Status that the client was given; 0 = none.
     pub(super) status: u16,
     /// Bytes that the client was given.
     pub(super) bytes_out: u64,
+    /// Time before the target that serves was asked.
+    pub(super) overhead: Option<Duration>,
+    /// Why the client has no answer, or only a part of one.
+    pub(super) error: Option<Reason>,
     begun: Duration,
     /// What the client is told of its limits.
     limits: Told,
@@ -101,10 +104,11 @@ impl<'a, 'd> Drive<'a, 'd> {
             running: [None, None],
             out: VecDeque::new(),
             stage: Stage::Trying,
-            first_token: [None, None],
             accounts: Vec::new(),
             status: 0,
             bytes_out: 0,
+            overhead: None,
+            error: None,
             begun,
             limits,
             transcript: asking.transcript(),

@@ -3,6 +3,7 @@
 mod drills;
 mod resume;
 mod stage;
+mod told;
 
 use std::time::Duration;
 

@@ -67,7 +67,7 @@ impl Drive<'_, '_> {
             self.asking.release();
         }
         let overhead = running.begun.saturating_sub(self.begun);
-        account::waited(self.around.worker, overhead);
+        self.overhead = Some(overhead);
         let target = Arc::clone(&running.target);
         let mut told = answer::told(Some(&target.name), self.attempts.made(), overhead);
         told.append(&mut self.limits);
@@ -98,6 +98,7 @@ impl Drive<'_, '_> {
         if matches!(self.stage, Stage::Resuming) {
             return self.end_stream(failure, 0);
         }
+        self.error = Some(failure.reason);
         let (fields, body) = answer::of_failure(self.asking.api(), &failure);
         let mut told = answer::told(None, self.attempts.made(), self.now().saturating_sub(self.begun));
         told.extend(fields);
@@ -113,6 +114,7 @@ impl Drive<'_, '_> {
 
     /// The stream that the client reads ends with an error behind a whole event, and without its end.
     pub(super) fn end_stream(&mut self, failure: Failure, sequence: u64) {
+        self.error = Some(failure.reason);
         if self.asking.delivery() == Delivery::Stream {
             let event = client_error::terminal_event(self.asking.api(), &failure, sequence);
             self.out.push_back(Part::Data(event.into(), Last::Unknown));

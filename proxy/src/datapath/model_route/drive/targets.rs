@@ -1,9 +1,6 @@
 //! Whom an exchange asks, and what comes of it.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use mesh_core::{
@@ -19,7 +16,7 @@ use mesh_core::{
 use super::{Drive, End, Stage};
 use crate::datapath::{
     model_route::{
-        account::{Account, Made},
+        account::Account,
         attempt::{self, failure_of},
         incoming::Came,
         quota,
@@ -53,7 +50,7 @@ impl Drive<'_, '_> {
             };
             let Some(target) = self.attempts.target(slot).cloned() else { return };
             if let Some(failure) = self.attempts.forced(slot) {
-                self.accounts.push(Account::of_drill(target, failure.clone()));
+                self.accounts.push(Account::of_drill(target, failure.clone(), asking.delivery()));
                 let after = self.attempts.failed(slot, failure, &mut standings, now);
                 drop(standings);
                 match after {
@@ -70,7 +67,6 @@ impl Drive<'_, '_> {
             match begun {
                 Ok(running) => {
                     drop(standings);
-                    self.first_token[slot] = None;
                     self.running[slot] = Some(running);
                     return self.log_choice(&target, choice);
                 }
@@ -138,6 +134,9 @@ impl Drive<'_, '_> {
             Came::Token(bytes) => (Saw::Token, bytes),
             Came::Failed(failure) => return Err(failure),
         };
+        if saw != Saw::Head {
+            running.first_event.get_or_insert(now);
+        }
         let mut standings = self.around.worker.providers.standings.borrow_mut();
         match self.attempts.saw(slot, saw, &mut standings, now) {
             Reaction::Hold => running.held.push(bytes),
@@ -148,7 +147,7 @@ impl Drive<'_, '_> {
             Reaction::Commit => {
                 drop(standings);
                 running.held.push(bytes);
-                self.first_token[slot] = Some(now.saturating_sub(running.begun));
+                running.first_token = Some(now);
                 self.commit(slot);
             }
         }
@@ -187,6 +186,9 @@ impl Drive<'_, '_> {
         self.close(slot, Some(failure.clone()));
         let mut standings = self.around.worker.providers.standings.borrow_mut();
         let after = self.attempts.failed(slot, failure, &mut standings, now);
+        if let Some(account) = self.accounts.last_mut() {
+            account.rests(&standings, self.asking.model(), now);
+        }
         drop(standings);
         match after {
             After::Next => self.next(),
@@ -209,19 +211,7 @@ impl Drive<'_, '_> {
 
     /// An attempt is over: its connection is let go, its numbers are kept.
     pub(super) fn close(&mut self, slot: usize, failed: Option<Failure>) {
-        let Some(running) = self.running[slot].take() else { return };
-        self.accounts.push(Account {
-            target: Arc::clone(&running.target),
-            usage: running.incoming.usage(),
-            reported: running.incoming.reported(),
-            prompt: running.prompt,
-            tokens: running.incoming.tokens(),
-            written: running.incoming.written(),
-            reserved: running.reserved,
-            made: Made::Really,
-            failed,
-            first_token: self.first_token[slot].take(),
-            took: self.now().saturating_sub(running.begun),
-        });
+        let (now, delivery) = (self.now(), self.asking.delivery());
+        self.accounts.extend(self.running[slot].take().map(|running| running.close(failed, delivery, now)));
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    future::poll_fn,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     rc::Rc,
@@ -30,12 +31,16 @@ use crate::{
     limits::Limits,
     net::http1::HeadLimits,
     shared::Shared,
-    telemetry::worker::{AccessLog, Sink, Tracing, WorkerMetrics},
+    telemetry::worker::{AccessLog, Record, Sink, Tracing, WorkerMetrics},
     worker::{Door, OutsideLanes, Role, Worker, WorkerConfig},
 };
 
 /// Longest time that anything here may take.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Records of a test that nobody has looked at.
+const RECORDS: usize = 64;
+/// A context of a caller that samples.
+pub(super) const TRACEPARENT: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// What a target says to one request.
 #[derive(Clone)]
@@ -133,6 +138,7 @@ pub(super) struct Stage {
     drill: RefCell<Drill>,
     body_limit: Cell<usize>,
     metrics: Arc<WorkerMetrics>,
+    records: RefCell<mpsc::Receiver<Box<Record>>>,
 }
 
 /// A target at an address that can do everything.
@@ -184,11 +190,13 @@ impl Stage {
             limits: Limits::new().0,
         };
         let metrics = Arc::new(WorkerMetrics::new(0));
+        let (sent, records) = mpsc::channel(RECORDS);
         let sink = Sink {
             metrics: Arc::clone(&metrics),
-            records: mpsc::channel(8).0,
-            access_log: AccessLog::Off,
-            tracing: Tracing::Off,
+            records: sent,
+            access_log: AccessLog::Failures,
+            // Whoever calls says whether it is sampled.
+            tracing: Tracing::On { share: 0.0 },
         };
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let config = WorkerConfig {
@@ -209,12 +217,14 @@ impl Stage {
         };
         let links = Links::all(1).0.remove(0);
         let worker = Worker::new(Arc::new(config), Arc::new(shared), sink, links);
+        let keys = tempfile::TempDir::new().expect("a folder");
         Stage {
             worker,
-            keys: tempfile::TempDir::new().expect("a folder"),
+            keys,
             drill: RefCell::default(),
             body_limit: Cell::new(BODY_LIMIT),
             metrics,
+            records: RefCell::new(records),
         }
     }
 
@@ -312,6 +322,25 @@ impl Stage {
     /// As [`Stage::chat`], forcing failures.
     pub(super) async fn drill(&self, fault: &str, body: &str) -> Answer {
         self.ask(&chat(body).replacen("\r\n", &format!("\r\nx-mesh-model-fault: {fault}\r\n"), 1)).await
+    }
+
+    /// As [`Stage::chat`], by a caller whose trace is sampled.
+    pub(super) async fn traced(&self, body: &str) -> Answer {
+        self.ask(&chat(body).replacen("\r\n", &format!("\r\n{TRACEPARENT}\r\n"), 1)).await
+    }
+
+    /// Records of a call and its attempts, the call first, then the attempts in their order; waits for that of the call.
+    pub(super) async fn told(&self) -> Vec<Box<Record>> {
+        let mut told = Vec::new();
+        loop {
+            let record = poll_fn(|cx| self.records.borrow_mut().poll_recv(cx)).await;
+            told.push(record.expect("the worker lives"));
+            let is_call = |record: &Record| record.model.as_ref().is_some_and(|call| call.attempt().is_none());
+            if told.last().is_some_and(|record| is_call(record)) {
+                told.sort_by_key(|record| record.model.as_ref().and_then(|call| call.attempt()));
+                return told;
+            }
+        }
     }
 
     /// Sends a request and reads its answer.
