@@ -2,9 +2,10 @@
 //!
 //! `resources` is what people write, `model` is what proxies and controller compute with, and the modules named like
 //! the steps of the data path (`detect`, `enforce`, `lane`, `pick`, `reach`, `retry`, `relay`) decide and say why.
-//! `health` says which instances a pick may use, `drain` in which order a proxy goes down, `discovery` what of a
-//! registry's word is believed.
+//! `health` says which instances a pick may use, `warm_up` how much of a new one, `balance` which of them takes a request,
+//! `drain` in which order a proxy goes down, `discovery` what of a registry's word is believed.
 
+pub mod balance;
 pub mod detect;
 pub mod discovery;
 pub mod drain;
@@ -26,4 +27,5 @@ pub mod retry;
 pub mod route;
 pub mod schema;
 pub mod snapshot;
+pub mod warm_up;
 pub mod zone;

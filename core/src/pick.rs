@@ -64,6 +64,24 @@ pub enum Weights<'a> {
     Equal,
     /// The weight of each position; 0 is never picked.
     Each(&'a dyn Fn(usize) -> u32),
+    /// As `Each`, and some positions warm up: these are picked by weight alone. Being idle, as who has little weight is,
+    /// would else gain them more than that, and being measured seldom more or less.
+    Warming {
+        /// The weight of each position; 0 is never picked.
+        weight: &'a dyn Fn(usize) -> u32,
+        /// Whether a position warms up.
+        is_new: &'a dyn Fn(usize) -> bool,
+    },
+}
+
+impl Weights<'_> {
+    /// The weight of a position.
+    pub fn of(self, position: usize) -> u32 {
+        match self {
+            Weights::Equal => WEIGHT_ONE,
+            Weights::Each(weight) | Weights::Warming { weight, .. } => weight(position),
+        }
+    }
 }
 
 /// Picks one of `candidates` (positions). The first choice is drawn by weight, the second evenly among the others; the
@@ -78,19 +96,24 @@ pub fn two_choices(
     cost: &dyn Fn(usize) -> f64,
 ) -> Option<usize> {
     if let [only] = candidates {
-        return (weight_of(weights, *only) > 0).then_some(*only);
+        return (weights.of(*only) > 0).then_some(*only);
     }
     let first = match weights {
         Weights::Equal => scale(random[0], candidates.len() as u64)? as usize,
-        Weights::Each(weight) => draw(candidates, weight, random[0])?,
+        Weights::Each(weight) | Weights::Warming { weight, .. } => draw(candidates, weight, random[0])?,
     };
     let mut second = scale(random[1], candidates.len() as u64 - 1)? as usize;
     if second >= first {
         second += 1;
     }
     let (first, second) = (candidates[first], candidates[second]);
-    let (weight_first, weight_second) = (weight_of(weights, first), weight_of(weights, second));
+    let (weight_first, weight_second) = (weights.of(first), weights.of(second));
     if weight_second == 0 {
+        return Some(first);
+    }
+    if let Weights::Warming { is_new, .. } = weights
+        && (is_new(first) || is_new(second))
+    {
         return Some(first);
     }
     let (cost_first, cost_second) = (cost(first), cost(second));
@@ -104,15 +127,8 @@ pub fn two_choices(
     Some(if chance < by_weight.max(by_cost) { second } else { first })
 }
 
-fn weight_of(weights: Weights<'_>, position: usize) -> u32 {
-    match weights {
-        Weights::Equal => WEIGHT_ONE,
-        Weights::Each(weight) => weight(position),
-    }
-}
-
 /// Index into `candidates`, drawn by weight.
-fn draw(candidates: &[usize], weight: &dyn Fn(usize) -> u32, random: u64) -> Option<usize> {
+pub(crate) fn draw(candidates: &[usize], weight: &dyn Fn(usize) -> u32, random: u64) -> Option<usize> {
     let total = candidates.iter().map(|position| u64::from(weight(*position))).sum();
     let mut left = scale(random, total)?;
     for (index, position) in candidates.iter().enumerate() {
@@ -125,13 +141,13 @@ fn draw(candidates: &[usize], weight: &dyn Fn(usize) -> u32, random: u64) -> Opt
 }
 
 /// A uniform draw over `0..bound`.
-fn scale(random: u64, bound: u64) -> Option<u64> {
+pub(crate) fn scale(random: u64, bound: u64) -> Option<u64> {
     let wide = u128::from(random) * u128::from(bound);
     (bound > 0).then_some((wide >> 64) as u64)
 }
 
 /// Finalizer of SplitMix64: every bit of the result depends on every bit of the draw.
-fn mix(mut bits: u64) -> u64 {
+pub(crate) fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)

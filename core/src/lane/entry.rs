@@ -14,7 +14,6 @@ mod shares;
 
 use std::{borrow::Cow, cmp::Reverse, fmt};
 
-pub(crate) use self::shares::greatest;
 pub use self::{
     again::again,
     bucket::{BUCKETS, bucket, hash},
@@ -25,6 +24,10 @@ use self::{
     request::key_value,
     seen::{Look, Places, Seen},
     shares::Shares,
+};
+pub(crate) use self::{
+    request::{cookies, parameters},
+    shares::greatest,
 };
 use super::{Carried, Source};
 use crate::model::lane::{Condition, KeySource, Lane, LaneGroup, LaneName, LaneState, Match};

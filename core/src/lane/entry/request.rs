@@ -110,7 +110,7 @@ fn made_key_value(key: &KeySource, asked: &Asked<'_>) -> Option<Vec<u8>> {
 }
 
 /// Values of a cookie over all `cookie` lines, without the quotes that RFC 6265 allows around them.
-pub(super) fn cookies<'r>(fields: &'r dyn Fields, name: &str, visit: &mut dyn FnMut(&'r [u8])) {
+pub(crate) fn cookies<'r>(fields: &'r dyn Fields, name: &str, visit: &mut dyn FnMut(&'r [u8])) {
     fields.each("cookie", &mut |line| {
         for pair in line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
             let Some(at) = pair.iter().position(|byte| *byte == b'=') else { continue };
@@ -123,7 +123,7 @@ pub(super) fn cookies<'r>(fields: &'r dyn Fields, name: &str, visit: &mut dyn Fn
 }
 
 /// Values of a query parameter, decoded (`%xx` and `+`).
-fn parameters(query: Option<&str>, name: &str, visit: &mut dyn FnMut(&[u8])) {
+pub(crate) fn parameters(query: Option<&str>, name: &str, visit: &mut dyn FnMut(&[u8])) {
     for parameter in query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         if decoded(key) == name.as_bytes() {
