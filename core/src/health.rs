@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use self::limit::{Permission, permission};
 use crate::{
+    drain::AVOIDED,
     model::policy::{HealthCheck, OutlierDetection},
     outcome::Outcome,
     retry::Failure,
@@ -93,18 +94,26 @@ pub enum Usability {
     Ejected,
     /// No: probes of it fail.
     FailingHealth,
+    /// No, while another can be used: its sidecar said that it drains.
+    Draining,
 }
 
 impl Usability {
     /// Every state, in order of declaration.
-    pub const ALL: [Usability; 5] =
-        [Usability::Usable, Usability::HalfOpen, Usability::OnTrial, Usability::Ejected, Usability::FailingHealth];
+    pub const ALL: [Usability; 6] = [
+        Usability::Usable,
+        Usability::HalfOpen,
+        Usability::OnTrial,
+        Usability::Ejected,
+        Usability::FailingHealth,
+        Usability::Draining,
+    ];
 
     /// Whether a further exchange may pick it.
     pub fn allows(self) -> bool {
         match self {
             Usability::Usable | Usability::HalfOpen => true,
-            Usability::OnTrial | Usability::Ejected | Usability::FailingHealth => false,
+            Usability::OnTrial | Usability::Ejected | Usability::FailingHealth | Usability::Draining => false,
         }
     }
 
@@ -116,6 +125,7 @@ impl Usability {
             Usability::OnTrial => "on_trial",
             Usability::Ejected => "ejected",
             Usability::FailingHealth => "failing_health",
+            Usability::Draining => "draining",
         }
     }
 }
@@ -160,6 +170,8 @@ pub enum Change {
     Failing,
     /// Probes made it healthy.
     Healthy,
+    /// Its sidecar said that it drains.
+    Draining,
 }
 
 /// Which exchange showed something.
@@ -180,6 +192,16 @@ pub struct Instance {
     /// How often it was ejected lately.
     times: u32,
     probes: Probes,
+    leaving: Option<Leaving>,
+}
+
+/// What the sidecar of an instance said of its end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Leaving {
+    /// Not believed any longer than this.
+    until: Duration,
+    /// Since when the instance was ready that said so; another time is another instance.
+    ready_since: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -211,6 +233,9 @@ impl Instance {
         if self.probes.is_failing {
             return Usability::FailingHealth;
         }
+        if self.leaving.is_some_and(|leaving| now < leaving.until) {
+            return Usability::Draining;
+        }
         match self.standing {
             Standing::NeverOut | Standing::In { .. } => Usability::Usable,
             Standing::Out { until, .. } if now >= until => Usability::HalfOpen,
@@ -227,7 +252,22 @@ impl Instance {
             Standing::In { since } => self.forgiven(since, now, policy) >= self.times,
             Standing::Out { .. } | Standing::OnTrial { .. } => false,
         };
-        is_calm && is_in
+        let stays = self.leaving.is_none_or(|leaving| now >= leaving.until);
+        is_calm && is_in && stays
+    }
+
+    /// Its sidecar said, in an answer, that it drains: no new exchange for [`AVOIDED`], as long as others can be used.
+    /// `ready_since` is what the controller says of the instance.
+    pub fn leaves(&mut self, now: Duration, ready_since: Option<u64>) -> Change {
+        let is_known = self.leaving.is_some_and(|leaving| now < leaving.until);
+        self.leaving = Some(Leaving { until: now + AVOIDED, ready_since });
+        if is_known { Change::None } else { Change::Draining }
+    }
+
+    /// The controller says that an instance is there which is ready since then: what another one at the same address said
+    /// of its end is forgotten.
+    pub fn is_there(&mut self, ready_since: Option<u64>) {
+        self.leaving = self.leaving.filter(|leaving| leaving.ready_since == ready_since);
     }
 
     /// Begins the trial of an instance that is [`Usability::HalfOpen`]; nobody else gets it until that ends.

@@ -1,6 +1,6 @@
 //! The admin port: `/ready`, `/live` and `/metrics` for everyone; `/config_dump`, `/endpoints`, `/models`,
-//! `/models/explain`, `/drain`, `/log-level` and the lane oracle (`/lane/…`) for loopback clients only. Small and slow
-//! clients cannot hold it up: connections, heads and times are bounded.
+//! `/models/explain`, `/drain`, `/shutdown`, `/log-level` and the lane oracle (`/lane/…`) for loopback clients only. Small
+//! and slow clients cannot hold it up: connections, heads and times are bounded.
 
 mod endpoints;
 mod lanes;
@@ -41,7 +41,7 @@ use crate::{
 
 /// Connections at the same time; more wait.
 const CONNECTIONS_MAX: usize = 64;
-/// Longest life of a connection.
+/// Longest life of a connection; that of one which waits for the proxy to drain is as long as that may take.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// For a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -90,6 +90,7 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
 }
 
 async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) {
+    let limit = service.admin.settings.down.limits.grace.max(CONNECTION_TIME);
     let answer = service_fn(move |request| {
         let service = Arc::clone(&service);
         async move { Ok::<_, Infallible>(service.answer(request, peer.ip()).await) }
@@ -99,7 +100,7 @@ async fn connection(service: Arc<Service>, stream: TcpStream, peer: SocketAddr) 
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), answer);
-    if let Ok(Err(error)) = timeout(CONNECTION_TIME, connection).await {
+    if let Ok(Err(error)) = timeout(limit, connection).await {
         tracing::trace!(%error, %peer, "admin connection ended");
     }
 }
@@ -127,6 +128,8 @@ const ROUTES: &[(&str, Audience, &[Method])] = &[
     ("/models", Audience::Loopback, &[Method::GET]),
     ("/models/explain", Audience::Loopback, &[Method::GET]),
     ("/drain", Audience::Loopback, &[Method::POST]),
+    ("/shutdown", Audience::Loopback, &[Method::POST]),
+    ("/quitquitquit", Audience::Loopback, &[Method::POST]),
     ("/lane/self", Audience::Loopback, &[Method::GET]),
     ("/lane/active", Audience::Loopback, &[Method::GET]),
     ("/lane/resolve", Audience::Loopback, &[Method::GET]),
@@ -166,9 +169,12 @@ impl Service {
                 let secrets = &self.admin.settings.secrets_directory;
                 told(models::explain(&self.admin.sources, secrets, request.uri().query()))
             }
-            ("/drain", _) => {
-                self.admin.order.give(Cause::Admin);
-                text(StatusCode::ACCEPTED, "draining\n")
+            ("/drain", _) => self.drain(request.uri().query().unwrap_or_default()).await,
+            // What Istio calls it, too: scripts of Jobs know that name.
+            ("/shutdown" | "/quitquitquit", _) => {
+                self.admin.order.end_application();
+                self.admin.order.give(Cause::Shutdown);
+                text(StatusCode::OK, "ending\n")
             }
             ("/lane/self", _) => told(lanes::own(&self.admin.sources.shared)),
             ("/lane/active", _) => {
@@ -178,6 +184,17 @@ impl Service {
             (_, true) => self.set_log_level(request).await,
             (_, false) => self.log_level(),
         }
+    }
+
+    /// Orders to drain, and answers once nothing comes in any more: what stops the application behind this (a preStop hook)
+    /// loses no request.
+    async fn drain(&self, query: &str) -> Answer {
+        self.admin.order.give(Cause::Admin);
+        if query.split('&').any(|pair| pair == "wait=false") {
+            return text(StatusCode::ACCEPTED, "draining\n");
+        }
+        self.admin.order.inbound_finished().await;
+        text(StatusCode::OK, "drained\n")
     }
 
     fn ready(&self, verbose: bool) -> Answer {

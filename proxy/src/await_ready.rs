@@ -1,5 +1,5 @@
 //! `mesh-proxy await`: returns when the sidecar beside it is ready. Meant as post-start hook, so that the application
-//! starts behind a working sidecar.
+//! starts behind a working sidecar. `mesh-proxy drain` is its counterpart before the end.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -49,6 +49,29 @@ pub fn until_ready(admin: SocketAddr, limit: Duration) -> Result<(), NotReady> {
     }
 }
 
+/// The sidecar did not drain in time, or could not be told to.
+#[derive(Debug, Error)]
+#[error("the proxy at {address} was told to drain: {what}")]
+pub struct NotDrained {
+    /// Admin address.
+    address: SocketAddr,
+    /// Answer or failure.
+    what: String,
+}
+
+/// Orders the proxy to drain, and returns once nothing comes in any more.
+///
+/// # Errors
+/// After `limit`, or where the admin port does not take the order.
+pub fn drain(admin: SocketAddr, limit: Duration) -> Result<(), NotDrained> {
+    let address = reachable(admin);
+    match request(address, "POST /drain", limit.max(ASK_TIMEOUT)) {
+        Ok(answer) if answer.starts_with("HTTP/1.1 200") => Ok(()),
+        Ok(answer) => Err(NotDrained { address, what: answer.lines().next().unwrap_or_default().to_owned() }),
+        Err(error) => Err(NotDrained { address, what: error.to_string() }),
+    }
+}
+
 /// Where a listener on `address` is reached from this machine.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -60,10 +83,14 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn ask(address: SocketAddr) -> io::Result<String> {
+    request(address, "GET /ready?verbose", ASK_TIMEOUT)
+}
+
+fn request(address: SocketAddr, line: &str, limit: Duration) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, ASK_TIMEOUT)?;
-    stream.set_read_timeout(Some(ASK_TIMEOUT))?;
+    stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(ASK_TIMEOUT))?;
-    let question = format!("GET /ready?verbose HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let question = format!("{line} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     stream.write_all(question.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
@@ -99,6 +126,25 @@ mod tests {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = until_ready(closed, Duration::ZERO).unwrap_err().to_string();
         assert!(error.contains("is not ready after") && error.contains("refused"), "{error}");
+    }
+
+    #[test]
+    fn order_to_drain_is_given_and_its_answer_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            for answer in ["HTTP/1.1 200 OK\r\n\r\ndrained\n", "HTTP/1.1 403 Forbidden\r\n\r\n"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = [0; 1_024];
+                let length = stream.read(&mut head).unwrap();
+                assert!(head[..length].starts_with(b"POST /drain HTTP/1.1\r\n"));
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        drain(address, Duration::from_secs(20)).unwrap();
+        let error = drain(address, Duration::from_secs(20)).unwrap_err().to_string();
+        assert!(error.contains("403 Forbidden"), "{error}");
+        server.join().unwrap();
     }
 
     #[test]

@@ -6,13 +6,15 @@ pub mod variables;
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    time::Duration,
 };
 
-use mesh_core::identity::Identity;
+use mesh_core::{
+    drain::{Limits, application::Mode},
+    identity::Identity,
+};
 use serde::Serialize;
 
-use crate::telemetry::worker::AccessLog;
+use crate::{application::Probe, telemetry::worker::AccessLog, worker::Notices};
 
 /// What this process is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -103,8 +105,9 @@ pub struct Settings {
     pub header_limit: usize,
     /// Trace ids that a worker remembers at most.
     pub lane_table: usize,
-    /// How long exchanges may go on after the order to stop.
-    pub drain_deadline: Duration,
+    /// What happens after the order to stop.
+    #[serde(serialize_with = "down_text")]
+    pub down: Down,
     /// Filter of the log.
     pub log: String,
     /// Exchanges that the access log wants.
@@ -120,6 +123,31 @@ pub struct Settings {
     pub secrets_directory: PathBuf,
     /// Ports whose inbound policy is asked for at once.
     pub inbound_ports: Vec<u16>,
+    /// How the application is asked whether it is ready; `None` = it is not.
+    #[serde(serialize_with = "probe_text")]
+    pub application_probe: Option<Probe>,
+}
+
+fn probe_text<S: serde::Serializer>(probe: &Option<Probe>, serializer: S) -> Result<S::Ok, S::Error> {
+    match probe {
+        Some(probe) => serializer.serialize_some(&format!("{probe:?}")),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// What happens after the order to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Down {
+    /// How long its parts may take.
+    pub limits: Limits,
+    /// How callers are told.
+    pub notices: Notices,
+    /// How proxy and application are stopped.
+    pub mode: Mode,
+}
+
+fn down_text<S: serde::Serializer>(down: &Down, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format!("{down:?}"))
 }
 
 fn access_log_label<S: serde::Serializer>(access_log: &AccessLog, serializer: S) -> Result<S::Ok, S::Error> {

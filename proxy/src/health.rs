@@ -135,6 +135,17 @@ impl Health {
         self.tell(worker, key, address, change);
     }
 
+    /// Takes in that the sidecar of an instance said that it drains.
+    fn leaves(&self, worker: &Worker, judged: Judged<'_>, address: SocketAddr) {
+        let (key, policy) = (judged.service.key(), &judged.traffic.outlier_detection);
+        // An instance that the service no longer has is not picked anyway.
+        let Some(position) = position(judged.service, address) else { return };
+        let ready_since = judged.service.endpoints()[position].ready_since;
+        let now = worker.now();
+        let change = self.change(key, address, (now, policy), |instance, _| instance.leaves(now, ready_since));
+        self.tell(worker, key, address, change);
+    }
+
     /// Takes in the result of a probe.
     pub fn take_probe(
         &self,
@@ -194,6 +205,12 @@ impl Health {
                 tracing::info!(service = %key, endpoint = %address, "fails its health check");
             }
             Change::Returned => tracing::info!(service = %key, endpoint = %address, "back in traffic"),
+            Change::Draining => {
+                series().drains.add(1);
+                // Idle connections to it end soon, perhaps just when one is taken.
+                worker.upstreams.let_go(address);
+                tracing::info!(service = %key, endpoint = %address, "says that it drains");
+            }
             Change::Healthy => tracing::info!(service = %key, endpoint = %address, "passes its health check"),
         }
         self.publish(worker);
@@ -220,7 +237,9 @@ impl Health {
                 if !is_probed {
                     instance.forget_probes();
                 }
-                position(service, *address).is_some() && !instance.is_blank(now, &outlier)
+                let Some(position) = position(service, *address) else { return false };
+                instance.is_there(service.endpoints()[position].ready_since);
+                !instance.is_blank(now, &outlier)
             });
             instances.count(now);
             !instances.known.is_empty()

@@ -1,6 +1,7 @@
 //! The sidecar: data path, control client, identity, admin. `main` is the command line around it.
 
 pub mod admin;
+pub mod application;
 pub mod await_ready;
 pub mod backoff;
 pub mod cause;

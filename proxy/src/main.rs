@@ -37,6 +37,12 @@ enum Command {
         #[arg(long, default_value = "60s", value_parser = duration)]
         timeout: Duration,
     },
+    /// Order the sidecar beside this process to drain, and wait until nothing comes in any more (preStop hook).
+    Drain {
+        /// How long to wait: 30s, 2m.
+        #[arg(long, default_value = "1h", value_parser = duration)]
+        timeout: Duration,
+    },
     /// Write the rules that capture connections in this network namespace, and exit (init container, virtual machine).
     Redirect(Rules),
     /// List every setting with its unit, default and meaning.
@@ -69,6 +75,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Await { timeout }) => {
             let admin = parse::admin_listen(std::env::vars())?;
             await_ready::until_ready(admin, timeout)?;
+        }
+        Some(Command::Drain { timeout }) => {
+            let admin = parse::admin_listen(std::env::vars())?;
+            await_ready::drain(admin, timeout)?;
         }
         Some(Command::Redirect(rules)) => print(&redirect::run(&rules)?)?,
         Some(Command::Metrics { markdown }) => {

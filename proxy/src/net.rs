@@ -1,6 +1,7 @@
 //! Sockets, TLS and the HTTP/1 codec. Knows addresses and bytes, nothing of services or lanes.
 
 pub mod deadline;
+pub mod grpc_health;
 pub mod http1;
 pub mod listener;
 pub mod original_dst;

@@ -1,10 +1,12 @@
 //! Joins the parts and owns every long-lived task: control streams, identity, state on disk, admin, telemetry on this
 //! thread, data workers on theirs. Ends when the order to drain was given and the workers have drained.
 
+mod down;
 mod start;
 
 use std::{
     collections::BTreeSet,
+    net::Ipv4Addr,
     sync::Arc,
     thread,
     time::{Duration, SystemTime},
@@ -15,15 +17,18 @@ use mesh_proto::mesh::v1::ProbeNote;
 use tokio::{
     net::TcpListener,
     runtime::Builder,
-    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet, spawn_blocking},
     time::timeout,
 };
 
-use self::start::{MISSING_CERTIFICATE, MISSING_LISTENERS, Start};
+use self::{
+    down::Signals,
+    start::{MISSING_CERTIFICATE, MISSING_LISTENERS, Start},
+};
 use crate::{
     admin::{self, Admin, LogFilter},
+    application,
     config::{ControlPeer, Settings},
     control::{
         client::{self, Proof},
@@ -31,7 +36,7 @@ use crate::{
         stream::{Asker, Channels, Streams},
     },
     datapath::lane::{links::Links, oracle::Oracle},
-    drain::{Cause, Order},
+    drain::Order,
     identity::{
         Credentials,
         rotate::{self, Rotation},
@@ -55,15 +60,11 @@ use crate::{
 const HELPER_STACK: usize = 256 * 1_024;
 /// Helper threads for files and names.
 const HELPERS_MAX: usize = 4;
-/// For what is left to do after the workers have drained: last state, last log lines, last spans.
-const LAST_WORDS: Duration = Duration::from_secs(3);
-/// More than the workers' own limit, after which they are not waited for.
-const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// For what is left to do after the workers have drained: last state, last log lines, last spans. With what workers may
+/// take beyond their limit it is less than what is kept of the grace for this.
+const LAST_WORDS: Duration = Duration::from_millis(1_400);
 /// After becoming ready: kept state is written and the first streams have settled.
 const SETTLE_TIME: Duration = Duration::from_secs(3);
-/// How often the workers are looked at.
-const WORKER_CHECK: Duration = Duration::from_secs(1);
-
 /// Runs the proxy until it has drained.
 ///
 /// # Errors
@@ -115,9 +116,15 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
         tasks.spawn(outside::watch(tls, pair, Arc::clone(&parts.shared)));
     }
     tasks.spawn(admin::serve(parts.admin(log, oracle), admin_listener));
+    if let Some(probe) = parts.settings.application_probe.clone() {
+        let address = parts.settings.application_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let asking = application::watch(probe, address, Arc::clone(&parts.missing));
+        tasks.spawn(asking);
+    }
     tasks.spawn(settle(parts.missing.subscribe()));
+    tasks.spawn(down::tell_readiness(parts.missing.subscribe(), Arc::clone(&parts.counters)));
     parts.order_from(&mut signals, &workers).await;
-    let lost = parts.drained(&mut signals, workers).await;
+    let lost = parts.go_down(&mut signals, workers).await;
     drop(stop);
     drop(end_leases);
     // State and log are finished as far as they can be in a bounded time.
@@ -132,7 +139,7 @@ async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     if timeout(LAST_WORDS, last).await.is_err() {
         tracing::warn!("not everything was written before the end");
     }
-    tracing::info!("drained");
+    tracing::info!("the end");
     lost
 }
 
@@ -288,59 +295,5 @@ impl Parts {
             started: SystemTime::now(),
         };
         Admin { settings: Arc::clone(&self.settings), sources, order: self.order.clone(), log, oracle }
-    }
-
-    /// Returns when the order to drain was given, by whomever.
-    async fn order_from(&self, signals: &mut Signals, workers: &[WorkerHandle]) {
-        let mut check = tokio::time::interval(WORKER_CHECK);
-        loop {
-            tokio::select! {
-                name = signals.next() => drop(self.order.give(Cause::Signal(name))),
-                () = self.order.given() => return,
-                _ = check.tick() => {
-                    if workers.iter().any(WorkerHandle::is_finished) {
-                        self.order.give(Cause::WorkerLost);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits for the workers; a second signal or the deadline ends the wait.
-    async fn drained(&self, signals: &mut Signals, workers: Vec<WorkerHandle>) -> anyhow::Result<()> {
-        let joined = spawn_blocking(move || {
-            let ends: Vec<_> = workers.into_iter().map(WorkerHandle::join).collect();
-            ends.into_iter().collect::<Result<(), _>>()
-        });
-        tokio::select! {
-            ends = joined => ends.context("waiting for the workers failed")?.context("a worker ended badly"),
-            name = signals.next() => {
-                tracing::warn!(signal = name, "second signal: ending at once");
-                std::process::exit(1);
-            }
-            () = tokio::time::sleep(self.settings.drain_deadline + DRAIN_GRACE) => {
-                tracing::warn!("the workers did not end in time");
-                std::process::exit(1);
-            }
-        }
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }

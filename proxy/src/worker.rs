@@ -2,6 +2,7 @@
 //! (the snapshot, the TLS material) is read through atomic pointers; nothing here takes a lock that another thread holds.
 
 mod drain;
+mod run;
 
 use std::{
     cell::Cell,
@@ -10,21 +11,20 @@ use std::{
     path::PathBuf,
     rc::Rc,
     sync::Arc,
-    task::Poll,
     thread::JoinHandle,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{net::TcpStream, runtime, time::Instant};
+use mesh_core::drain::{Application, Limits, UnderWay};
+use tokio::{runtime, sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 
-pub use self::drain::{Drain, Seat, Stage};
+pub use self::drain::{Drain, Seat, Stage, Turn};
 use crate::{
     datapath::{
         self,
         detect::ServerFirst,
-        lane::{links::Links, memory::Memory, oracle::Known},
-        probe,
+        lane::{links::Links, memory::Memory},
         reach::Upstreams,
         report::SeriesCache,
     },
@@ -53,6 +53,30 @@ pub enum OutsideLanes {
     Strip,
     /// Kept, as if a mesh peer had sent them.
     Trust,
+}
+
+/// How callers are told that this proxy drains, besides by the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notices {
+    /// By a field of responses to mesh peers.
+    pub marker: Notice,
+    /// By `Connection: close` and GOAWAY.
+    pub close: Notice,
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        Notices { marker: Notice::Given, close: Notice::Given }
+    }
+}
+
+/// Whether callers are told in one of the ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// They are.
+    Given,
+    /// They are not.
+    Withheld,
 }
 
 /// A listener of a worker.
@@ -95,8 +119,10 @@ pub struct WorkerConfig {
     pub control_namespace: Arc<str>,
     /// Limits of HTTP/1 heads; their length also bounds HTTP/2 header lists.
     pub head_limits: HeadLimits,
-    /// Longest time that exchanges have to end once the proxy drains.
-    pub drain_limit: Duration,
+    /// How long the parts of going down may take.
+    pub drain: Limits,
+    /// How callers are told of it.
+    pub notices: Notices,
     /// Lane labels from outside, at a gateway.
     pub outside_lanes: OutsideLanes,
     /// Where a gateway takes TLS from outside.
@@ -119,14 +145,24 @@ pub struct WorkerHandle {
     pub inbound: Option<SocketAddr>,
     /// Address of the listener for TLS from outside.
     pub outside_tls: Option<SocketAddr>,
+    /// How far it has come on its way down.
+    pub stage: watch::Receiver<Stage>,
+    application: watch::Sender<Application>,
 }
 
 impl WorkerHandle {
-    /// Waits until the worker has drained; blocks the calling thread.
+    /// Says that the application needs this proxy no more.
+    pub fn application_is_gone(&self) {
+        self.application.send_replace(Application::Gone);
+    }
+
+    /// Waits until a worker that drains has drained, for whose application nothing is to be served any more; blocks the
+    /// calling thread.
     ///
     /// # Errors
     /// When its runtime could not be built, or it panicked.
     pub fn join(self) -> io::Result<()> {
+        drop(self.application);
         self.thread.join().map_err(|_| io::Error::other("a data worker panicked"))?
     }
 
@@ -162,6 +198,8 @@ pub struct Worker {
     pub tasks: TaskTracker,
     /// Exchanges under way.
     pub exchanges: Cell<usize>,
+    /// Those of them that came in, see [`Worker::takes_calls`].
+    pub under_way: Cell<UnderWay>,
     started: Instant,
     random: Cell<u64>,
 }
@@ -183,6 +221,7 @@ impl Worker {
             drain: Drain::default(),
             tasks: TaskTracker::new(),
             exchanges: Cell::new(0),
+            under_way: Cell::new(UnderWay { ordinary: 0, lasting: 0, last: Duration::ZERO }),
             started: Instant::now(),
             random: Cell::new(rand::random::<u64>() | 1),
             config,
@@ -209,6 +248,44 @@ impl Worker {
     /// Time since the Unix epoch, for what others write as dates.
     pub fn unix_now(&self) -> Duration {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    /// Whether what goes this way comes from callers who must be told when this proxy drains: not from the application
+    /// beside it, which ends with it.
+    pub fn takes_calls(&self, direction: Direction) -> bool {
+        match (direction, self.config.role) {
+            (Direction::Inbound, _) | (Direction::Outbound, Role::Gateway) => true,
+            (Direction::Outbound, Role::Sidecar) => false,
+        }
+    }
+
+    /// Whether the exchange under way is the last of its connection: its caller is told so that this proxy drains, or no
+    /// other could follow.
+    pub fn must_leave(&self, direction: Direction, turn: &Turn) -> bool {
+        self.drain.stage() >= self.last_stage(direction)
+            || self.leaves_at(direction, turn).is_some_and(|moment| moment <= Instant::now())
+    }
+
+    /// When it is; `None` = not, or not yet known.
+    pub fn leaves_at(&self, direction: Direction, turn: &Turn) -> Option<Instant> {
+        if !self.drain.is_on() || !self.takes_calls(direction) || self.config.notices.close == Notice::Withheld {
+            return None;
+        }
+        turn.moment(&self.drain, self.config.drain.window(), || self.random())
+    }
+
+    /// The stage in which connections of this direction that carry nothing are ended.
+    pub fn last_stage(&self, direction: Direction) -> Stage {
+        if self.takes_calls(direction) { Stage::Closing } else { Stage::Done }
+    }
+
+    /// What is to be done every [`run::TICK`].
+    fn tick(&self) {
+        self.upstreams.tick(self.now());
+        self.health.tick(self);
+        self.providers.tick(&self.sink.metrics.models, self.now(), self.started);
+        self.memory.tick();
+        datapath::wire::shed_memory();
     }
 
     /// A random number for balancing and sampling; not for secrets (xorshift64*).
@@ -242,6 +319,8 @@ pub fn spawn(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink, links: 
         outside_tls_listen: outside_tls_address,
         ..WorkerConfig::clone(&config)
     });
+    let (application, watched) = watch::channel(Application::Alive);
+    let (reached, stage) = watch::channel(Stage::Serving);
     let thread = std::thread::Builder::new().name(format!("worker-{}", links.number())).spawn(move || {
         let runtime =
             runtime::Builder::new_current_thread().enable_io().enable_time().build_local(Default::default())?;
@@ -251,113 +330,16 @@ pub fn spawn(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink, links: 
             let open =
                 |(socket, door): (Option<_>, Door)| Some(Listener::new(socket?).map(|listener| (listener, door)));
             let doors = doors.into_iter().filter_map(open).collect::<io::Result<Vec<_>>>()?;
-            run(&worker, doors).await;
+            run::run(&worker, doors, watched, &reached).await;
             Ok(())
         })
     })?;
-    Ok(WorkerHandle { thread, outbound: outbound_address, inbound: inbound_address, outside_tls: outside_tls_address })
-}
-
-/// How often a draining worker looks whether its exchanges have ended, and an idle one at its pools.
-const TICK: Duration = Duration::from_millis(100);
-/// Without an exchange for so long, a draining worker takes it that nobody sends new ones, and stops accepting.
-const QUIET: Duration = Duration::from_secs(1);
-
-async fn run(worker: &Rc<Worker>, doors: Vec<(Listener, Door)>) {
-    for (listener, door) in doors {
-        worker.tasks.spawn_local(accept(Rc::clone(worker), listener, door));
-    }
-    worker.tasks.spawn_local(probe::run(Rc::clone(worker)));
-    worker.tasks.spawn_local(answer(Rc::clone(worker)));
-    let mut draining = worker.shared.draining.clone();
-    loop {
-        tokio::select! {
-            result = draining.wait_for(|draining| *draining) => {
-                // A control thread that is gone ends the process as an order to drain does.
-                let _ = result.is_ok();
-                break;
-            }
-            () = tokio::time::sleep(TICK) => {
-                worker.upstreams.tick(worker.now());
-                worker.health.tick(worker);
-                worker.providers.tick(&worker.sink.metrics.models, worker.now(), worker.started);
-                worker.memory.tick();
-                datapath::wire::shed_memory();
-            }
-        }
-    }
-    let limit = Instant::now() + worker.config.drain_limit;
-    worker.drain.begin();
-    quiet(worker, limit).await;
-    worker.tasks.close();
-    worker.drain.finish();
-    // What is still open at the limit ends with the runtime; its guards record that.
-    while Instant::now() < limit {
-        worker.upstreams.close();
-        if tokio::time::timeout(TICK, worker.tasks.wait()).await.is_ok() {
-            break;
-        }
-    }
-}
-
-/// Answers questions from the admin port until the worker has drained.
-async fn answer(worker: Rc<Worker>) {
-    let Some(mut questions) = worker.memory.questions() else { return };
-    let seat = worker.drain.seat();
-    loop {
-        let last = std::future::poll_fn(|cx| match seat.poll_stage(cx) {
-            Stage::Finishing => Poll::Ready(()),
-            Stage::Serving | Stage::Draining => Poll::Pending,
-        });
-        tokio::select! {
-            question = questions.recv() => match question {
-                Some(question) => question.answer(Known {
-                    memory: &worker.memory,
-                    health: &worker.health,
-                    shared: &worker.shared,
-                    now: worker.now(),
-                }),
-                None => return,
-            },
-            () = last => return,
-        }
-    }
-}
-
-async fn quiet(worker: &Worker, limit: Instant) {
-    let mut since = Instant::now();
-    while Instant::now() < limit && since.elapsed() < QUIET {
-        tokio::time::sleep(TICK).await;
-        if worker.exchanges.get() > 0 {
-            since = Instant::now();
-        }
-    }
-}
-
-async fn accept(worker: Rc<Worker>, listener: Listener, door: Door) {
-    let exhausted = || worker.sink.metrics.accept_pauses.add(1);
-    let seat = worker.drain.seat();
-    loop {
-        let last = std::future::poll_fn(|cx| match seat.poll_stage(cx) {
-            Stage::Finishing => Poll::Ready(()),
-            Stage::Serving | Stage::Draining => Poll::Pending,
-        });
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.accept(exhausted) => accepted,
-            // What waited in the queue was accepted before: closing resets nobody.
-            () = last => return,
-        };
-        let (io, peer) = accepted;
-        worker.sink.metrics.accepted[door.direction() as usize].add(1);
-        let connection = serve(Rc::clone(&worker), io, peer, door);
-        worker.tasks.spawn_local(connection);
-    }
-}
-
-async fn serve(worker: Rc<Worker>, io: TcpStream, peer: SocketAddr, door: Door) {
-    let open = &worker.sink.metrics.open[door.direction() as usize];
-    open.add(1);
-    datapath::connection(&worker, io, peer, door).await;
-    open.subtract(1);
+    Ok(WorkerHandle {
+        thread,
+        outbound: outbound_address,
+        inbound: inbound_address,
+        outside_tls: outside_tls_address,
+        stage,
+        application,
+    })
 }

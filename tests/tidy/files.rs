@@ -64,6 +64,7 @@ pub(crate) fn function_sizes(repository: &Repository) -> Vec<Violation> {
             || source.file.starts_with("tests/lanes")
             || source.file.starts_with("tests/nacos")
             || source.file.starts_with("tests/models")
+            || source.file.starts_with("tests/lifecycle")
             || source.file.contains("/tests/");
         if source.is_generated() || is_test {
             continue;

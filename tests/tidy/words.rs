@@ -7,7 +7,9 @@ const UNSAFE: &[&str] = &["proxy/src/net/sys.rs"];
 /// Files that own what they start: each awaits its tasks, or ends them on drain.
 const MAY_SPAWN: &[&str] = &[
     "proxy/src/runtime.rs",
+    "proxy/src/runtime/down.rs",
     "proxy/src/worker.rs",
+    "proxy/src/worker/run.rs",
     // Drivers of HTTP/2 connections and their streams: they end with the connection.
     "proxy/src/datapath/reach/http2.rs",
     "proxy/src/datapath/serve/http2.rs",

@@ -205,11 +205,27 @@ fn instance_that_fails_every_other_second_changes_less_and_less_often() {
                 life.instance.begin_trial();
                 Exchange::Trial
             }
-            Usability::OnTrial | Usability::Ejected | Usability::FailingHealth => continue,
+            Usability::OnTrial | Usability::Ejected | Usability::FailingHealth | Usability::Draining => continue,
         };
         let change = life.instance.observe(seen, exchange, (now, 0), &life.policy, || Permission::Granted);
         changes += u32::from(matches!(change, Change::Ejected(..) | Change::Returned));
     }
     // Ten minutes in which it went up and down 300 times.
     assert!(changes < 80, "{changes}");
+}
+
+#[test]
+fn instance_that_said_it_drains_is_avoided_until_that_is_old_or_another_has_taken_its_place() {
+    let (now, policy) = (SECOND * 50, OutlierDetection::default());
+    let mut instance = Instance::default();
+    assert_eq!(instance.leaves(now, Some(7)), Change::Draining);
+    assert_eq!(instance.leaves(now + SECOND, Some(7)), Change::None);
+    assert_eq!(instance.usability(now + AVOIDED), Usability::Draining);
+    assert!(!instance.is_blank(now + AVOIDED, &policy));
+    assert_eq!(instance.usability(now + SECOND + AVOIDED), Usability::Usable);
+    assert!(instance.is_blank(now + SECOND + AVOIDED, &policy));
+    instance.is_there(Some(7));
+    assert_eq!(instance.usability(now + SECOND), Usability::Draining);
+    instance.is_there(Some(8));
+    assert_eq!(instance.usability(now + SECOND), Usability::Usable);
 }

@@ -119,11 +119,23 @@ async fn ready_turns_true_when_nothing_is_missing_and_false_when_draining() {
 }
 
 #[tokio::test]
+async fn shutdown_says_that_the_application_has_ended() {
+    let port = port().await;
+    assert_eq!(port.ask("POST /shutdown", "localhost", "").await, (200, "ending\n".to_owned()));
+    port.order.given().await;
+    assert_eq!(port.order.application(), mesh_core::drain::application::Ended::Said);
+}
+
+#[tokio::test]
 async fn drain_is_ordered_by_post_only() {
     let port = port().await;
     assert_eq!(port.get("/drain").await.0, 405);
-    assert_eq!(port.ask("POST /drain", "localhost", "").await, (202, "draining\n".to_owned()));
+    assert_eq!(port.ask("POST /drain?wait=false", "localhost", "").await, (202, "draining\n".to_owned()));
     port.order.given().await;
+    let finished = async { assert!(port.order.finish_inbound()) };
+    let (answer, ()) = tokio::join!(port.ask("POST /drain", "localhost", ""), finished);
+    assert_eq!(answer, (200, "drained\n".to_owned()));
+    assert_eq!(port.ask("POST /drain", "localhost", "").await, (200, "drained\n".to_owned()));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Reads the settings from an environment. Every bad setting is reported in one go, with its value and what is allowed.
 
+mod down;
 mod gateway;
 
 use std::{
@@ -23,8 +24,6 @@ use crate::telemetry::worker::AccessLog;
 
 /// Most data workers: beyond it the kernel's spreading over listeners is what limits.
 const WORKERS_MAX: usize = 64;
-/// Longest drain.
-const DRAIN_MAX: Duration = Duration::from_secs(3_600);
 /// Most addresses of one control service.
 const ADDRESSES_MAX: usize = 16;
 const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:4140 or [::1]:4140";
@@ -121,9 +120,7 @@ impl Reader {
         let lane_table = self.read(v::LANE_TABLE, "a count from 1000 to 10000000", |text| {
             text.parse().ok().filter(|count| (1_000..=10_000_000).contains(count))
         });
-        let drain_deadline = self.read(v::DRAIN_DEADLINE, "a duration up to 1h, such as 30s or 500ms", |text| {
-            duration(text).filter(|deadline| *deadline <= DRAIN_MAX)
-        });
+        let down = self.down();
         let log = self.read(v::LOG, "log levels, such as info or warn,mesh_proxy=debug", |text| {
             EnvFilter::try_new(text).ok().map(|_| text.to_owned())
         });
@@ -132,6 +129,7 @@ impl Reader {
         let trace_share = self.read(v::TRACE_SHARE, "a share from 0 to 1", |text| {
             text.parse().ok().filter(|share| (0.0..=1.0).contains(share))
         });
+        let application_probe = self.application_probe();
         let gateway = self.gateway(role);
         let inbound_ports = self.read(v::INBOUND_PORTS, "ports from 1 to 65535, separated by commas", ports);
         Some(Settings {
@@ -150,12 +148,13 @@ impl Reader {
             application_address,
             header_limit: header_limit?,
             lane_table: lane_table?,
-            drain_deadline: drain_deadline?,
+            down: down?,
             log: log?,
             access_log: access_log?,
             otlp_endpoint,
             trace_share: trace_share?,
             gateway: gateway?,
+            application_probe,
             inbound_ports: inbound_ports.unwrap_or_default(),
             secrets_directory: self.path(v::SECRETS_DIRECTORY).unwrap_or_default(),
         })
@@ -351,7 +350,7 @@ mod tests {
         let name = "lanemesh-controller.lanemesh.serviceaccount.identity.lanemesh.cluster.local";
         assert_eq!(settings.control.mesh.unwrap().server_name, name);
         assert_eq!(settings.outbound_listen.to_string(), "127.0.0.1:4140");
-        assert_eq!(settings.drain_deadline, Duration::from_secs(30));
+        assert_eq!(settings.down.limits, mesh_core::drain::Limits::default());
         assert!(settings.workers >= 1);
     }
 
@@ -360,7 +359,7 @@ mod tests {
         let error = read(&[
             ("LANEMESH_NAMESPACE", "Shop"),
             ("LANEMESH_WORKERS", "0"),
-            ("LANEMESH_DRAIN_DEADLINE", "2h"),
+            ("LANEMESH_TERMINATION_GRACE", "2h"),
             ("LANEMESH_ACCESS_LOG", "some"),
             ("LANEMESH_TRACE_SHARE", "1.5"),
             ("LANEMESH_HEADER_LIMIT", "12"),

@@ -57,8 +57,20 @@ variables! {
         "Largest request or response head; more is answered 431 or 502.";
     LANE_TABLE = "LANEMESH_LANE_TABLE", "count, 1000 to 10000000", "100000",
         "Trace ids of lanes that a worker remembers at most, 72 bytes each; beyond it the least recently used is forgotten.";
-    DRAIN_DEADLINE = "LANEMESH_DRAIN_DEADLINE", "duration, up to 1h", "30s",
-        "How long exchanges under way may take after the order to stop.";
+    APPLICATION_PROBE = "LANEMESH_APPLICATION_PROBE", "http://:PORT/PATH | grpc://:PORT[/SERVICE] | tcp://:PORT | exec:PROGRAM ARGUMENTS", "",
+        "How the application is asked, every second, whether it is ready; /ready waits for it, and turns false after three failures. Not asked where nothing is set.";
+    TERMINATION_GRACE = "LANEMESH_TERMINATION_GRACE", "duration, up to 1h", "30s",
+        "Time from the order to stop to the moment at which the process would be killed (terminationGracePeriodSeconds); it ends 2s before.";
+    DRAIN_FLOOR = "LANEMESH_DRAIN_FLOOR", "duration, up to 1h", "5s",
+        "How long new exchanges are taken in any case after the order to stop, so that the news reaches every caller.";
+    DRAIN_WINDOW = "LANEMESH_DRAIN_WINDOW", "duration, up to 1h", "5s",
+        "Over how long connections of callers are ended after the order to stop, so that they do not all come elsewhere at once; a quarter of the grace at most.";
+    STREAM_DEADLINE = "LANEMESH_STREAM_DEADLINE", "duration, up to 1h", "20s",
+        "Time from the order to stop to the moment at which event streams and gRPC streams that still go on are ended.";
+    DRAIN_NOTICES = "LANEMESH_DRAIN_NOTICES", "marker | close, …", "marker,close",
+        "How callers are told of the order to stop, besides by the controller: by a field of responses to mesh peers, by Connection: close and GOAWAY.";
+    SIDECAR_MODE = "LANEMESH_SIDECAR_MODE", "classic | native", "classic",
+        "Whether the proxy ends by itself when its application has ended, or is told by a signal after that (Kubernetes: an init container with restartPolicy Always).";
     LOG = "LANEMESH_LOG", "filter", "warn,mesh_proxy=info",
         "What is logged to standard error, as level or target=level, several by comma.";
     ACCESS_LOG = "LANEMESH_ACCESS_LOG", "off | failures | all", "failures",

@@ -24,7 +24,7 @@ use crate::{
         transport_header::{SessionProtocol, TransportHeader},
     },
     telemetry::worker::Direction,
-    worker::{Role, Worker},
+    worker::{Role, Turn, Worker},
 };
 
 /// Longest time for first bytes, TLS handshake and transport header of a mesh peer.
@@ -47,6 +47,8 @@ pub struct Connection {
     pub to: Destination,
     /// Under which scheme the caller speaks HTTP here.
     pub scheme: Scheme,
+    /// When the caller is told that this proxy drains.
+    pub turn: Turn,
 }
 
 /// Scheme of a caller's requests.
@@ -124,7 +126,7 @@ impl From<Refused> for NotAccepted {
 
 impl Connection {
     fn anonymous(direction: Direction, peer: SocketAddr, to: Destination, scheme: Scheme) -> Self {
-        Connection { direction, peer, identity: None, client_id: None, to, scheme }
+        Connection { direction, peer, identity: None, client_id: None, to, scheme, turn: Turn::default() }
     }
 
     /// Address of the application; inbound only.
@@ -268,7 +270,8 @@ async fn mesh_tls(worker: &Worker, arrived: Arrived, first: BytesMut, limit: Ins
     let to = application(worker, address)?;
     let client_id = Some(identity.dns_name(&worker.config.control_namespace));
     let (direction, peer, identity) = (Direction::Inbound, arrived.peer, Some(identity));
-    let connection = Connection { direction, peer, identity, client_id, to, scheme: Scheme::Http };
+    let (scheme, turn) = (Scheme::Http, Turn::default());
+    let connection = Connection { direction, peer, identity, client_id, to, scheme, turn };
     Ok(Accepted { connection, socket, buffer, announced })
 }
 

@@ -24,6 +24,8 @@ pub struct Answer {
     pub detail: String,
     /// Target of a redirect.
     pub location: Option<String>,
+    /// Field that tells mesh peers of this proxy.
+    pub mark: Option<(&'static str, &'static [u8])>,
 }
 
 impl Answer {
@@ -35,7 +37,13 @@ impl Answer {
             outcome,
             detail: detail.chars().take(DETAIL_MAX).collect(),
             location: None,
+            mark: None,
         })
+    }
+
+    /// The same answer with a field that tells mesh peers of this proxy.
+    pub fn marked(self, mark: Option<(&'static str, &'static [u8])>) -> Self {
+        Answer { mark, ..self }
     }
 
     fn body(&self) -> String {
@@ -64,6 +72,9 @@ impl Answer {
                 fields.push(("grpc-message", percent_encoded(&self.detail)));
             }
             Style::Problem => fields.push(("content-type", "application/problem+json".to_owned())),
+        }
+        if let Some((name, value)) = self.mark {
+            fields.push((name, String::from_utf8_lossy(value).into_owned()));
         }
         if let Some(location) = &self.location {
             fields.push(("location", location.clone()));

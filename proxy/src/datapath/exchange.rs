@@ -5,6 +5,7 @@ mod hop;
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use mesh_core::{
+    drain::{Told, told},
     health::Waited,
     lane::Turn,
     names,
@@ -79,7 +80,7 @@ pub async fn exchange(
     let plan = match enforced(worker, connection, &exchange).await {
         Ok(Verdict::Go(plan)) => plan,
         Ok(Verdict::Answer { status, location, message }) => {
-            let answer = Answer { status, outcome: Outcome::Filtered, detail: message, location };
+            let answer = Answer { status, outcome: Outcome::Filtered, detail: message, location, mark: None };
             return answered(exchange, down, answer);
         }
         Err(refused) => return refuse(exchange, down, refused),
@@ -334,41 +335,41 @@ impl<'a> Attempts<'a> {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
         };
         let (picked, to) = (&hop.picked, hop.to);
-        let mut mark = self.drain_mark();
+        let mut marks = [exchange.drain_mark(), None];
         let forwarded = Forwarded::of(self.worker, self.connection, head);
         let mut edit = Edit::request(self.plan, exchange, to, self.connection.client_id.as_deref());
         if let Some(forwarded) = &forwarded {
             forwarded.write(&mut edit);
         }
         if hop.spoken == Spoken::Http1OverHttp2 {
-            mark = Some((names::ORIG_PROTO_HEADER, b"HTTP/1.1"));
+            marks[1] = Some((names::ORIG_PROTO_HEADER, b"HTTP/1.1"));
         }
         if hop.carriage == Carriage::Http1OverHttp2 {
             edit.add(names::ORIG_PROTO_HEADER, hop::original_protocol(head));
         }
         up.head(head, down.is_bodiless(), &edit)?;
         drop(edit);
-        let (worker, sent) = (self.worker, Instant::now());
+        let (worker, connection, sent) = (self.worker, self.connection, Instant::now());
         let on_head = |head: &ResponseHead| {
             let now = Instant::now();
             picked.upstream.observe(worker.since_start(now), now - sent);
             watch.head(head.status(), head.http2_fields());
-            if worker.drain.is_on() { Persistence::Close } else { Persistence::Keep }
+            if to == Side::Mesh && told(head.fields()) != Told::Nothing {
+                watch.leaves();
+            }
+            let leaves = worker.must_leave(connection.direction, &connection.turn);
+            if leaves { Persistence::Close } else { Persistence::Keep }
         };
         let limits = Limits::new(timer, self.plan.limits, exchange.started(), sent);
         let replay = &mut self.replay;
         let on_trailers = |grpc_status: Option<&[u8]>| watch.trailers(grpc_status);
+        let tells = self.purpose == Purpose::Client && worker.takes_calls(connection.direction);
+        let drain = tells.then_some(&worker.drain);
         let events = Events { head: &on_head, trailers: &on_trailers };
-        let sides = Sides { down, up, replay, limits, exchange, plan: self.plan, to, mark, events };
+        let sides = Sides { down, up, replay, limits, exchange, plan: self.plan, to, marks, events, drain };
         let mut pump = Pump::new(sides);
         let relayed = std::future::poll_fn(|cx| pump.poll(cx)).await;
         relayed.inspect_err(|failed| watch.failed(failed.outcome, failed.failure, pump.waited()))
-    }
-
-    /// Tells mesh peers of a draining sidecar.
-    fn drain_mark(&self) -> Option<(&'static str, &'static [u8])> {
-        let tells = self.connection.direction == Direction::Inbound && self.connection.identity.is_some();
-        (tells && self.worker.drain.is_on()).then_some((names::DRAINING_HEADER, b"1"))
     }
 }
 
@@ -392,7 +393,7 @@ fn fail(mut exchange: Exchange, down: &mut Downstream<'_>, failed: Failed) -> En
                 side.close_after();
             }
             exchange.status = answer.status;
-            answer.give(down, exchange.head.as_ref());
+            answer.marked(exchange.drain_mark()).give(down, exchange.head.as_ref());
             exchange.finish(failed.outcome);
             Ended::Answered
         }
@@ -406,7 +407,8 @@ fn fail(mut exchange: Exchange, down: &mut Downstream<'_>, failed: Failed) -> En
 
 fn answered(mut exchange: Exchange, down: &mut Downstream<'_>, answer: Answer) -> Ended {
     exchange.status = answer.status;
-    answer.give(down, exchange.head.as_ref());
-    exchange.finish(answer.outcome);
+    let outcome = answer.outcome;
+    answer.marked(exchange.drain_mark()).give(down, exchange.head.as_ref());
+    exchange.finish(outcome);
     Ended::Answered
 }

@@ -118,10 +118,14 @@ impl RequestHead {
 
     /// Whether it is a gRPC call: errors are answered with `grpc-status`.
     pub fn is_grpc(&self) -> bool {
-        let content_type = self.fields().first("content-type").unwrap_or_default();
-        content_type.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
-            && matches!(content_type.get(16), None | Some(b'+' | b';' | b' '))
+        is_grpc(self.fields().first("content-type").unwrap_or_default())
     }
+}
+
+/// Whether a media type is gRPC's.
+pub fn is_grpc(media: &[u8]) -> bool {
+    media.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
+        && matches!(media.get(16), None | Some(b'+' | b';' | b' '))
 }
 
 /// Path with query, for logs.

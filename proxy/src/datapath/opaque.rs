@@ -185,9 +185,10 @@ fn end(mut exchange: Exchange, outcome: Outcome, detail: String) -> Box<NotReach
 async fn copy(accepted: Accepted, speech: Speech, reached: Reached) {
     let Accepted { mut socket, buffer, .. } = accepted;
     let Reached { socket: mut server, mut exchange, plan, .. } = reached;
+    exchange.lasts();
     let client = End { socket: &mut socket, read: buffer };
     let server_end = End { socket: &mut server, read: BytesMut::new() };
-    let done = relay::tunnel(client, speech, server_end, plan.limits.idle).await;
+    let done = relay::tunnel(client, speech, server_end, plan.limits.idle, None).await;
     exchange.bytes_in = done.bytes_in;
     exchange.bytes_out = done.bytes_out;
     let outcome = match done.result {
@@ -209,7 +210,7 @@ async fn copy(accepted: Accepted, speech: Speech, reached: Reached) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+    use std::{net::Ipv4Addr, sync::Arc};
 
     use arc_swap::{ArcSwap, ArcSwapOption};
     use mesh_core::snapshot::Snapshot;
@@ -254,7 +255,8 @@ mod tests {
             trust_domain: "cluster.local".into(),
             control_namespace: "lanemesh".into(),
             head_limits: HeadLimits::default(),
-            drain_limit: Duration::ZERO,
+            drain: Default::default(),
+            notices: Default::default(),
             outside_lanes: OutsideLanes::Strip,
             outside_tls_listen: None,
             forwarded_hops: 0,

@@ -3,7 +3,7 @@
 
 mod ask;
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use ahash::AHashMap;
 use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
@@ -52,12 +52,8 @@ pub async fn run(worker: Rc<Worker>) {
     let mut prober = Prober { worker: Rc::clone(&worker), due: AHashMap::new(), under_way: FuturesUnordered::new() };
     loop {
         let next = prober.begin();
-        let drained = std::future::poll_fn(|cx| match seat.poll_stage(cx) {
-            Stage::Finishing => Poll::Ready(()),
-            Stage::Serving | Stage::Draining => Poll::Pending,
-        });
         tokio::select! {
-            () = drained => return,
+            () = seat.reached(Stage::Done) => return,
             Some(done) = prober.under_way.next() => prober.take(&done),
             () = worker.health.came_into_use.notified() => {}
             () = sleep(next.unwrap_or_default()), if next.is_some() => {}

@@ -5,6 +5,8 @@
 
 mod body;
 mod downstream;
+mod ending;
+mod farewell;
 mod heads;
 mod limits;
 mod pipe;
@@ -20,6 +22,7 @@ use mesh_core::{fields::Fields, outcome::Outcome, retry::Failure};
 
 pub use self::{
     downstream::{Downstream, Http1Downstream, Http2Downstream, InnerDownstream, Progress},
+    farewell::Farewell,
     limits::{Due, Limits},
     pipe::Pipe,
     pump::{Events, Pump, Relayed, Sides},

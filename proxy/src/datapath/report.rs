@@ -12,8 +12,10 @@ use std::{
 };
 
 use mesh_core::{
+    drain::UnderWay,
     identity::{Identity, Refusal},
     lane::{Carried, Level, Reason, Source, entry::Stained, leak, mint::Minted, probe},
+    names,
     outcome::Outcome,
     snapshot::Snapshot,
 };
@@ -26,7 +28,7 @@ use crate::{
         model_call::ModelCall,
         worker::{AccessLog, Direction, PATH_MAX, Protocol, Record, Series},
     },
-    worker::Worker,
+    worker::{Notice, Worker},
 };
 
 /// One exchange, from its head (or connection) to its end. Dropped before [`Exchange::finish`] it records that the
@@ -74,6 +76,7 @@ pub struct Exchange {
     pub kept: Option<Kept>,
     series: Option<Arc<Series>>,
     standing: Standing,
+    length: Length,
     done: bool,
 }
 
@@ -86,6 +89,13 @@ impl Kept {
     pub fn take(&self) -> Option<Box<Record>> {
         self.0.take()
     }
+}
+
+/// How long an exchange is expected to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Ordinary,
+    Lasting,
 }
 
 /// Whether a label was looked for. What ends before is no request that lacks one: a handshake that was given up, say.
@@ -107,6 +117,7 @@ impl Exchange {
     /// Opens the record of an exchange.
     pub fn open(worker: &Rc<Worker>, direction: Direction, protocol: Protocol, client: SocketAddr) -> Self {
         worker.exchanges.set(worker.exchanges.get() + 1);
+        count(worker, direction, |under_way| under_way.ordinary += 1);
         Exchange {
             worker: Rc::clone(worker),
             started: Instant::now(),
@@ -133,6 +144,7 @@ impl Exchange {
             kept: None,
             series: None,
             standing: Standing::Certain,
+            length: Length::Ordinary,
             done: false,
         }
     }
@@ -147,6 +159,24 @@ impl Exchange {
     /// It does take place.
     pub fn confirm(&mut self) {
         self.standing = Standing::Certain;
+    }
+
+    /// It may go on for as long as it likes: a proxy on its way down does not wait for it.
+    pub fn lasts(&mut self) {
+        if std::mem::replace(&mut self.length, Length::Lasting) == Length::Ordinary {
+            count(&self.worker, self.direction, |under_way| {
+                under_way.ordinary -= 1;
+                under_way.lasting += 1;
+            });
+        }
+    }
+
+    /// Field by which a mesh peer is told that this proxy drains.
+    pub fn drain_mark(&self) -> Option<(&'static str, &'static [u8])> {
+        let tells = self.direction == Direction::Inbound
+            && self.peer.is_some()
+            && self.worker.config.notices.marker == Notice::Given;
+        (tells && self.worker.drain.is_on()).then_some((names::DRAINING_HEADER, &b"1"[..]))
     }
 
     /// Which way it goes.
@@ -207,6 +237,14 @@ impl Exchange {
             return;
         }
         self.worker.exchanges.set(self.worker.exchanges.get() - 1);
+        let (length, now) = (self.length, self.worker.drain.is_on().then(|| self.worker.now()));
+        count(&self.worker, self.direction, |under_way| match length {
+            Length::Ordinary => {
+                under_way.ordinary -= 1;
+                under_way.last = now.unwrap_or(under_way.last);
+            }
+            Length::Lasting => under_way.lasting -= 1,
+        });
         let duration = self.started.elapsed();
         let served = self.series.take().inspect(|series| series.in_flight.subtract(1));
         // Where the last attempt reached nobody, its level is what counts, not that of the one before.
@@ -293,6 +331,15 @@ impl fmt::Debug for Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.record(Outcome::ClientGone);
+    }
+}
+
+/// Changes the count of what came in and is under way.
+fn count(worker: &Worker, direction: Direction, change: impl FnOnce(&mut UnderWay)) {
+    if worker.takes_calls(direction) {
+        let mut under_way = worker.under_way.get();
+        change(&mut under_way);
+        worker.under_way.set(under_way);
     }
 }
 

@@ -48,6 +48,13 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// The sidecar of the instance said that it drains.
+    pub fn leaves(&self) {
+        if let Some(judged) = self.judged {
+            self.worker.health.leaves(self.worker, judged, self.address);
+        }
+    }
+
     /// The attempt ended as it should.
     pub fn succeeded(&self) {
         self.show(Seen::Success);

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Parts;
 use crate::{
+    application::MISSING_APPLICATION,
     config::{OutsideLanes, OutsideTls, Role, Settings, variables},
     control::{
         disk::{self, Kept},
@@ -137,6 +138,7 @@ fn missing(settings: &Settings, kept: Option<&Snapshot>) -> BTreeSet<String> {
     let unknown =
         settings.inbound_ports.iter().filter(|port| !kept.is_some_and(|kept| kept.inbound.contains_key(port)));
     missing.extend(unknown.map(|port| missing_port(*port)));
+    missing.extend(settings.application_probe.as_ref().map(|_| MISSING_APPLICATION.to_owned()));
     missing
 }
 
@@ -158,7 +160,8 @@ pub(super) fn worker_config(settings: &Settings) -> WorkerConfig {
         head_limits: HeadLimits::new(settings.header_limit, HeadLimits::FIELDS_DEFAULT),
         lane_table: settings.lane_table,
         secrets_directory: settings.secrets_directory.clone(),
-        drain_limit: settings.drain_deadline,
+        drain: settings.down.limits,
+        notices: settings.down.notices,
         admin_listen: Some(settings.admin_listen),
         outside_tls_listen: settings.gateway.tls.as_ref().map(|tls| tls.listen),
         forwarded_hops: settings.gateway.forwarded_hops,

@@ -35,6 +35,12 @@ pub struct ControlCounters {
     pub spans_exported: AtomicU64,
     /// Spans that it did not take, or that found the queue full.
     pub spans_dropped: AtomicU64,
+    /// How often the proxy became ready.
+    pub became_ready: AtomicU64,
+    /// 1 once it was ordered to drain.
+    pub began_draining: AtomicU64,
+    /// 1 once nothing comes in any more.
+    pub drained: AtomicU64,
 }
 
 impl ControlCounters {

@@ -24,11 +24,14 @@ pub struct HealthSeries {
     pub kept: Count,
     /// Probes that succeeded, and that failed.
     pub probes: [Count; 2],
+    /// Instances that said that they drain.
+    pub drains: Count,
 }
 
 impl HealthSeries {
     fn new(service: Arc<str>) -> Self {
-        HealthSeries { service, ejections: Default::default(), kept: Count::default(), probes: Default::default() }
+        let (ejections, probes) = Default::default();
+        HealthSeries { service, ejections, kept: Count::default(), probes, drains: Count::default() }
     }
 }
 

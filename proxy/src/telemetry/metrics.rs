@@ -72,6 +72,8 @@ metrics! {
         "Instances taken out of traffic because calls to them failed.";
     EJECTIONS_KEPT = "mesh_endpoint_ejections_kept_total", Counter, "service",
         "Failures for which an instance would have been taken out, had its level not needed it.";
+    PEERS_DRAINING = "mesh_endpoint_drains_total", Counter, "service",
+        "Instances that said, in an answer, that they drain; they are avoided while others can be used.";
     UNUSABLE = "mesh_endpoints_unusable", Gauge, "service, reason",
         "Instances that are not picked like any other, as the worker with most of them sees it.";
     PROBES = "mesh_health_probes_total", Counter, "service, result", "Health checks made of instances.";
@@ -145,6 +147,8 @@ metrics! {
     SPANS_DROPPED = "mesh_spans_dropped_total", Counter, "", "Spans that it did not take, or that found the queue full.";
     READY = "mesh_ready", Gauge, "", "1 while /ready answers 200.";
     DRAINING = "mesh_draining", Gauge, "", "1 from the order to stop on.";
+    LIFECYCLE = "mesh_lifecycle_events_total", Counter, "event",
+        "Times at which the proxy became ready, was ordered to stop (draining), and took nothing in any more (drained).";
     CERTIFICATES = "mesh_certificates_total", Counter, "", "Certificates obtained.";
     CERTIFICATE_FAILURES = "mesh_certificate_failures_total", Counter, "", "Attempts to obtain one that failed.";
     CERTIFICATE_END = "mesh_certificate_expiry_timestamp_seconds", Gauge, "",

@@ -8,6 +8,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::{
+    drain::Limits,
     identity::Identity,
     lane::correlation::CAPACITY,
     model::{
@@ -26,7 +27,7 @@ use mesh_proxy::{
     },
     shared::{ASK_QUEUE, Ask, Shared},
     telemetry::worker::{AccessLog, RECORD_QUEUE, Record, Sink, Tracing, WorkerMetrics},
-    worker::{self, OutsideLanes, Role, WorkerConfig, WorkerHandle},
+    worker::{self, Notices, OutsideLanes, Role, Stage, WorkerConfig, WorkerHandle},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -40,6 +41,13 @@ use tokio::{
 
 pub(crate) const DOMAIN: &str = "cluster.local";
 pub(crate) const CONTROL: &str = "lanemesh";
+/// Everybody is told at once, and nobody is waited for without need.
+pub(crate) const DRAIN: Limits = Limits {
+    grace: Duration::from_secs(10),
+    floor: Duration::ZERO,
+    window: Duration::ZERO,
+    streams: Duration::from_secs(6),
+};
 /// Longest that a test waits for anything.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
@@ -134,7 +142,8 @@ impl Proxy {
             trust_domain: DOMAIN.into(),
             control_namespace: CONTROL.into(),
             head_limits: HeadLimits::default(),
-            drain_limit: Duration::from_secs(5),
+            drain: DRAIN,
+            notices: Notices::default(),
             outside_lanes: OutsideLanes::Strip,
             outside_tls_listen: None,
             forwarded_hops: 0,
@@ -164,6 +173,12 @@ impl Proxy {
         let revision = snapshot.revision;
         self.shared.snapshot.store(Arc::new(snapshot));
         self.revision.send_replace(revision);
+    }
+
+    /// Waits until the worker, on its way down, has come to `stage`.
+    pub(crate) async fn reached(&self, stage: Stage) {
+        let mut stages = self.handle.as_ref().unwrap().stage.clone();
+        tokio::time::timeout(LIMIT, stages.wait_for(|reached| *reached >= stage)).await.unwrap().unwrap();
     }
 
     pub(crate) fn drain(&self) {

@@ -40,7 +40,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     assert!(tokio::time::timeout(LIMIT, looking).await.is_ok(), "{what}: not seen");
 }
 
-fn usability(proxy: &Proxy, address: SocketAddr) -> Usability {
+pub(crate) fn usability(proxy: &Proxy, address: SocketAddr) -> Usability {
     let unusable = proxy.metrics.all_health().unusable();
     unusable.iter().find(|one| one.address == address).map_or(Usability::Usable, |one| one.usability)
 }

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod entry;
 #[cfg(test)]
 mod harness;

@@ -31,6 +31,8 @@ use crate::{
 pub(crate) const PROXY_USER: u32 = 2_102;
 /// User and group of the applications in namespaces (nobody).
 const APPLICATION_USER: u32 = 65_534;
+/// What a proxy is told of the time between the order to stop and its end: as long as the guard waits.
+const PROXY_GRACE: &str = "3s";
 /// Longest wait for a process to become ready.
 const READY_WAIT: Duration = Duration::from_secs(20);
 /// Time between two looks at a readiness port.
@@ -230,6 +232,7 @@ impl Mesh {
         }
         let topology = &self.topology;
         let mut environment = BTreeMap::from([
+            ("LANEMESH_TERMINATION_GRACE", PROXY_GRACE.to_owned()),
             ("LANEMESH_NAMESPACE", NAMESPACE.to_owned()),
             ("LANEMESH_POD", pod.name.clone()),
             ("LANEMESH_SERVICE_ACCOUNT", pod.service.to_owned()),

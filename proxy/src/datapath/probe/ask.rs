@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Version};
 use mesh_core::{
     model::{
@@ -19,7 +18,7 @@ use tokio::{
 
 use crate::{
     datapath::reach::{self, Lease, Transport},
-    net::socket::Socket,
+    net::{grpc_health, socket::Socket},
     worker::Worker,
 };
 
@@ -27,10 +26,6 @@ use crate::{
 const SILENCE: Duration = Duration::from_millis(250);
 /// Longest status line.
 const STATUS_LINE_MAX: usize = 1_024;
-/// `SERVING` as the only field of a `grpc.health.v1.HealthCheckResponse`.
-const SERVING: &[u8] = &[0x08, 1];
-/// Compression flag and length before a gRPC message.
-const GRPC_PREFIX: usize = 5;
 
 /// Asks what the policy says; an error says why the instance is not well. The caller sets the limit.
 pub(super) async fn ask(
@@ -114,7 +109,7 @@ async fn grpc(
     let mut ready = reached.map_err(|unreachable| unreachable.detail)?;
     let text = |error: h2::Error| error.to_string();
     let (response, mut body) = ready.send.send_request(grpc_request(endpoint, host)?, false).map_err(text)?;
-    body.send_data(message(name), true).map_err(text)?;
+    body.send_data(grpc_health::request(name), true).map_err(text)?;
     let mut answer = response.await.map_err(text)?.into_body();
     let mut message = Vec::new();
     while let Some(bytes) = answer.data().await {
@@ -126,27 +121,11 @@ async fn grpc(
             break;
         }
     }
-    let is_serving = message.get(GRPC_PREFIX..) == Some(SERVING);
-    is_serving.then_some(()).ok_or_else(|| "not SERVING".to_owned())
-}
-
-/// `HealthCheckRequest { service }` (grpc.health.v1).
-fn message(service: &str) -> Bytes {
-    let mut message = Vec::new();
-    if let Ok(length) = u8::try_from(service.len())
-        && (1..128).contains(&length)
-    {
-        message.extend_from_slice(&[0x0a, length]);
-        message.extend_from_slice(service.as_bytes());
-    }
-    let mut framed = vec![0];
-    framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
-    framed.extend_from_slice(&message);
-    framed.into()
+    grpc_health::is_serving(&message).then_some(()).ok_or_else(|| "not SERVING".to_owned())
 }
 
 fn grpc_request(endpoint: &Endpoint, host: &str) -> Result<Request<()>, String> {
-    let uri = format!("http://{host}/grpc.health.v1.Health/Check");
+    let uri = format!("http://{host}{}", grpc_health::PATH);
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;

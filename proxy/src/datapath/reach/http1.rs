@@ -18,7 +18,7 @@ use super::{
 use crate::{
     datapath::wire::Wire,
     net::{socket::Socket, transport_header::SessionProtocol},
-    worker::Worker,
+    worker::{Stage, Worker},
 };
 
 /// Idle connections kept per instance and worker; more are closed.
@@ -62,7 +62,7 @@ pub struct Pooled {
 impl Pooled {
     /// Puts the connection back if nothing stands in the way of another exchange.
     pub fn give_back(self, worker: &Worker) {
-        if self.wire.is_clean() && !worker.drain.is_on() {
+        if self.wire.is_clean() && worker.drain.stage() < Stage::Done {
             self.lease.0.idle.put(Idle { wire: self.wire, since: worker.now() });
         }
     }

@@ -4,20 +4,27 @@ use std::task::{Context, Poll};
 
 use http::HeaderValue;
 use mesh_core::{
+    drain::{Told, told},
     health::Waited,
+    model::route::RouteRetry,
     outcome::Outcome,
     relay::{Part as In, Passage, Side, Way, closes_connection, passage},
     retry::{Attempt, Decision, Failure, decide, idempotence},
 };
 
-use super::{Downstream, Due, Failed, Limits, Part, Progress, Replay, ResponseHead, Stopped, Upstream};
+use super::{
+    Downstream, Due, Failed, Limits, Part, Progress, Replay, ResponseHead, Stopped, Upstream,
+    ending::{Ending, is_stream},
+};
 use crate::{
     datapath::{
         enforce::Plan,
         lane::{Edit, is_event_stream},
+        message::RequestHead,
         report::Exchange,
     },
     net::http1::Persistence,
+    worker::{Drain, Stage},
 };
 
 /// Interim responses passed on in one exchange; a peer that sends more is not answering.
@@ -52,10 +59,12 @@ pub struct Sides<'a, 'd> {
     pub plan: &'a Plan,
     /// Who the endpoint is.
     pub to: Side,
-    /// Field to add to the response's head.
-    pub mark: Option<(&'static str, &'static [u8])>,
+    /// Fields to add to the response's head.
+    pub marks: [Option<(&'static str, &'static [u8])>; 2],
     /// Who is told what the endpoint says.
     pub events: Events<'a>,
+    /// How far this proxy has come on its way down, where the client must be told of it.
+    pub drain: Option<&'a Drain>,
 }
 
 /// Who is told what the endpoint says.
@@ -73,6 +82,16 @@ pub struct Pump<'a, 'd> {
     request: Sending,
     response: Receiving,
     interims: u32,
+    ending: Option<Ending<'a>>,
+    ended: Ended,
+}
+
+/// Who ended the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    ByTheEndpoint,
+    /// This proxy, on its way down.
+    Here,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +123,7 @@ impl<'a, 'd> Pump<'a, 'd> {
     /// Both directions, of which the request's head was given to the endpoint.
     pub fn new(sides: Sides<'a, 'd>) -> Self {
         let request = if sides.down.is_bodiless() { Sending::Flushing } else { Sending::Body };
-        Pump { sides, request, response: Receiving::Head, interims: 0 }
+        Pump { sides, request, response: Receiving::Head, interims: 0, ending: None, ended: Ended::ByTheEndpoint }
     }
 
     /// Moves everything that can move. Ready once the response was passed on whole.
@@ -193,6 +212,7 @@ impl<'a, 'd> Pump<'a, 'd> {
 
     /// The response's direction, until it waits.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<Relayed>, Failed> {
+        self.give_up_calls()?;
         while self.response == Receiving::Head {
             let Poll::Ready(head) = self.sides.up.poll_head(cx)? else {
                 // Interim responses may wait.
@@ -207,9 +227,17 @@ impl<'a, 'd> Pump<'a, 'd> {
         }
         while self.response == Receiving::Body {
             let Poll::Ready(()) = self.sides.down.poll_room(cx)? else { return Ok(Poll::Pending) };
-            let Poll::Ready(part) = self.sides.up.poll_part(cx)? else { break };
+            if let Some(ending) = self.ending.take_if(|ending| ending.is_due(cx)) {
+                self.sides.down.part(ending.last())?;
+                (self.response, self.ended) = (Receiving::Flushing, Ended::Here);
+                break;
+            }
+            let Poll::Ready(mut part) = self.sides.up.poll_part(cx)? else { break };
             self.sides.limits.progressed();
-            if let Part::Data(bytes, _) = &part {
+            if let Part::Data(bytes, _) = &mut part {
+                if let Some(ending) = &mut self.ending {
+                    ending.pass(cx, bytes);
+                }
                 self.sides.exchange.bytes_out += bytes.len() as u64;
             }
             if let Part::Trailers(fields) = &part {
@@ -227,6 +255,18 @@ impl<'a, 'd> Pump<'a, 'd> {
         }
     }
 
+    /// A call of gRPC whose client still sends when streams are ended, and that nobody has begun to answer. Looked at
+    /// whenever the limits are.
+    fn give_up_calls(&self) -> Result<(), Failed> {
+        let is_open = self.response == Receiving::Head && self.request == Sending::Body;
+        let is_over = || self.sides.drain.is_some_and(|drain| drain.stage() >= Stage::Streams);
+        let is_due = || is_over() && is_stream(self.sides.exchange.started());
+        if is_open && is_due() && self.sides.exchange.head.as_ref().is_some_and(RequestHead::is_grpc) {
+            return Err(Failed::ended(Outcome::NotReady, "the server is going away"));
+        }
+        Ok(())
+    }
+
     /// What was waited for, once [`Pump::poll`] failed.
     pub fn waited(&self) -> Waited {
         match (self.response, self.request) {
@@ -237,15 +277,15 @@ impl<'a, 'd> Pump<'a, 'd> {
     }
 
     fn progress(&self) -> Progress {
-        match self.request {
-            Sending::Sent => Progress::Whole,
-            Sending::Body | Sending::Flushing | Sending::Stopped => Progress::Partial,
+        match (self.request, self.ended) {
+            (Sending::Sent, Ended::ByTheEndpoint) => Progress::Whole,
+            (Sending::Body | Sending::Flushing | Sending::Sent | Sending::Stopped, _) => Progress::Partial,
         }
     }
 
     /// Passes a head on; the result says whether the connection became a tunnel.
     fn head(&mut self, head: &ResponseHead) -> Result<Option<Relayed>, Failed> {
-        let Sides { down, up, plan, exchange, limits, replay, to, mark, events } = &mut self.sides;
+        let Sides { down, up, plan, exchange, limits, replay, to, marks, events, drain } = &mut self.sides;
         let mut edit = Edit::response(plan, *to);
         if head.is_interim() {
             self.interims += 1;
@@ -263,6 +303,15 @@ impl<'a, 'd> Pump<'a, 'd> {
             side.close_after();
         }
         limits.headed();
+        if *to == Side::Mesh && told(head.fields()) == Told::NotTaken {
+            let failure = Failure::NotProcessed;
+            if is_allowed(plan, exchange, replay, failure) {
+                return Err(Failed::upstream(
+                    failure,
+                    "the endpoint drains, and its application takes no more requests",
+                ));
+            }
+        }
         if is_repeated(plan, exchange, replay, head.status()) {
             let detail = format!("the endpoint answered {}", head.status());
             return Err(Failed::upstream(Failure::Status(head.status()), detail));
@@ -274,8 +323,12 @@ impl<'a, 'd> Pump<'a, 'd> {
         {
             noted.lasts();
         }
-        if let Some((name, value)) = *mark {
+        for (name, value) in marks.iter().copied().flatten() {
             edit.add(name, value);
+        }
+        if let Some(ending) = drain.and_then(|drain| Ending::of(drain, head, exchange.started())) {
+            exchange.lasts();
+            self.ending = Some(ending);
         }
         let request = match self.request {
             Sending::Sent | Sending::Flushing => Progress::Whole,
@@ -305,14 +358,19 @@ impl<'a, 'd> Pump<'a, 'd> {
 
 /// Whether the route wants a response of this status repeated, and core allows it: otherwise it is passed on.
 fn is_repeated(plan: &Plan, exchange: &Exchange, replay: &Replay, status: u16) -> bool {
-    let (Some(retry), Some(head)) = (&plan.retry, &exchange.head) else { return false };
+    let is_wanted = |retry: &RouteRetry| retry.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status));
+    plan.retry.as_ref().is_some_and(is_wanted) && is_allowed(plan, exchange, replay, Failure::Status(status))
+}
+
+/// Whether core allows another attempt after this failure.
+fn is_allowed(plan: &Plan, exchange: &Exchange, replay: &Replay, failure: Failure) -> bool {
+    let Some(head) = &exchange.head else { return false };
     let attempt = Attempt {
         made: exchange.attempts,
         allowed: plan.attempts,
-        failure: Failure::Status(status),
+        failure,
         idempotent: idempotence(head.method()),
         body: replay.body(),
     };
-    retry.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status))
-        && matches!(decide(&attempt), Decision::Repeat(_))
+    matches!(decide(&attempt), Decision::Repeat(_))
 }

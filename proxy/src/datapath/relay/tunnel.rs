@@ -7,11 +7,15 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BytesMut};
-use mesh_core::detect::{Verdict, detect};
+use bytes::{Buf, Bytes, BytesMut};
+use mesh_core::{
+    detect::{Verdict, detect},
+    drain::message::{Closed, Kind, Messages},
+};
 use thiserror::Error;
 use tokio::io::AsyncWrite;
 
+use super::farewell::Farewell;
 use crate::net::{deadline::Deadline, socket::Socket};
 
 /// Size of a read, bytes; also what waits at most for the slower side, per direction.
@@ -70,12 +74,46 @@ impl Undecided {
 }
 
 /// One direction.
-struct Way {
+pub(super) struct Way {
     buffer: BytesMut,
     size: usize,
     count: u64,
     state: State,
     undecided: Option<Undecided>,
+    frames: Option<Frames>,
+}
+
+/// Frames of one direction of a WebSocket, and what is to be said between two of them.
+struct Frames {
+    messages: Messages,
+    saying: Saying,
+}
+
+enum Saying {
+    /// What comes is passed on.
+    All,
+    /// This, behind the frame that has begun.
+    Last(Bytes),
+    /// Nothing more: what comes is thrown away.
+    Nothing,
+}
+
+impl Frames {
+    /// Looks at the bytes that came and are passed on next.
+    fn hear(&mut self, buffer: &mut BytesMut) {
+        match &self.saying {
+            Saying::All => self.messages.pass(buffer),
+            Saying::Last(frame) => {
+                let taken = self.messages.pass_message(buffer);
+                if self.messages.is_between() {
+                    buffer.truncate(taken);
+                    buffer.extend_from_slice(frame);
+                    self.saying = Saying::Nothing;
+                }
+            }
+            Saying::Nothing => buffer.clear(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,7 +126,35 @@ enum State {
 
 impl Way {
     fn new(first: BytesMut) -> Self {
-        Way { count: first.len() as u64, buffer: first, size: CHUNK_FIRST, state: State::Open, undecided: None }
+        let count = first.len() as u64;
+        Way { count, buffer: first, size: CHUNK_FIRST, state: State::Open, undecided: None, frames: None }
+    }
+
+    /// Follows the frames of a WebSocket from here on.
+    fn follow_frames(&mut self) {
+        let mut frames = Frames { messages: Messages::new(Kind::WebSocket), saying: Saying::All };
+        frames.hear(&mut self.buffer);
+        self.frames = Some(frames);
+    }
+
+    /// Says this between two frames, and nothing after it; not where the sender has closed already.
+    pub(super) fn say_last(&mut self, frame: Bytes) {
+        let Some(frames) = &mut self.frames else { return };
+        match (&frames.saying, frames.messages.closed()) {
+            (Saying::All, Closed::No) if frames.messages.is_between() => {
+                self.buffer.extend_from_slice(&frame);
+                frames.saying = Saying::Nothing;
+            }
+            (Saying::All, Closed::No) => frames.saying = Saying::Last(frame),
+            (Saying::All, Closed::Yes) | (Saying::Last(_) | Saying::Nothing, _) => {}
+        }
+    }
+
+    /// Ends this direction once what waits was sent.
+    pub(super) fn end(&mut self) {
+        if self.state == State::Open {
+            self.state = State::Ending;
+        }
     }
 
     /// As [`Way::new`], of a client that may say this.
@@ -139,6 +205,9 @@ impl Way {
                 self.size = (self.size * 2).min(CHUNK);
             }
             self.count += count as u64;
+            if let Some(frames) = &mut self.frames {
+                frames.hear(&mut self.buffer);
+            }
             if let Some(undecided) = self.undecided.take() {
                 self.undecided = undecided.hear(&self.buffer)?;
             }
@@ -155,16 +224,32 @@ pub struct End<'a> {
 }
 
 /// Copies both ways until both sides have ended, one breaks, nothing moves for `idle`, or the client says what it may not.
-pub async fn tunnel(client: End<'_>, speech: Speech, server: End<'_>, idle: Duration) -> Tunnelled {
+/// Where it carries a WebSocket, `farewell` ends it when the proxy goes down.
+pub async fn tunnel(
+    client: End<'_>,
+    speech: Speech,
+    server: End<'_>,
+    idle: Duration,
+    mut farewell: Option<Farewell<'_>>,
+) -> Tunnelled {
     let mut up = match Way::of_client(client.read, speech) {
         Ok(way) => way,
         Err(broken) => return Tunnelled { bytes_in: 0, bytes_out: 0, result: Err(broken) },
     };
     let mut down = Way::new(server.read);
+    if farewell.is_some() {
+        up.follow_frames();
+        down.follow_frames();
+    }
     let mut deadline = Deadline::default();
     deadline.set(idle);
     let result = std::future::poll_fn(|cx| {
         let before = (up.count, down.count);
+        if let Some(farewell) = &mut farewell
+            && farewell.poll(cx, &mut up, &mut down).is_ready()
+        {
+            return Poll::Ready(Ok(()));
+        }
         let sent = up.poll(cx, client.socket, server.socket)?;
         let received = down.poll(cx, server.socket, client.socket)?;
         if (up.count, down.count) != before {

@@ -12,7 +12,7 @@ use crate::{
         answer::Answer,
         exchange::{Ended, Tunnel, exchange},
         message::RequestHead,
-        relay::{self, Downstream, End, Http1Downstream, Speech},
+        relay::{self, Downstream, End, Farewell, Http1Downstream, Speech},
         report::Exchange,
         wire::Wire,
     },
@@ -28,6 +28,9 @@ use crate::{
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for another request; longer than the pools of sidecars keep connections.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
+/// How long a connection that was just made is kept for its first request when the proxy takes nothing new any more: its
+/// client, who sends at once, could not know whether a request on it was taken.
+const FIRST_LIMIT: Duration = Duration::from_secs(1);
 /// How long and how much is read and thrown away after the last answer, so that the client can read it before a reset:
 /// more than what the socket buffers of both sides hold.
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
@@ -51,8 +54,10 @@ pub async fn http1(worker: &Rc<Worker>, accepted: Accepted) {
     let mut wire = Wire::new(socket, buffer, worker.config.head_limits);
     let mut timer = Deadline::default();
     let seat = worker.drain.seat();
+    let last = worker.last_stage(connection.direction);
+    let mut past = Past::Nothing;
     loop {
-        let head = match next(&mut wire, &mut timer, &seat).await {
+        let head = match next(&mut wire, &mut timer, (&seat, last), past).await {
             Ok(Next::Request(head)) => head,
             Ok(Next::Refused(malformed)) => return refuse(worker, &connection, wire, malformed).await,
             Ok(Next::Slow) => return too_slow(worker, &connection, wire).await,
@@ -64,22 +69,29 @@ pub async fn http1(worker: &Rc<Worker>, accepted: Accepted) {
             return Box::pin(connect(worker, connection, wire, &head)).await;
         }
         match one(worker, &connection, &mut wire, &mut timer, head).await {
-            After::Keep => {}
+            After::Keep => past = Past::Requests,
             After::Close => return linger(wire).await,
             After::Cut => return wire.cut(),
             After::Drop => return,
             After::Tunnel(tunnel) => {
                 drop(seat);
-                return run_tunnel(wire, *tunnel).await;
+                return run_tunnel(worker, wire, *tunnel).await;
             }
         }
     }
 }
 
-/// Waits for the head of a request.
-async fn next(wire: &mut Wire, timer: &mut Deadline, seat: &Seat<'_>) -> io::Result<Next> {
+/// What a connection has carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    Nothing,
+    Requests,
+}
+
+/// Waits for the head of a request, up to the `last` stage of this proxy's way down.
+async fn next(wire: &mut Wire, timer: &mut Deadline, (seat, last): (&Seat<'_>, Stage), past: Past) -> io::Result<Next> {
     timer.set(IDLE_LIMIT);
-    let mut begun = false;
+    let (mut begun, mut leaves) = (false, false);
     poll_fn(|cx| {
         loop {
             match wire.reader.request(&mut wire.buffer) {
@@ -98,8 +110,12 @@ async fn next(wire: &mut Wire, timer: &mut Deadline, seat: &Seat<'_>) -> io::Res
             if readable.is_ready() && wire.poll_read(cx)?.is_ready() {
                 continue;
             }
-            if seat.poll_stage(cx) == Stage::Finishing && !begun {
-                return Poll::Ready(Ok(Next::Leave));
+            if seat.poll_stage(cx) >= last && !begun && !leaves {
+                match past {
+                    Past::Requests => return Poll::Ready(Ok(Next::Leave)),
+                    Past::Nothing => timer.set(FIRST_LIMIT),
+                }
+                leaves = true;
             }
             return timer.poll(cx).map(|()| Ok(if begun { Next::Slow } else { Next::Leave }));
         }
@@ -127,7 +143,8 @@ async fn one(
     head: codec::RequestHead,
 ) -> After {
     let mut record = Exchange::open(worker, connection.direction, Protocol::Http1, connection.peer);
-    let allowed = if worker.drain.is_on() { Persistence::Close } else { Persistence::Keep };
+    let leaves = worker.must_leave(connection.direction, &connection.turn);
+    let allowed = if leaves { Persistence::Close } else { Persistence::Keep };
     let mut down = Downstream::Http1(Http1Downstream::new(wire, &head, allowed));
     record.head = Some(RequestHead::Http1(head));
     let ended = exchange(worker, connection, record, &mut down, timer).await;
@@ -246,8 +263,9 @@ async fn reject(worker: &Rc<Worker>, connection: &Connection, wire: Wire, outcom
 }
 
 /// Copies the bytes of an upgrade or CONNECT until both sides have ended.
-async fn run_tunnel(mut wire: Wire, tunnel: Tunnel) {
+async fn run_tunnel(worker: &Worker, mut wire: Wire, tunnel: Tunnel) {
     let Tunnel { upstream, mut exchange, plan, in_flight: _in_flight } = tunnel;
+    exchange.lasts();
     // The answer that made the tunnel.
     if !matches!(tokio::time::timeout(HEAD_LIMIT, poll_fn(|cx| wire.poll_flush(cx))).await, Ok(Ok(()))) {
         return exchange.finish(Outcome::ClientGone);
@@ -257,7 +275,13 @@ async fn run_tunnel(mut wire: Wire, tunnel: Tunnel) {
     let (mut server, server_read) = server_wire.into_parts();
     let client_end = End { socket: &mut client, read: client_read };
     let server_end = End { socket: &mut server, read: server_read };
-    let done = relay::tunnel(client_end, Speech::Anything, server_end, plan.limits.idle).await;
+    let farewell = match &exchange.head {
+        Some(RequestHead::Http1(head)) if head.upgrade().is_some_and(|to| to.eq_ignore_ascii_case(b"websocket")) => {
+            Farewell::of(worker, exchange.direction())
+        }
+        Some(_) | None => None,
+    };
+    let done = relay::tunnel(client_end, Speech::Anything, server_end, plan.limits.idle, farewell).await;
     exchange.bytes_in += done.bytes_in;
     exchange.bytes_out += done.bytes_out;
     match done.result {

@@ -21,7 +21,7 @@ use crate::{
     },
     net::{deadline::Deadline, http1, socket::Socket},
     telemetry::worker::Protocol,
-    worker::{Seat, Stage, Worker},
+    worker::{Seat, Worker},
 };
 
 /// Exchanges at the same time on one connection.
@@ -75,13 +75,17 @@ async fn streams(
 ) -> Result<(), h2::Error> {
     let mut timer = Deadline::default();
     timer.set(IDLE_LIMIT);
+    let mut turn = Deadline::default();
+    let last = worker.last_stage(connection.direction);
     let mut leaving = false;
     loop {
         let next = poll_fn(|cx| {
             if let Poll::Ready(next) = http2.poll_accept(cx) {
                 return Poll::Ready(next);
             }
-            let drains = seat.poll_stage(cx) >= Stage::Draining;
+            let is_last = seat.poll_stage(cx) >= last;
+            turn.set_at(worker.leaves_at(connection.direction, &connection.turn));
+            let drains = is_last || turn.poll(cx).is_ready();
             let idle = timer.poll(cx).is_ready();
             if idle && http2.has_streams() {
                 timer.set(IDLE_LIMIT);

@@ -289,6 +289,10 @@ impl Sources {
         let ready = self.missing.borrow().is_empty() && !draining;
         out.single(m::READY, f64::from(u8::from(ready)))?;
         out.single(m::DRAINING, f64::from(u8::from(draining)))?;
+        let events =
+            [("ready", &control.became_ready), ("draining", &control.began_draining), ("drained", &control.drained)];
+        let events = events.map(|(event, count)| (vec![("event", event)], ControlCounters::get(count) as f64));
+        out.family(m::LIFECYCLE, events)?;
         out.family(m::BUILD, [(vec![("version", env!("CARGO_PKG_VERSION"))], 1.0)])
     }
 }
