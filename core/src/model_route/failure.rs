@@ -7,6 +7,7 @@
 mod again;
 mod reason;
 mod said;
+mod sidecar;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use self::said::Said;
 use crate::{
     fields::Fields,
     model::model_route::{Dialect, Failure, Reason},
+    names,
 };
 
 /// Bytes of an error body that are looked at; providers' errors are far smaller, and a longer one is judged by its
@@ -27,9 +29,13 @@ const MOST_MESSAGE_BYTES: usize = 512;
 const MOST_CODE_BYTES: usize = 64;
 
 /// What a failed answer says. `now` is the time since the Unix epoch, against which dates are read where the answer has
-/// no `date` of its own.
+/// no `date` of its own. A sidecar that answers in the place of its model says so by `x-mesh-error`, which nobody outside
+/// of the mesh may say: the caller has taken it away from others.
 pub fn of_response(dialect: Dialect, status: u16, fields: &dyn Fields, body: &[u8], now: Duration) -> Failure {
     let value = parsed(body);
+    if let Some(reason) = fields.first(names::ERROR_HEADER).and_then(sidecar::reason) {
+        return sidecar::failure(reason, status, &value);
+    }
     let said = Said::read(&value);
     let failed = (400..=599).contains(&status);
     let reason = reason::of(failed.then_some(status), &said).unwrap_or(Reason::Decode);

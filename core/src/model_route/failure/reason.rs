@@ -108,6 +108,8 @@ const WORDS: &[(&str, Reason)] = &[
     ("inappropriate content", Reason::ContentFilter),
     ("api key not valid", Reason::Auth),
     ("api key expired", Reason::Auth),
+    // OpenAI's `server_error`, which it says without status in streams.
+    ("currently overloaded", Reason::Overloaded),
     ("model not exist", Reason::NotFound),
     ("invalid model", Reason::NotFound),
 ];
@@ -127,10 +129,11 @@ pub(super) fn of(status: Option<u16>, said: &Said<'_>) -> Option<Reason> {
     }
     let wide = || said.codes().find_map(|code| named(WIDE, code));
     let so_far = status.and_then(of_status).or_else(wide);
-    if so_far.is_none_or(|reason| reason == Reason::BadRequest) {
-        return in_words(said).or(so_far);
+    match (so_far, status) {
+        (None | Some(Reason::BadRequest), _) => in_words(said).or(so_far),
+        (Some(Reason::Server), None) => in_words(said).filter(|words| *words == Reason::Overloaded).or(so_far),
+        (so_far, _) => so_far,
     }
-    so_far
 }
 
 /// What a status says on its own; nothing below 400.

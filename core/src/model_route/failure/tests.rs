@@ -208,6 +208,12 @@ fn error_objects_in_good_answers_carry_their_own_status() {
         (Dialect::Openai, r#"{"error":{"code":"rate_limit_exceeded"}}"#, Reason::Rate, 429),
         (Dialect::Openai, r#"{"error":{"code":503,"message":"no capacity"}}"#, Reason::Overloaded, 503),
         (Dialect::Openai, r#"{"error":{"code":"503"}}"#, Reason::Overloaded, 503),
+        (
+            Dialect::Openai,
+            r#"{"error":{"type":"server_error","message":"The engine is currently overloaded, please try again later."}}"#,
+            Reason::Overloaded,
+            503,
+        ),
         (Dialect::Openai, r#"{"error":{"type":"server_error"}}"#, Reason::Server, 500),
         (Dialect::Openai, r#"{"type":"error","code":"server_is_overloaded","message":"m"}"#, Reason::Overloaded, 503),
         (
@@ -251,6 +257,32 @@ fn what_is_said_about_a_key_is_not_repeated() {
 fn a_body_larger_than_any_error_is_judged_by_its_status() {
     let body = format!(r#"{{"error":{{"code":"insufficient_quota","x":"{}"}}}}"#, " ".repeat(MOST_ERROR_BYTES));
     assert_eq!(answered(Dialect::Openai, 429, &[], &body).reason, Reason::Rate);
+}
+
+#[test]
+fn answers_that_a_sidecar_gives_are_none_of_the_model() {
+    let problem = r#"{"title":"Service Unavailable","status":503,"detail":"127.0.0.1:8000 refused"}"#;
+    let cases = [
+        ("connect_failed", 503, Reason::Connect),
+        ("no_endpoints", 503, Reason::Connect),
+        ("upstream_reset", 502, Reason::Reset),
+        ("upstream_protocol", 502, Reason::Decode),
+        ("timeout", 504, Reason::TimeoutHeaders),
+        ("overloaded", 503, Reason::Overloaded),
+        ("denied", 403, Reason::Auth),
+        ("no_route", 404, Reason::NotFound),
+        ("bad_request", 400, Reason::BadRequest),
+        ("internal", 500, Reason::Server),
+    ];
+    for (label, status, reason) in cases {
+        let failure = answered(Dialect::Openai, status, &[("x-mesh-error", label)], problem);
+        assert_eq!((failure.reason, failure.status), (reason, status), "{label}");
+        assert_eq!(failure.message, "127.0.0.1:8000 refused", "{label}");
+    }
+    let unknown = answered(Dialect::Openai, 503, &[("x-mesh-error", "model_rate")], problem);
+    assert_eq!(unknown.reason, Reason::Overloaded, "no label of a sidecar");
+    let denied = answered(Dialect::Openai, 403, &[("x-mesh-error", "denied")], "");
+    assert_eq!(denied.message, "the mesh does not allow this call");
 }
 
 fn dialects() -> impl Strategy<Value = Dialect> {
