@@ -16,11 +16,21 @@ mod events;
 mod example;
 #[path = "models/fallback.rs"]
 mod fallback;
+#[path = "models/faults.rs"]
+mod faults;
+#[path = "models/http2.rs"]
+mod http2;
+#[path = "models/in_mesh.rs"]
+mod in_mesh;
 #[path = "models/matrix.rs"]
 mod matrix;
 #[path = "models/midstream.rs"]
 mod midstream;
+#[path = "models/realtime.rs"]
+mod realtime;
 #[path = "models/stand_in.rs"]
 mod stand_in;
+#[path = "models/tls.rs"]
+mod tls;
 #[path = "models/world.rs"]
 mod world;

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 pub use self::{
     credentials::{Credentials, Key, NoCredential},
     names::{Names, NoAddress},
-    trust::{NoTrust, Roots},
+    trust::{NoTrust, Offer, Roots, said},
 };
 use crate::telemetry::models::{Learned, ModelMetrics};
 

@@ -1,81 +1,20 @@
-//! Every reason × streaming or not × OpenAI, Anthropic, Gemini × a target left or none: what the application sees, and who
-//! is billed. One mesh for each dialect; each row has a model and targets of its own, so that no row cools another's.
+//! Every reason × streaming or not × OpenAI, Anthropic, Gemini × a target left or none: what the application sees, what the
+//! reason is called where people look for it, and who is billed. One mesh for each dialect; each row has a model and targets
+//! of its own, so that no row cools another's.
 
-use mesh_tests::models::{
-    sdk::{Api, Sdk, Told},
-    stand_in::StandIn,
+use mesh_tests::{
+    metrics::Metrics,
+    models::{
+        sdk::{Api, Sdk, Told},
+        stand_in::StandIn,
+    },
 };
 use serde_json::{Value, json};
 
-use crate::world::{Served, Streaming, Virtual, World};
-
-/// What goes wrong at a target before its first token.
-struct Fault {
-    name: &'static str,
-    /// What the stand-in does; null where it refuses connections.
-    behaviour: Value,
-    /// What the second target must have declared to be asked.
-    needs: Option<&'static str>,
-    shows: Shows,
-    /// Calls to which it can happen.
-    asked: &'static [Streaming],
-}
-
-/// Status of the answer when nobody is left, or who is left is not asked.
-#[derive(Clone, Copy)]
-enum Shows {
-    /// That of the target: in OpenAI's, Anthropic's and Gemini's words.
-    Its([u16; 3]),
-    /// The target said none: one that tells the client to come again.
-    Unreached,
-}
-
-const BOTH: &[Streaming] = &Streaming::BOTH;
-const STREAMED: &[Streaming] = &[Streaming::Yes];
-const WHOLE: &[Streaming] = &[Streaming::No];
-
-fn fault(name: &'static str, behaviour: Value, shows: Shows) -> Fault {
-    Fault { name, behaviour, needs: None, shows, asked: BOTH }
-}
-
-fn faults() -> Vec<Fault> {
-    use Shows::{Its, Unreached};
-    let needing = |needs, fault: Fault| Fault { needs: Some(needs), ..fault };
-    let asked = |asked, fault: Fault| Fault { asked, ..fault };
-    let embedded = |instead: &str, error: &str| json!({"instead": instead, "error": error});
-    vec![
-        fault("connect", Value::Null, Unreached),
-        fault("reset", json!({"cut": -1, "how": "reset"}), Unreached),
-        fault("closed", json!({"cut": 0, "how": "close"}), Unreached),
-        fault("ended", json!({"cut": 0, "how": "end"}), Unreached),
-        asked(STREAMED, fault("silent", json!({"hang": "headers"}), Unreached)),
-        asked(STREAMED, fault("behind-headers", json!({"hang": "body"}), Unreached)),
-        asked(STREAMED, fault("behind-pings", json!({"hang": "pings", "ping_ms": 100}), Unreached)),
-        asked(STREAMED, fault("behind-role", json!({"hang": "role", "ping_ms": 100}), Unreached)),
-        fault("rate", json!({"error": "rate", "headers": {"retry-after": "7"}}), Its([429; 3])),
-        fault("rate-unsaid", json!({"error": "rate"}), Its([429; 3])),
-        fault("quota", json!({"error": "quota"}), Its([429, 400, 429])),
-        fault("overloaded", json!({"error": "overloaded"}), Its([503, 529, 503])),
-        fault("server", json!({"error": "server"}), Its([500; 3])),
-        fault("auth", json!({"error": "auth"}), Its([401, 401, 400])),
-        fault("permission", json!({"error": "permission"}), Its([403; 3])),
-        fault("not-found", json!({"error": "not_found"}), Its([404; 3])),
-        needing("longContext", fault("context", json!({"error": "context"}), Its([400; 3]))),
-        // Gemini's refusal is 200 without an answer: no status that could be shown.
-        needing("refusedContent", fault("filter", json!({"error": "content_filter"}), Its([400, 400, 502]))),
-        fault("error-first", embedded("error", "rate"), Its([429; 3])),
-        fault("error-object", embedded("error_object", "rate"), Its([429; 3])),
-        fault("empty", json!({"instead": "empty"}), Unreached),
-        fault("only-pings", json!({"instead": "pings"}), Unreached),
-        fault("only-done", json!({"instead": "done"}), Unreached),
-        fault("only-head", json!({"instead": "head"}), Unreached),
-        fault("only-end", json!({"instead": "finish"}), Unreached),
-        fault("null-choices", json!({"instead": "null_choices"}), Unreached),
-        fault("no-choices", json!({"instead": "empty_choices"}), Unreached),
-        fault("html", json!({"instead": "html"}), Unreached),
-        asked(WHOLE, fault("half", json!({"cut": 0, "how": "end"}), Unreached)),
-    ]
-}
+use crate::{
+    faults::{Fault, Next, REASONS, faults},
+    world::{CALLER, Served, Streaming, Virtual, World},
+};
 
 /// A row of the table.
 struct Row<'a> {
@@ -101,17 +40,21 @@ fn rows(faults: &[Fault]) -> Vec<Row<'_>> {
 /// Two targets for each row: the first fails; the second does not, or fails in the same way.
 async fn start(provider: &str, rows: &[Row<'_>]) -> World {
     let models = rows.iter().map(|row| {
-        let second = Served::outside(&format!("{}-b", row.model), provider);
-        let second = match row.fault.needs {
-            Some(needs) => second.with("capabilities", json!({ needs: true })),
-            None => second,
+        let second = Served::outside(&row.target("b"), provider);
+        let second = match row.fault.next {
+            Next::Able(needs) => second.with("capabilities", json!({ needs: true })),
+            Next::Other | Next::Nobody => second,
         };
-        Virtual::new(&row.model, vec![Served::outside(&format!("{}-a", row.model), provider), second])
+        let mut timers = json!({"connect": "1s", "firstToken": "2s", "idle": "2s", "total": "60s"});
+        for (name, time) in row.fault.timers.as_object().into_iter().flatten() {
+            timers[name] = time.clone();
+        }
+        Virtual::new(&row.model, vec![Served::outside(&row.target("a"), provider), second]).with("timers", timers)
     });
     let world = World::start(models.collect()).await;
     for row in rows {
         let failing: &[&str] = if row.is_one_left { &["a"] } else { &["a", "b"] };
-        for target in failing.iter().map(|letter| format!("{}-{letter}", row.model)) {
+        for target in failing.iter().map(|letter| row.target(letter)) {
             match &row.fault.behaviour {
                 Value::Null => world.stand_in.refuse_connections(&target).await,
                 behaviour => world.stand_in.behave(&target, behaviour.clone()).await,
@@ -123,13 +66,14 @@ async fn start(provider: &str, rows: &[Row<'_>]) -> World {
 
 /// What an application saw of one call, by whichever client.
 struct Saw {
-    row: String,
     status: Option<u16>,
     is_whole: bool,
     has_error: bool,
     target: String,
     attempts: String,
+    reason: String,
     retry_after: String,
+    should_retry: String,
 }
 
 impl Row<'_> {
@@ -138,39 +82,94 @@ impl Row<'_> {
         format!("{} {:?} {left}", self.fault.name, self.streaming)
     }
 
-    /// What differs from the table; nothing where all is as it should be.
+    fn target(&self, letter: &str) -> String {
+        format!("{}-{letter}", self.model)
+    }
+
+    /// Whether the second target serves.
+    fn is_served(&self) -> bool {
+        self.is_one_left && self.fault.next != Next::Nobody
+    }
+
+    /// Targets that are asked.
+    fn asked(&self) -> &'static str {
+        if self.fault.next == Next::Nobody { "1" } else { "2" }
+    }
+
+    /// What differs from the table in what the application saw.
     fn differs(&self, dialect: usize, saw: &Saw) -> Option<String> {
-        let Saw { status, is_whole, has_error, target, attempts, .. } = saw;
-        let expected_target = format!("{}-b", self.model);
-        let is_right = if self.is_one_left {
-            *is_whole && *target == expected_target && attempts == "2"
+        let Saw { status, is_whole, has_error, target, attempts, reason, retry_after, should_retry } = saw;
+        let is_repeatable =
+            !matches!(self.fault.reason, "quota" | "auth" | "not_found" | "context" | "content_filter" | "bad_request");
+        let is_right = if self.is_served() {
+            *is_whole && *target == self.target("b")
         } else {
-            let shown = match self.fault.shows {
-                Shows::Its(statuses) => *status == Some(statuses[dialect]),
-                Shows::Unreached => status.is_some_and(|status| (502..=504).contains(&status)),
-            };
-            let is_repeatable = self.fault.name == "rate";
-            shown && *has_error && attempts == "2" && (!is_repeatable || !saw.retry_after.is_empty())
+            *status == Some(self.fault.status(dialect))
+                && *has_error
+                && *reason == format!("model_{}", self.fault.reason)
+                && (should_retry == "false") != is_repeatable
+                && (self.fault.reason != "rate" || !retry_after.is_empty())
         };
-        (!is_right).then(|| {
+        (!is_right || attempts != self.asked()).then(|| {
             format!(
                 "{}: status {status:?} whole {is_whole} error {has_error} target {target:?} attempts {attempts:?} \
-                 retry-after {:?}",
-                saw.row, saw.retry_after
+                 reason {reason:?} retry-after {retry_after:?} x-should-retry {should_retry:?}",
+                self.title()
             )
         })
     }
+
+    /// What differs from the table in what is counted.
+    fn counts_differ(&self, metrics: &Metrics) -> Vec<String> {
+        let (a, b, reason) = (self.target("a"), self.target("b"), self.fault.reason);
+        let is_other_asked = self.fault.next != Next::Nobody;
+        let mut expected = vec![(a.clone(), reason)];
+        let mut fallbacks = vec![(a.clone(), if is_other_asked { b.clone() } else { String::new() })];
+        if is_other_asked {
+            expected.push((b.clone(), if self.is_served() { "success" } else { reason }));
+        }
+        if is_other_asked && !self.is_served() {
+            fallbacks.push((b.clone(), String::new()));
+        }
+        let mut wrong = Vec::new();
+        let attempts = sums(metrics, "mesh_model_attempts_total", &["target", "reason"], &[&a, &b]);
+        let named: Vec<(Vec<&str>, f64)> =
+            expected.iter().map(|(target, reason)| (vec![target.as_str(), *reason], 1.0)).collect();
+        if attempts != named {
+            wrong.push(format!("{}: attempts {attempts:?}, not {named:?}", self.title()));
+        }
+        let counted = sums(metrics, "mesh_model_fallback_total", &["from", "to", "reason", "committed"], &[&a, &b]);
+        let named: Vec<(Vec<&str>, f64)> =
+            fallbacks.iter().map(|(from, to)| (vec![from.as_str(), to, reason, "false"], 1.0)).collect();
+        if counted != named {
+            wrong.push(format!("{}: fallbacks {counted:?}, not {named:?}", self.title()));
+        }
+        wrong
+    }
 }
 
-fn told(row: &Row<'_>, told: &Told) -> Saw {
+/// Samples of a metric that are not 0 and whose first label is one of these, by labels, in order.
+fn sums<'a>(metrics: &'a Metrics, name: &str, labels: &[&str], first: &[&str]) -> Vec<(Vec<&'a str>, f64)> {
+    let of =
+        |label: &&str, sample: &'a mesh_tests::metrics::Sample| sample.labels.get(*label).map_or("", String::as_str);
+    let wanted = metrics.samples.iter().filter(|sample| sample.name == name && sample.value != 0.0);
+    let named = wanted.map(|sample| (labels.iter().map(|label| of(label, sample)).collect::<Vec<_>>(), sample.value));
+    let mut found: Vec<_> = named.filter(|(labels, _)| first.contains(&labels[0])).collect();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    found
+}
+
+fn told(told: &Told) -> Saw {
+    let header = |name| told.header(name).to_owned();
     Saw {
-        row: row.title(),
         status: told.status,
         is_whole: told.error.is_none() && told.gapless && told.words == 20 && told.finish.is_some(),
         has_error: told.error.as_ref().is_some_and(|error| error.status.is_some()),
-        target: told.header("x-mesh-model-target").to_owned(),
-        attempts: told.header("x-mesh-model-attempts").to_owned(),
-        retry_after: told.header("retry-after").to_owned(),
+        target: header("x-mesh-model-target"),
+        attempts: header("x-mesh-model-attempts"),
+        reason: header("x-mesh-error"),
+        retry_after: header("retry-after"),
+        should_retry: header("x-should-retry"),
     }
 }
 
@@ -183,17 +182,19 @@ async fn by_sdk(api: Api, provider: &str, dialect: usize) {
         if number % 2 == 0 { ask } else { ask.asynchronous() }
     });
     let answers = Sdk::newest().many(asks, 8).await;
-    let saw: Vec<Saw> = rows.iter().zip(&answers).map(|(row, answer)| told(row, answer)).collect();
+    let saw: Vec<Saw> = answers.iter().map(told).collect();
     compare(&world, &rows, dialect, &saw).await;
 }
 
 async fn compare(world: &World, rows: &[Row<'_>], dialect: usize, saw: &[Saw]) {
-    let wrong: Vec<String> = rows.iter().zip(saw).filter_map(|(row, saw)| row.differs(dialect, saw)).collect();
-    assert!(wrong.is_empty(), "{} of {} rows differ:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
+    let mut wrong: Vec<String> = rows.iter().zip(saw).filter_map(|(row, saw)| row.differs(dialect, saw)).collect();
+    let metrics = world.mesh.pod(CALLER).metrics().await;
+    wrong.extend(rows.iter().flat_map(|row| row.counts_differ(&metrics)));
+    assert!(wrong.is_empty(), "{} differences in {} rows:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
     let bills = world.stand_in.settled().await;
-    for row in rows.iter().filter(|row| row.is_one_left) {
+    for row in rows.iter().filter(|row| row.is_served()) {
         let of = |letter: &str| {
-            let name = format!("{}-{letter}", row.model);
+            let name = row.target(letter);
             StandIn::sum(bills.iter().filter(|bill| bill.target == name))
         };
         // Nothing is billed before the first token, but by Anthropic for the prompt of a stream that began.
@@ -203,6 +204,24 @@ async fn compare(world: &World, rows: &[Row<'_>], dialect: usize, saw: &[Saw]) {
         assert_eq!(of("b"), (3, 20), "{}", row.title());
     }
     world.assert_accounted().await;
+}
+
+#[test]
+fn every_reason_has_a_row_for_streams_and_one_for_whole_answers_unless_it_cannot_happen_there() {
+    let faults = faults();
+    for reason in REASONS {
+        for streaming in Streaming::BOTH {
+            let is_there = faults.iter().any(|fault| fault.reason == reason && fault.asked.contains(&streaming));
+            let is_possible = match (reason, streaming) {
+                // A stream stops in the middle only behind its first token; see `midstream`.
+                ("stall", Streaming::Yes) => false,
+                // A whole answer has no first token.
+                ("timeout_first_token", Streaming::No) => false,
+                _ => true,
+            };
+            assert_eq!(is_there, is_possible, "{reason} {streaming:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -234,14 +253,16 @@ async fn gemini_generate_content() {
                 Streaming::Yes => answer.generated(),
                 Streaming::No => answer.body_text(),
             };
+            let header = |name| answer.header(name).to_owned();
             Saw {
-                row: row.title(),
                 status: Some(answer.status),
                 is_whole: answer.status == 200 && text == words(20),
                 has_error: answer.status != 200 && answer.json()["error"]["message"].is_string(),
-                target: answer.header("x-mesh-model-target").to_owned(),
-                attempts: answer.header("x-mesh-model-attempts").to_owned(),
-                retry_after: answer.header("retry-after").to_owned(),
+                target: header("x-mesh-model-target"),
+                attempts: header("x-mesh-model-attempts"),
+                reason: header("x-mesh-error"),
+                retry_after: header("retry-after"),
+                should_retry: header("x-should-retry"),
             }
         });
         saw.extend(futures_util::future::join_all(calls).await);

@@ -10,7 +10,7 @@ use mesh_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{Served, Streaming, Virtual, World, gemini_path};
+use crate::world::{CALLER, Served, Streaming, Virtual, World, gemini_path};
 
 /// How a stream breaks after `tokens` tokens.
 pub(crate) fn breaks(tokens: u64) -> Vec<Value> {
@@ -25,6 +25,9 @@ pub(crate) fn breaks(tokens: u64) -> Vec<Value> {
         json!({"tokens": 100, "bad": "endless", "bad_after": tokens}),
     ]
 }
+
+/// What the same breaks are called.
+const REASONS: [&str; 7] = ["reset", "reset", "reset", "server", "stall", "reset", "decode"];
 
 /// A model of this provider with a target that would do well.
 fn model(name: &str, provider: &str) -> Virtual {
@@ -155,6 +158,16 @@ async fn broken_streams_end_with_one_error_event_and_without_a_last_chunk() {
         world.stand_in.seen().await.iter().all(|request| request.target.ends_with("-a")),
         "no other target is asked"
     );
+    let metrics = world.mesh.pod(CALLER).metrics().await;
+    for (number, (broken, reason)) in behaviours.iter().zip(REASONS).enumerate() {
+        for (api, ..) in &apis {
+            let from = format!("{api}{number}-a");
+            let labels = [("from", from.as_str()), ("to", ""), ("reason", reason), ("committed", "true")];
+            assert_eq!(metrics.sum("mesh_model_fallback_total", &labels), 1.0, "{api} {broken}: {reason}");
+            let labels = [("target", from.as_str()), ("reason", reason)];
+            assert_eq!(metrics.sum("mesh_model_attempts_total", &labels), 1.0, "{api} {broken}: {reason}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -30,8 +30,19 @@ const OUTSIDE: u8 = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Outside,
-    /// A service of this name, one instance with a sidecar.
+    /// A service of this name, instances with sidecars.
     InMesh,
+}
+
+/// An instance of a service of the mesh.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    /// Its pod, and name at the stand-in.
+    pub(crate) pod: &'static str,
+    /// Its zone.
+    pub(crate) zone: Option<&'static str>,
+    /// Value of its label `lane`.
+    pub(crate) lane: Option<&'static str>,
 }
 
 /// A target of a virtual model.
@@ -41,17 +52,50 @@ pub(crate) struct Served {
     provider: String,
     place: Place,
     fields: Value,
+    instances: Vec<Instance>,
 }
 
 impl Served {
     /// A target outside of the mesh that wants the key `key-of-<name>`.
     pub(crate) fn outside(name: &str, provider: &str) -> Served {
-        Served { name: name.to_owned(), provider: provider.to_owned(), place: Place::Outside, fields: json!({}) }
+        let (name, provider) = (name.to_owned(), provider.to_owned());
+        Served { name, provider, place: Place::Outside, fields: json!({}), instances: Vec::new() }
     }
 
     /// A target in the mesh, a service of its own name, without key.
     pub(crate) fn in_mesh(name: &str, provider: &str) -> Served {
         Served { place: Place::InMesh, ..Served::outside(name, provider) }
+    }
+
+    /// Its instances in the mesh; one of its own name unless told.
+    pub(crate) fn instances(self, instances: &[Instance]) -> Served {
+        Served { instances: instances.to_vec(), ..self }
+    }
+
+    /// Pods of a target in the mesh.
+    fn pods(&self) -> Vec<PodSpec> {
+        if self.instances.is_empty() {
+            return vec![PodSpec::new(&self.name).of(&self.name).protocol("http1")];
+        }
+        let pod = |instance: &Instance| {
+            let mut pod = PodSpec::new(instance.pod).of(&self.name).protocol("http1").account(&self.name);
+            if let Some(zone) = instance.zone {
+                pod = pod.zone(zone);
+            }
+            match instance.lane {
+                Some(lane) => pod.label("lane", lane),
+                None => pod,
+            }
+        };
+        self.instances.iter().map(pod).collect()
+    }
+
+    /// Names at the stand-in.
+    fn names(&self) -> Vec<String> {
+        if self.instances.is_empty() {
+            return vec![self.name.clone()];
+        }
+        self.instances.iter().map(|instance| instance.pod.to_owned()).collect()
     }
 
     /// A field of the target as the resource has it.
@@ -113,9 +157,23 @@ impl World {
 
     /// As [`World::start`], with a caller that differs.
     pub(crate) async fn start_with(models: Vec<Virtual>, caller: impl FnOnce(PodSpec) -> PodSpec) -> World {
+        World::start_among(models, caller, &[]).await
+    }
+
+    /// As [`World::start_with`], with these resources besides, YAML documents.
+    pub(crate) async fn start_among(
+        models: Vec<Virtual>,
+        caller: impl FnOnce(PodSpec) -> PodSpec,
+        resources: &[&str],
+    ) -> World {
         let mut builder = Mesh::builder().pod(caller(PodSpec::new(CALLER)));
         for served in targets(&models).filter(|served| served.place == Place::InMesh) {
-            builder = builder.pod(PodSpec::new(&served.name).of(&served.name).protocol("http1"));
+            for pod in served.pods() {
+                builder = builder.pod(pod);
+            }
+        }
+        for resource in resources {
+            builder = builder.resource(resource);
         }
         let mesh = builder.start().await;
         let keys = TempDir::with_prefix("lanemesh-keys-").expect("a temporary folder");
@@ -123,10 +181,12 @@ impl World {
         for (port, served) in (FIRST_PORT..).zip(targets(&models)) {
             // What Azure, DashScope and others have of OpenAI's dialect they have under other paths.
             let provider = if served.provider == "openai-compatible" { "openai" } else { &served.provider };
-            stood_in.push(match served.place {
-                Place::Outside => Target::new(&served.name, provider, SocketAddr::new(mesh.address(OUTSIDE), port)),
-                Place::InMesh => Target::new(&served.name, provider, mesh.application(&served.name)).open(),
-            });
+            for name in served.names() {
+                stood_in.push(match served.place {
+                    Place::Outside => Target::new(&name, provider, SocketAddr::new(mesh.address(OUTSIDE), port)),
+                    Place::InMesh => Target::new(&name, provider, mesh.application(&name)).open(),
+                });
+            }
         }
         for target in &stood_in {
             std::fs::write(keys.path().join(&target.name), &target.key).expect("the temporary folder is writable");

@@ -211,6 +211,9 @@ fn endpoint(pod: &Pod) -> String {
     if pod.spec.meshed != Meshed::Plain {
         let _ = writeln!(yaml, "    identity: {{serviceAccount: {}}}", pod.spec.account);
     }
+    if let Some(zone) = &pod.spec.zone {
+        let _ = writeln!(yaml, "    zone: {zone}");
+    }
     if !pod.spec.labels.is_empty() {
         let labels: Vec<String> = pod.spec.labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
         let _ = writeln!(yaml, "    labels: {{{}}}", labels.join(", "));

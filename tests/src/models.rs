@@ -2,5 +2,8 @@
 //! Anthropic ([`sdk`]), and streams of events as bytes ([`events`]).
 
 pub mod events;
+pub mod front;
+pub mod multiplexed;
 pub mod sdk;
 pub mod stand_in;
+pub mod web_socket;

@@ -64,7 +64,7 @@ pub fn transport_header(port: u16, session: Session) -> Vec<u8> {
 pub struct Leaf {
     /// URI names.
     pub uris: Vec<String>,
-    /// DNS names.
+    /// DNS names, and addresses.
     pub names: Vec<String>,
     /// First day, as year, month, day.
     pub from: (i32, u8, u8),
@@ -90,7 +90,10 @@ impl Leaf {
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names yet");
         let ia5 = |name: &String| name.as_str().try_into().expect("a test writes ASCII names");
         params.subject_alt_names = self.uris.iter().map(|uri| SanType::URI(ia5(uri))).collect();
-        params.subject_alt_names.extend(self.names.iter().map(|name| SanType::DnsName(ia5(name))));
+        params.subject_alt_names.extend(self.names.iter().map(|name| match name.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName(ia5(name)),
+        }));
         params.not_before = date_time_ymd(self.from.0, self.from.1, self.from.2);
         params.not_after = date_time_ymd(self.until.0, self.until.1, self.until.2);
         if self.is_ca {
@@ -104,7 +107,7 @@ impl Leaf {
     pub fn self_signed(&self) -> Credentials {
         let key = KeyPair::generate().expect("a P-256 key");
         let certificate = self.params().self_signed(&key).expect("a certificate");
-        Credentials { chain: vec![certificate.der().clone()], key: key.serialize_der() }
+        Credentials { chain: vec![certificate.der().clone()], key: key.serialize_der(), pem: certificate.pem() }
     }
 }
 
@@ -118,9 +121,26 @@ pub fn dns_name(trust_domain: &str, namespace: &str, account: &str) -> String {
 pub struct Credentials {
     chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
+    /// The first certificate of the chain, PEM.
+    pub pem: String,
 }
 
 impl Credentials {
+    /// As an ordinary server shows them: to everybody, with a choice of these protocols.
+    ///
+    /// # Panics
+    /// When chain and key do not fit.
+    pub fn server(&self, protocols: &[&str]) -> ServerConfig {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .expect("the provider has these versions")
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key())
+            .expect("key and chain fit");
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        config
+    }
+
     fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.clone()).into()
     }
@@ -176,7 +196,7 @@ impl Authority {
         let certificate = leaf.params().signed_by(&key, &self.issuer).expect("a certificate");
         let mut chain = vec![certificate.der().clone()];
         chain.extend(self.intermediates.iter().cloned());
-        Credentials { chain, key: key.serialize_der() }
+        Credentials { chain, key: key.serialize_der(), pem: certificate.pem() }
     }
 }
 

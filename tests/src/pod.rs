@@ -37,6 +37,7 @@ pub struct PodSpec {
     pub(crate) service_port: u16,
     pub(crate) protocol: Option<String>,
     pub(crate) labels: Vec<(String, String)>,
+    pub(crate) zone: Option<String>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) gateway: bool,
     pub(crate) meshed: Meshed,
@@ -63,6 +64,7 @@ impl PodSpec {
             service_port: SERVICE_PORT,
             protocol: None,
             labels: Vec::new(),
+            zone: None,
             environment: Vec::new(),
             gateway: false,
             meshed: Meshed::Sidecar,
@@ -99,6 +101,12 @@ impl PodSpec {
     /// A label of the instance.
     pub fn label(mut self, key: &str, value: &str) -> PodSpec {
         self.labels.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Zone in which it is.
+    pub fn zone(mut self, zone: &str) -> PodSpec {
+        self.zone = Some(zone.to_owned());
         self
     }
 

@@ -2,7 +2,7 @@
 
 import json
 
-from . import plan, requests
+from . import plan, realtime, requests
 from .connection import Answer, ClientGone
 from .dialects import Frame
 from .dialects.chat import Chat, Completions, Embeddings
@@ -59,6 +59,8 @@ class Exchange:
         if self.found.api in ("models", "gemini-models"):
             await self.models()
             return request.keeps_alive
+        if self.found.api == "realtime":
+            return await self.realtime()
         try:
             self.ask = requests.read(self.found, request.body)
         except requests.Invalid as error:
@@ -74,6 +76,29 @@ class Exchange:
                 self.bill.end("gone")
             raise
         return request.keeps_alive and self.behaviour.close is None
+
+    async def realtime(self):
+        """A WebSocket; refused, or not answered, as an answer of any other API is."""
+        if not realtime.wanted(self.request):
+            await realtime.no_upgrade(self.connection)
+            return self.request.keeps_alive
+        self.ask = requests.Ask(self.request.query.get("model", ""), True)
+        self.behaviour = behaviour = self.target.behaviours.take(self.target.name, "")
+        self.bill = self.ledger.bill(self.number, self.target.name, self.found, self.ask)
+        try:
+            if behaviour.hang:
+                await self.connection.pause(behaviour.hang_ms)
+            if behaviour.status or behaviour.error:
+                kind = behaviour.error or BY_STATUS.get(behaviour.status, "server")
+                await self.refuse(kind, status=behaviour.status)
+                return self.request.keeps_alive
+            await realtime.Realtime(self.connection, self.request, behaviour, self.bill).run(headers(behaviour.headers))
+        except ClientGone:
+            if self.bill.outcome == "running":
+                self.bill.gone_ms = self.connection.gone_ms
+                self.bill.end("gone")
+            raise
+        return False
 
     async def is_known(self):
         """Whether the credential is right; refuses when it is not."""

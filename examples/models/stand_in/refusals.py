@@ -72,7 +72,10 @@ GEMINI = {
 }
 GEMINI_DETAILS = {
     "auth": ("google.rpc.ErrorInfo", {"reason": "API_KEY_INVALID", "domain": "googleapis.com"}),
-    "quota": ("google.rpc.QuotaFailure", {"violations": [{"quotaMetric": "generate_content_free_tier_requests"}]}),
+    "quota": ("google.rpc.QuotaFailure", {"violations": [{
+        "quotaMetric": "generativelanguage.googleapis.com/generate_content_free_tier_requests",
+        "quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier",
+    }]}),
 }
 # A moment in a header of a behaviour: `{date+7}`, `{rfc3339+7}`, seconds from now.
 MOMENT = re.compile(r"\{(date|rfc3339)\+(\d+)\}")

@@ -15,6 +15,7 @@ OPENAI_APIS = {
     "/v1/completions": "completions",
     "/v1/embeddings": "embeddings",
     "/v1/models": "models",
+    "/v1/realtime": "realtime",
 }
 # Of providers that speak OpenAI's dialect, where their paths begin.
 PREFIXES = {"dashscope": "/compatible-mode", "azure": "/openai"}

@@ -152,6 +152,34 @@ pub async fn attempt(
     Err(failed)
 }
 
+/// How a target answered a request to change protocols.
+pub enum Upgraded {
+    /// The connection is a tunnel from here on.
+    Tunnel(Box<Http1Upstream>, InFlight),
+    /// It did not change.
+    Answered,
+}
+
+/// One attempt to make a tunnel to a target of a virtual model, to which `plan` leads; `down` takes the target's answer,
+/// whatever it is.
+///
+/// # Errors
+/// Why it came to nothing.
+pub async fn upgrade(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    exchange: &mut Exchange,
+    plan: &Plan,
+    down: &mut Downstream<'_>,
+) -> Result<Upgraded, Failed> {
+    exchange.service = Arc::clone(&plan.service);
+    let mut timer = Deadline::default();
+    match Attempts::for_model(worker, connection, plan).run(exchange, down, &mut timer).await? {
+        Whole::Response => Ok(Upgraded::Answered),
+        Whole::Tunnel(upstream, in_flight) => Ok(Upgraded::Tunnel(upstream, in_flight)),
+    }
+}
+
 async fn enforced(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Result<Verdict, Refused> {
     let Some(head) = &exchange.head else {
         return Err(Refused::new(Outcome::Internal, "an exchange without head"));

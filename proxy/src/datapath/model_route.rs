@@ -114,7 +114,7 @@ pub async fn exchange(
             let timers = Default::default();
             let carried = record.carried.clone();
             let around = Around { worker, connection, snapshot, carried, timers, span: record.span };
-            realtime::tunnel(&around, record, down, (&route, model), &mut timer).await
+            realtime::tunnel(around, record, down, (route, model)).await
         }
         None => {
             let failure = Failure {

@@ -213,6 +213,14 @@ impl StandIn {
         self.order("forget", json!({})).await;
     }
 
+    /// Milliseconds of the machine's monotonic clock, by which bills tell times.
+    ///
+    /// # Panics
+    /// When it does not say.
+    pub async fn now_ms(&self) -> f64 {
+        self.page("billed?target=nobody").await["now_ms"].as_f64().expect("a time")
+    }
+
     /// What each request cost so far, in the order of their arrival.
     pub async fn bills(&self) -> Vec<Bill> {
         read(&self.page("billed").await, "billed")

@@ -30,6 +30,7 @@ use crate::{
     },
     limits::Reserved,
     net::http1::HeadReader,
+    providers::Offer,
     telemetry::worker::{Direction, Protocol},
     worker::Worker,
 };
@@ -186,7 +187,7 @@ async fn run(
     record.span = around.span.map(|span| span.child(worker.random()));
     record.kept = Some(kept);
     record.label(around.carried.clone());
-    let plan = match plan(around, &target, &head).await {
+    let plan = match plan(around, &target, &head, Offer::Both).await {
         Ok(plan) => plan,
         Err(refused) => {
             record.detail = Some(refused.detail.clone());
@@ -198,8 +199,13 @@ async fn run(
     exchange::attempt(worker, connection, record, &plan, &mut Downstream::Inner(down)).await
 }
 
-/// The way to a target.
-pub(super) async fn plan(around: &Around<'_>, target: &ModelTarget, head: &RequestHead) -> Result<Box<Plan>, Refused> {
+/// The way to a target, which may choose among the protocols of `offer`.
+pub(super) async fn plan(
+    around: &Around<'_>,
+    target: &ModelTarget,
+    head: &RequestHead,
+    offer: Offer,
+) -> Result<Box<Plan>, Refused> {
     let worker = around.worker;
     let mut plan = match &target.endpoint {
         ModelEndpoint::Service { authority, .. } => match enforce::outbound_service(worker, authority, head).await? {
@@ -208,7 +214,7 @@ pub(super) async fn plan(around: &Around<'_>, target: &ModelTarget, head: &Reque
         },
         ModelEndpoint::External { security, host, port, proxy, .. } => {
             let failed = |why: String| Refused::new(Outcome::ConnectFailed, why);
-            let config = worker.providers.roots.config(security).map_err(|error| failed(error.to_string()))?;
+            let config = worker.providers.roots.config(security, offer).map_err(|error| failed(error.to_string()))?;
             let tls = config
                 .map(|config| ServerName::try_from(host.clone()).map(|name| (name, config)))
                 .transpose()

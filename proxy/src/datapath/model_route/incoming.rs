@@ -213,6 +213,10 @@ impl Incoming {
                 }
                 let room = if is_good { bytes.len() } else { ERROR_MAX.saturating_sub(body.len()).min(bytes.len()) };
                 body.extend_from_slice(&bytes[..room]);
+                if is_good {
+                    // It comes bit by bit, or is announced by blank lines: it has not stopped.
+                    on(Came::Event(Bytes::new()));
+                }
             }
             State::Stream(events) => {
                 let mut ended = Vec::new();

@@ -142,11 +142,7 @@ impl Asking {
 
     /// Looks at the keys of all targets: who was refused with an old one may be asked at once.
     pub(super) fn renew(&self, worker: &Worker) {
-        for credential in self.virtual_model.targets.iter().filter_map(|target| target.credential.as_ref()) {
-            if let Ok((_, Renewed::Yes)) = worker.providers.credentials.key(credential, worker.now()) {
-                worker.providers.standings.borrow_mut().renewed(credential);
-            }
-        }
+        renew(worker, &self.virtual_model);
     }
 
     /// The request for a target, and how its answer is read.
@@ -275,6 +271,15 @@ fn pieces(body: &Bytes, pieces: Vec<Piece>) -> Rc<[Bytes]> {
         Piece::New(bytes) => Bytes::from(bytes),
     };
     pieces.into_iter().map(piece).collect()
+}
+
+/// Looks at the keys of all targets of a model: who was refused with an old one may be asked at once.
+pub(super) fn renew(worker: &Worker, model: &VirtualModel) {
+    for credential in model.targets.iter().filter_map(|target| target.credential.as_ref()) {
+        if let Ok((_, Renewed::Yes)) = worker.providers.credentials.key(credential, worker.now()) {
+            worker.providers.standings.borrow_mut().renewed(credential);
+        }
+    }
 }
 
 /// The client's fields without those of its connection.

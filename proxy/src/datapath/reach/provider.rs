@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     net::{http1::Asked, http1::HeadLimits, http1::HeadReader, socket::Socket, transport_header::SessionProtocol},
+    providers,
     worker::Worker,
 };
 use mesh_core::retry::Idempotence;
@@ -77,7 +78,7 @@ impl Way {
         timeout_at(until, Socket::connect_tls(io, name.clone(), Arc::clone(config)))
             .await
             .map_err(|_| failed("no TLS handshake in time".to_owned()))?
-            .map_err(|error| failed(format!("TLS: {error}")))
+            .map_err(|error| failed(format!("TLS: {}", providers::said(&error))))
     }
 }
 

@@ -116,6 +116,15 @@ impl Downstream<'_> {
         either!(self, side => side.has_begun())
     }
 
+    /// Whether the answer turned the connection into a tunnel.
+    pub fn is_tunnel(&self) -> bool {
+        match self {
+            Downstream::Http1(side) => side.is_tunnel(),
+            Downstream::Http2(_) => false,
+            Downstream::Inner(side) => side.is_tunnel(),
+        }
+    }
+
     /// Ends a begun response so that the client sees that it is not whole.
     pub fn abort(&mut self) {
         either!(self, side => side.abort(), inner => { let _ = side; });

@@ -9,6 +9,8 @@ use std::{
 use bytes::Bytes;
 use http::response::Parts;
 
+use crate::net::http1;
+
 /// Bytes that wait here before the attempt reads no more.
 const WAITING_MAX: usize = 64 * 1024;
 
@@ -16,6 +18,7 @@ const WAITING_MAX: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct Pipe {
     head: RefCell<Option<Parts>>,
+    switched: RefCell<Option<http1::ResponseHead>>,
     parts: RefCell<VecDeque<Bytes>>,
     waiting: Cell<usize>,
     begun: Cell<bool>,
@@ -26,6 +29,11 @@ impl Pipe {
     /// The head, once.
     pub fn take_head(&self) -> Option<Parts> {
         self.head.take()
+    }
+
+    /// The head of an answer that made a tunnel, once.
+    pub fn take_switched(&self) -> Option<http1::ResponseHead> {
+        self.switched.take()
     }
 
     /// The next bytes.
@@ -51,6 +59,15 @@ impl Pipe {
     pub(super) fn begin(&self, head: Parts) {
         self.head.replace(Some(head));
         self.begun.set(true);
+    }
+
+    pub(super) fn switch(&self, head: http1::ResponseHead) {
+        self.switched.replace(Some(head));
+        self.begun.set(true);
+    }
+
+    pub(super) fn has_switched(&self) -> bool {
+        self.switched.borrow().is_some()
     }
 
     pub(super) fn give(&self, bytes: Bytes) {

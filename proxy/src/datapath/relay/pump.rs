@@ -7,6 +7,7 @@ use mesh_core::{
     drain::{Told, told},
     health::Waited,
     model::route::RouteRetry,
+    names,
     outcome::Outcome,
     relay::{Part as In, Passage, Side, Way, closes_connection, passage},
     retry::{Attempt, Decision, Failure, decide, idempotence},
@@ -312,6 +313,13 @@ impl<'a, 'd> Pump<'a, 'd> {
                 ));
             }
         }
+        if let (Downstream::Inner(_), Side::Mesh) = (&**down, *to)
+            && reached_nobody(head)
+        {
+            let detail =
+                format!("the sidecar at the endpoint answered {}: its application takes no connection", head.status());
+            return Err(Failed { outcome: Outcome::ConnectFailed, ..Failed::upstream(Failure::Connect, detail) });
+        }
         if is_repeated(plan, exchange, replay, head.status()) {
             let detail = format!("the endpoint answered {}", head.status());
             return Err(Failed::upstream(Failure::Status(head.status()), detail));
@@ -335,7 +343,7 @@ impl<'a, 'd> Pump<'a, 'd> {
             Sending::Body | Sending::Stopped => Progress::Partial,
         };
         down.begin(head, request, &edit)?;
-        if matches!(down, Downstream::Http1(side) if side.is_tunnel()) {
+        if down.is_tunnel() {
             return Ok(Some(Relayed::Tunnel));
         }
         self.response = if up.is_whole() { Receiving::Flushing } else { Receiving::Body };
@@ -354,6 +362,12 @@ impl<'a, 'd> Pump<'a, 'd> {
         }
         Part::Trailers(fields)
     }
+}
+
+/// Whether a sidecar answers in the place of its application because it found nobody there: the request was not sent.
+fn reached_nobody(head: &ResponseHead) -> bool {
+    let said = head.fields().first(names::ERROR_HEADER);
+    said.is_some_and(|said| said == Outcome::ConnectFailed.label().as_bytes())
 }
 
 /// Whether the route wants a response of this status repeated, and core allows it: otherwise it is passed on.

@@ -139,6 +139,7 @@ impl Drive<'_, '_> {
         }
         let mut standings = self.around.worker.providers.standings.borrow_mut();
         match self.attempts.saw(slot, saw, &mut standings, now) {
+            Reaction::Hold if bytes.is_empty() => {}
             Reaction::Hold => running.held.push(bytes),
             Reaction::Forward => {
                 drop(standings);

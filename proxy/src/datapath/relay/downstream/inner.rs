@@ -6,9 +6,12 @@ use std::{rc::Rc, task::Poll};
 use bytes::Bytes;
 use mesh_core::outcome::Outcome;
 
-use crate::datapath::{
-    lane::Edit,
-    relay::{Failed, Last, Part, Pipe, ResponseHead, heads},
+use crate::{
+    datapath::{
+        lane::Edit,
+        relay::{Failed, Last, Part, Pipe, ResponseHead, heads},
+    },
+    net::http1::Framing,
 };
 
 /// The client of one attempt.
@@ -55,6 +58,12 @@ impl InnerDownstream {
             // Sent, and not needed again: answers last long.
             (self.body, self.next) = (Rc::default(), 0);
         }
+        if let ResponseHead::Http1(head) = head
+            && head.framing() == Framing::Tunnel
+        {
+            self.pipe.switch(head.clone());
+            return Ok(());
+        }
         let response = heads::response_to_http2(head, edit)
             .ok_or_else(|| Failed::ended(Outcome::UpstreamProtocol, "a response of a status that nobody knows"))?;
         self.pipe.begin(response.into_parts().0);
@@ -69,6 +78,10 @@ impl InnerDownstream {
         if ends {
             self.pipe.end();
         }
+    }
+
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.pipe.has_switched()
     }
 
     pub(super) fn has_begun(&self) -> bool {
