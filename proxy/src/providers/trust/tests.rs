@@ -1,7 +1,7 @@
 //! Which servers the certificates of a file vouch for.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
 };
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls_pki_types::{ServerName, UnixTime};
@@ -63,7 +63,9 @@ fn another_certificate_of_an_authority_is_refused_and_the_reason_is_said() {
 
 #[test]
 fn whom_a_given_root_signed_is_trusted_and_nobody_else() {
-    let (root, root_key) = (authority(params("root.example")), KeyPair::generate().expect("a key"));
+    let (mut root, root_key) = (authority(params("root.example")), KeyPair::generate().expect("a key"));
+    // A name of its own: the stranger shall not seem to be signed by it.
+    root.distinguished_name.push(DnType::CommonName, "a root of a test");
     let given = root.self_signed(&root_key).expect("a certificate").der().clone();
     let issuer = Issuer::from_params(&root, &root_key);
     let key = KeyPair::generate().expect("a key");
