@@ -6,6 +6,7 @@
 //! use without asking; the ledger spends that and never waits.
 
 pub mod ask;
+pub mod decisions;
 pub mod fields;
 pub mod key;
 pub mod lease;
@@ -24,6 +25,7 @@ pub const KEYS_MAX: usize = table::KEYS_MAX;
 
 pub use self::{
     ask::{Ask, Rates},
+    decisions::{Decision, Decisions},
     fields::fields,
     key::{Caller, Key},
     ledger::{Exhausted, Ledger, Quota, Standing, Why},

@@ -106,7 +106,8 @@ impl Proxy {
     }
 
     fn quota<'a>(&'a self, limits: &'a [Limit]) -> Quota<'a> {
-        Quota { limits, store: &self.place, on_store_down: OnStoreDown::Open }
+        let (store, on_store_down) = (&self.place, OnStoreDown::Open);
+        Quota { route: "chat.demo", target: None, limits, store, on_store_down }
     }
 
     fn ask(&self, limits: &[Limit]) -> Result<super::Reserved, Why> {

@@ -132,9 +132,10 @@ metrics! {
     LIMIT_RESERVED = "mesh_model_tokens_reserved_total", Counter, "", "Tokens reserved from limits before models were asked.";
     LIMIT_SETTLED = "mesh_model_tokens_settled_total", Counter, "",
         "Tokens with which reservations were settled: what was used in the end.";
-    LIMIT_REFUSED = "mesh_model_limit_refused_total", Counter, "", "Calls to models that a limit refused.";
-    LIMIT_SHADOWED = "mesh_model_limit_shadowed_total", Counter, "",
-        "Calls to models that a limit in shadow mode would have refused.";
+    LIMIT_DECISIONS = "mesh_model_limit_decisions_total", Counter, "route, target, limit, decision",
+        "What limits decided about calls to models: `allowed`, `shadowed` (it would have refused), or why it refused: `used`, `too_large`, `unleased`, `store_down`. `target` is empty where the limit is one of callers.";
+    LIMIT_PROXIES = "mesh_model_limit_proxies", Gauge, "part",
+        "Proxies that this one knows to share limits in a store (`known`), and those of them that had calls lately (`sharing`); of several stores the most.";
     LIMIT_FORGOTTEN = "mesh_model_limit_keys_forgotten_total", Counter, "",
         "Keys whose counts were forgotten because there are too many.";
     LIMIT_STORES_DOWN = "mesh_model_limit_stores_down", Gauge, "",

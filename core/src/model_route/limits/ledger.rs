@@ -12,13 +12,14 @@ use arc_swap::ArcSwap;
 
 use super::{
     ask::Ask,
+    decisions::{Decision, Decisions, Register},
     key::Key,
     reservation::{Hold, Reservation},
     store::{Reach, Store},
-    table::{Account, Table},
+    table::{Account, Limited, Table},
     tally::{AMOUNT_MAX, Shape, Tally},
 };
-use crate::model::model_route::{Counted, Limit, LimitMode, LimitStore, ModelTarget, OnStoreDown, TokenLimits};
+use crate::model::model_route::{Counted, Limit, LimitMode, LimitStore, ModelRoute, ModelTarget, OnStoreDown};
 
 /// Until when a refused caller is asked to wait rather than told that it is of no use.
 pub const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -30,6 +31,10 @@ const LEASE_WAIT: Duration = Duration::from_secs(1);
 /// The limits that an exchange meets.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota<'a> {
+    /// `<name>.<namespace>` of the route.
+    pub route: &'a str,
+    /// Target whose limits they are; `None` = of callers.
+    pub target: Option<&'a str>,
     /// Each counts on its own.
     pub limits: &'a [Limit],
     /// Where.
@@ -40,13 +45,15 @@ pub struct Quota<'a> {
 
 impl<'a> Quota<'a> {
     /// Of the callers of a route.
-    pub fn of_callers(tokens: &'a TokenLimits) -> Quota<'a> {
-        Quota { limits: &tokens.limits, store: &tokens.store, on_store_down: tokens.on_store_down }
+    pub fn of_callers(route: &'a ModelRoute) -> Quota<'a> {
+        let tokens = &route.tokens;
+        let (limits, store, on_store_down) = (&tokens.limits, &tokens.store, tokens.on_store_down);
+        Quota { route: &route.name, target: None, limits, store, on_store_down }
     }
 
     /// Of a target, counted where its route counts.
-    pub fn of_target(target: &'a ModelTarget, tokens: &'a TokenLimits) -> Quota<'a> {
-        Quota { limits: &target.limits, store: &tokens.store, on_store_down: tokens.on_store_down }
+    pub fn of_target(route: &'a ModelRoute, target: &'a ModelTarget) -> Quota<'a> {
+        Quota { target: Some(&target.name), limits: &target.limits, ..Quota::of_callers(route) }
     }
 }
 
@@ -61,6 +68,18 @@ pub enum Why {
     Unleased,
     /// The store is down, and the limit closed for that case.
     StoreDown,
+}
+
+impl Why {
+    /// As metrics and explanations name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::Used => "used",
+            Why::TooLarge => "too_large",
+            Why::Unleased => "unleased",
+            Why::StoreDown => "store_down",
+        }
+    }
 }
 
 /// How a limit stands.
@@ -152,10 +171,6 @@ pub struct Counters {
     pub reserved: AtomicU64,
     /// Tokens that reservations were settled with.
     pub settled: AtomicU64,
-    /// Exchanges refused.
-    pub refused: AtomicU64,
-    /// Exchanges that a limit in shadow mode would have refused.
-    pub shadowed: AtomicU64,
 }
 
 /// Counts of this process. All workers share one.
@@ -164,6 +179,7 @@ pub struct Ledger {
     pub(super) table: Table,
     stores: ArcSwap<Vec<Arc<Store>>>,
     counters: Arc<Counters>,
+    decisions: Register,
     thirst: AtomicBool,
 }
 
@@ -171,6 +187,11 @@ impl Ledger {
     /// What it did.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What each limit decided.
+    pub fn decisions(&self) -> Arc<Vec<Arc<Decisions>>> {
+        self.decisions.all()
     }
 
     /// Keys that were forgotten because there are too many.
@@ -213,13 +234,17 @@ impl Ledger {
                 (Err(_), LimitMode::Shadow) => reservation.shadowed.push(limit.clone()),
                 (Err(_), LimitMode::Enforce) => {
                     reservation.cancel();
-                    self.counters.refused.fetch_add(1, SeqCst);
-                    return Err(refusal(quota, &account, (limit, tally), wanted, now));
+                    let refusal = refusal(quota, &account, (limit, tally), wanted, now);
+                    tally.decisions.add(Decision::Refused(refusal.why));
+                    return Err(refusal);
                 }
             }
         }
         self.counters.reserved.fetch_add(ask.input.saturating_add(ask.output), SeqCst);
-        self.counters.shadowed.fetch_add(u64::from(!reservation.shadowed.is_empty()), SeqCst);
+        for (limit, tally) in quota.limits.iter().zip(&account.tallies) {
+            let is_shadowed = reservation.shadowed.contains(limit);
+            tally.decisions.add(if is_shadowed { Decision::Shadowed } else { Decision::Allowed });
+        }
         account.open.fetch_add(1, SeqCst);
         reservation.counters = Some(Arc::clone(&self.counters));
         reservation.account = Some(account);
@@ -228,11 +253,17 @@ impl Ledger {
 
     fn account(&self, quota: &Quota<'_>, key: &Key, now: Duration) -> Arc<Account> {
         let shapes = shapes(quota.limits);
-        let store = match quota.store {
+        let store = self.store_of(quota);
+        let decisions = |shape: &Shape| self.decisions.of(quota, shape);
+        let limited = Limited { shapes: &shapes, store: store.as_ref(), decisions: &decisions };
+        self.table.account(key, &limited, u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn store_of(&self, quota: &Quota<'_>) -> Option<Arc<Store>> {
+        match quota.store {
             LimitStore::Local => None,
             LimitStore::Redis { .. } => Some(self.store(quota.store, quota.on_store_down)),
-        };
-        self.table.account(key, &shapes, store.as_ref(), u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+        }
     }
 
     /// The store, added when it is new. One that nobody talks to grants nothing, nor does one beyond [`STORES_MAX`].
@@ -270,7 +301,7 @@ impl Ledger {
 }
 
 /// What the tallies of these limits are.
-fn shapes(limits: &[Limit]) -> Vec<Shape> {
+pub(super) fn shapes(limits: &[Limit]) -> Vec<Shape> {
     let mut shapes: Vec<Shape> = Vec::with_capacity(limits.len());
     for limit in limits {
         let window = match limit.of {
@@ -296,14 +327,19 @@ fn refusal(
     now: Duration,
 ) -> Exhausted {
     let standing = Standing::of(tally, limit, now);
-    let why = match &tally.store {
-        _ if asked > limit.amount => Why::TooLarge,
+    let why = why(tally, &standing, asked);
+    let all = quota.limits.iter().zip(&account.tallies).map(|(limit, tally)| Standing::of(tally, limit, now)).collect();
+    Exhausted { why, standing, asked, all }
+}
+
+/// Why a limit that has no room for what is asked has none.
+pub(super) fn why(tally: &Tally, standing: &Standing, asked: u64) -> Why {
+    match &tally.store {
+        _ if asked > standing.limit.amount => Why::TooLarge,
         Some(store) if store.reach() == Reach::Down && store.on_down == OnStoreDown::Closed => Why::StoreDown,
         Some(_) if standing.remaining >= asked => Why::Unleased,
         Some(_) | None => Why::Used,
-    };
-    let all = quota.limits.iter().zip(&account.tallies).map(|(limit, tally)| Standing::of(tally, limit, now)).collect();
-    Exhausted { why, standing, asked, all }
+    }
 }
 
 impl Tally {

@@ -11,6 +11,7 @@ use ahash::RandomState;
 use arc_swap::ArcSwapOption;
 
 use super::{
+    decisions::Decisions,
     key::Key,
     store::Store,
     tally::{Shape, Tally},
@@ -35,8 +36,17 @@ pub(super) struct Account {
     used: AtomicU64,
 }
 
+/// The limits that a key meets.
+pub(super) struct Limited<'a> {
+    pub(super) shapes: &'a [Shape],
+    pub(super) store: Option<&'a Arc<Store>>,
+    /// What is counted of each.
+    pub(super) decisions: &'a dyn Fn(&Shape) -> Arc<Decisions>,
+}
+
 impl Account {
-    fn new(key: &Key, shapes: &[Shape], store: Option<&Arc<Store>>, before: Option<&Account>) -> Arc<Account> {
+    fn new(key: &Key, limited: &Limited<'_>, before: Option<&Account>) -> Arc<Account> {
+        let Limited { shapes, store, decisions } = *limited;
         let same_store = |tally: &Tally| match (&tally.store, store) {
             (None, None) => true,
             (Some(held), Some(store)) => Arc::ptr_eq(held, store),
@@ -46,7 +56,10 @@ impl Account {
             let known = before.into_iter().flat_map(|account| &account.tallies);
             match known.into_iter().find(|tally| tally.shape == *shape && same_store(tally)) {
                 Some(tally) => Arc::clone(tally),
-                None => Arc::new(Tally::new(shape.clone(), key.cell(&shape.name()), store.cloned())),
+                None => {
+                    let cell = key.cell(&shape.name());
+                    Arc::new(Tally::new(shape.clone(), cell, store.cloned(), decisions(shape)))
+                }
             }
         };
         Arc::new(Account {
@@ -57,7 +70,8 @@ impl Account {
         })
     }
 
-    fn fits(&self, shapes: &[Shape], store: Option<&Arc<Store>>) -> bool {
+    fn fits(&self, limited: &Limited<'_>) -> bool {
+        let Limited { shapes, store, decisions: _ } = *limited;
         let of_store = |tally: &Arc<Tally>| match (&tally.store, store) {
             (None, None) => true,
             (Some(held), Some(store)) => Arc::ptr_eq(held, store),
@@ -95,7 +109,7 @@ impl Table {
     }
 
     /// The account of a key with tallies for these limits, made if need be. Counts of limits that stay are kept.
-    pub(super) fn account(&self, key: &Key, shapes: &[Shape], store: Option<&Arc<Store>>, now: u64) -> Arc<Account> {
+    pub(super) fn account(&self, key: &Key, limited: &Limited<'_>, now: u64) -> Arc<Account> {
         let set = self.set(key);
         for _ in 0..ATTEMPTS {
             let found = set.iter().position(|way| way.load().as_ref().is_some_and(|account| account.key == *key));
@@ -106,14 +120,14 @@ impl Table {
             match &before {
                 // Another key took the place meanwhile.
                 Some(account) if found.is_some() && account.key != *key => continue,
-                Some(account) if found.is_some() && account.fits(shapes, store) => {
+                Some(account) if found.is_some() && account.fits(limited) => {
                     account.used.store(now, SeqCst);
                     return Arc::clone(account);
                 }
                 Some(_) | None => {}
             }
             let same_key = before.as_deref().filter(|account| account.key == *key);
-            let made = Account::new(key, shapes, store, same_key);
+            let made = Account::new(key, limited, same_key);
             made.used.store(now, SeqCst);
             let seen = way.compare_and_swap(&before, Some(Arc::clone(&made)));
             let put = seen.as_ref().map(Arc::as_ptr) == before.as_ref().map(Arc::as_ptr);
@@ -123,7 +137,7 @@ impl Table {
                 return made;
             }
         }
-        Account::new(key, shapes, store, None)
+        Account::new(key, limited, None)
     }
 
     /// Whether no other way before it holds the same key; else it is taken out again.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{lease::CellWindow, store::Store};
+use super::{decisions::Decisions, lease::CellWindow, store::Store};
 use crate::model::model_route::{Counted, LimitMode};
 
 /// Greatest amount that is told apart; more counts as this.
@@ -125,6 +125,8 @@ pub(super) struct Tally {
     pub(super) cell: u128,
     /// `None` = counted in this process alone.
     pub(super) store: Option<Arc<Store>>,
+    /// Of this limit, for all keys.
+    pub(super) decisions: Arc<Decisions>,
     slots: [Slot; 2],
     /// Amount of the limit when it was last reserved from.
     pub(super) amount: AtomicU64,
@@ -143,11 +145,12 @@ pub(super) struct Tally {
 pub(super) struct Short;
 
 impl Tally {
-    pub(super) fn new(shape: Shape, cell: u128, store: Option<Arc<Store>>) -> Tally {
+    pub(super) fn new(shape: Shape, cell: u128, store: Option<Arc<Store>>, decisions: Arc<Decisions>) -> Tally {
         Tally {
             shape,
             cell,
             store,
+            decisions,
             slots: Default::default(),
             amount: AtomicU64::default(),
             low: AtomicU64::default(),

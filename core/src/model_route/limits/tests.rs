@@ -14,7 +14,8 @@ fn limit(of: Counted, amount: u64, window: Duration) -> Limit {
 }
 
 fn quota(limits: &[Limit]) -> Quota<'_> {
-    Quota { limits, store: &LimitStore::Local, on_store_down: OnStoreDown::Open }
+    let (route, store, on_store_down) = ("chat.demo", &LimitStore::Local, OnStoreDown::Open);
+    Quota { route, target: None, limits, store, on_store_down }
 }
 
 fn key(name: &str) -> Key {
@@ -131,6 +132,49 @@ fn shadow_counts_what_it_would_refuse_and_refuses_nothing() {
         })
         .collect();
     assert_eq!(shadowed, [0, 0, 1, 1]);
+}
+
+#[test]
+fn what_limits_decided_is_counted_by_limit_and_for_all_keys_together() {
+    let ledger = Ledger::default();
+    let shadow = Limit { mode: LimitMode::Shadow, ..limit(Counted::Total, 15, MINUTE) };
+    let limits = [shadow, limit(Counted::Requests, 1, MINUTE)];
+    let reserve = |name: &str, tokens: u64| ledger.reserve(&quota(&limits), &key(name), &ask(tokens, 0), at(0)).is_ok();
+    assert_eq!([reserve("a", 10), reserve("a", 10), reserve("b", 20)], [true, false, true]);
+    let of_target = Quota { target: Some("t"), ..quota(&limits[1..]) };
+    assert!(ledger.reserve(&of_target, &key("t"), &ask(1, 1), at(0)).is_ok());
+    let counted: Vec<_> = ledger
+        .decisions()
+        .iter()
+        .map(|one| {
+            let of = |decision: &Decision| (decision.as_str(), one.count(*decision));
+            let counts: Vec<_> = Decision::ALL.iter().map(of).filter(|(_, count)| *count > 0).collect();
+            (one.route.clone(), one.target.clone(), one.limit.clone(), counts)
+        })
+        .collect();
+    let row = |target: &str, limit: &str, counts: &[(&'static str, u64)]| {
+        ("chat.demo".to_owned(), target.to_owned(), limit.to_owned(), counts.to_vec())
+    };
+    let expected = [
+        row("", "total/1m/shadow", &[("allowed", 1), ("shadowed", 1)]),
+        row("", "requests/1m", &[("allowed", 2), ("used", 1)]),
+        row("t", "requests/1m", &[("allowed", 1)]),
+    ];
+    assert_eq!(counted, expected);
+}
+
+#[test]
+fn limits_that_are_counted_apart_are_bounded() {
+    let ledger = Ledger::default();
+    let limits = [limit(Counted::Requests, 1, MINUTE)];
+    for number in 0..2_000 {
+        let route = format!("route-{number}.demo");
+        let of_route = Quota { route: &route, ..quota(&limits) };
+        assert!(ledger.reserve(&of_route, &key(&route), &ask(1, 1), at(0)).is_ok());
+    }
+    let decisions = ledger.decisions();
+    let last = decisions.last().expect("some");
+    assert_eq!((decisions.len(), last.route.as_str(), last.count(Decision::Allowed)), (1_024, "other", 977));
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub(super) fn of_caller(worker: &Worker, asking: &Asking, lane: Option<&str>) ->
     let ask = asking.virtual_model.targets.first().map_or_else(Ask::default, |target| ask(worker, asking, target));
     let limits = &worker.shared.limits;
     let dialect = asking.api().dialect();
-    match limits.reserve(&Quota::of_callers(tokens), &key, &ask) {
+    match limits.reserve(&Quota::of_callers(&asking.route), &key, &ask) {
         Ok(reserved) => {
             let told = limits::fields(dialect, &reserved.standings(), limits.now());
             Ok(OfCaller { reserved: Some(reserved), told })
@@ -72,7 +72,7 @@ pub(super) fn of_target(worker: &Worker, asking: &Asking, target: &ModelTarget) 
     if target.limits.is_empty() {
         return Ok(None);
     }
-    let quota = Quota::of_target(target, &asking.route.tokens);
+    let quota = Quota::of_target(&asking.route, target);
     let key = Key::of_target(&asking.route.name, &target.name);
     let reserved = worker.shared.limits.reserve(&quota, &key, &ask(worker, asking, target));
     reserved.map(Some).map_err(|exhausted| failure_of(&exhausted))

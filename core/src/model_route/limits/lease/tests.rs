@@ -150,7 +150,8 @@ impl World {
     fn request_of(&mut self, key: usize, at: usize, tokens: u64) -> Result<(), Why> {
         let now = self.now(at);
         let place = place();
-        let quota = Quota { limits: &self.limits, store: &place, on_store_down: self.on_down };
+        let (limits, on_store_down) = (&self.limits, self.on_down);
+        let quota = Quota { route: "r", target: Some("t"), limits, store: &place, on_store_down };
         let ask = Ask { input: tokens, output: 0, rates: None };
         let reserved = self.proxies[at].ledger.reserve(&quota, &Key::of_target("r", &key.to_string()), &ask, now);
         if self.proxies[at].ledger.take_thirst() {
