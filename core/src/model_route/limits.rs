@@ -11,6 +11,7 @@ pub mod fields;
 pub mod key;
 pub mod lease;
 pub mod ledger;
+pub mod look;
 pub mod reservation;
 pub mod shares;
 pub mod store;
@@ -29,6 +30,7 @@ pub use self::{
     fields::fields,
     key::{Caller, Key},
     ledger::{Exhausted, Ledger, Quota, Standing, Why},
+    look::Look,
     reservation::Reservation,
     store::Store,
 };

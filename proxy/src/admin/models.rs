@@ -5,10 +5,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use mesh_core::{
-    model::model_route::{Credential, ModelTarget},
+    model::model_route::{Credential, ModelRoute, ModelTarget, VirtualModel},
     model_route::{
         choice::Unable,
         explain::{self, Known, Question, Stand},
+        limits::{Ask, Caller, Key, Look, Quota, Rates},
         translate,
     },
 };
@@ -67,7 +68,38 @@ pub(super) fn explain(sources: &Sources, secrets: &Path, query: Option<&str>) ->
         is_missing.then_some(Unable::Credential)
     };
     let rows = explain::explain(model, &stands, &question.want(), &bars);
-    (StatusCode::OK, explain::answer(&question, (route, model), &rows, Known::Workers(sources.workers.len())))
+    let mut told = explain::answer(&question, (route, model), &rows, Known::Workers(sources.workers.len()));
+    told["limits"] = limits(sources, &question, (route, model));
+    (StatusCode::OK, told)
+}
+
+/// What limits would say: those of callers to a request without the headers by which they tell callers apart, and those of
+/// each target.
+fn limits(sources: &Sources, question: &Question, (route, model): (&ModelRoute, &VirtualModel)) -> Value {
+    let limits = &sources.shared.limits;
+    let own = sources.shared.tls.load();
+    let identity = own.as_ref().map(|material| material.identity.to_string());
+    let lane = question.lane.as_ref().map(|carried| carried.full_name(&sources.shared.load().lanes));
+    let caller = Caller {
+        identity: identity.as_deref(),
+        namespace: own.as_ref().map(|material| material.identity.namespace()),
+        lane: lane.as_deref(),
+    };
+    let ask = |target: &ModelTarget| Ask {
+        input: question.tokens,
+        output: 0,
+        rates: Rates::of(&route.tokens.prices, target.model_name(&question.model)),
+    };
+    let key = Key::of_caller(&route.name, &route.tokens.key, &caller, |_| None);
+    let of_caller = model.targets.first().map_or_else(Ask::default, |target| ask(target));
+    let looks = limits.ledger().look(&Quota::of_callers(route), &key, &of_caller, limits.now());
+    let mut shown: Vec<Value> = looks.iter().map(|look| look.shown(None)).collect();
+    for target in &model.targets {
+        let key = Key::of_target(&route.name, &target.name);
+        let looks = limits.ledger().look(&Quota::of_target(route, target), &key, &ask(target), limits.now());
+        shown.extend(looks.iter().map(|look: &Look| look.shown(Some(&target.name))));
+    }
+    Value::Array(shown)
 }
 
 fn learned(sources: &Sources) -> Vec<Arc<Learned>> {

@@ -164,6 +164,25 @@ fn what_limits_decided_is_counted_by_limit_and_for_all_keys_together() {
 }
 
 #[test]
+fn look_says_what_limits_would_say_and_counts_nothing() {
+    let ledger = Ledger::default();
+    let limits = [limit(Counted::Total, 100, MINUTE), limit(Counted::Requests, 1, MINUTE)];
+    let look = |tokens: u64| -> Vec<(String, u64, Option<Why>)> {
+        let looks = ledger.look(&quota(&limits), &key("a"), &ask(tokens, 0), at(0));
+        looks.into_iter().map(|look| (look.name, look.standing.remaining, look.refuses)).collect()
+    };
+    let row = |name: &str, left, refuses| (name.to_owned(), left, refuses);
+    let fresh = [row("total/1m", 100, None), row("requests/1m", 1, None)];
+    assert_eq!(look(40), fresh);
+    assert_eq!(look(40), fresh, "looking uses nothing");
+    assert_eq!(look(101)[0], row("total/1m", 100, Some(Why::TooLarge)));
+    let held = ledger.reserve(&quota(&limits), &key("a"), &ask(70, 0), at(0));
+    assert_eq!(look(40), [row("total/1m", 30, Some(Why::Used)), row("requests/1m", 0, Some(Why::Used))]);
+    drop(held);
+    assert_eq!(ledger.decisions().len(), 2);
+}
+
+#[test]
 fn limits_that_are_counted_apart_are_bounded() {
     let ledger = Ledger::default();
     let limits = [limit(Counted::Requests, 1, MINUTE)];

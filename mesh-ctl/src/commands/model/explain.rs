@@ -61,7 +61,30 @@ fn shown(whole: &Value) -> String {
     );
     let rows = whole["targets"].as_array().into_iter().flatten().map(row);
     let headings = ["ORDER", "TARGET", "STATE", "FIRST", "WHY", "TARGET MODEL", "ENDPOINT"];
-    format!("{head}\n{}", output::lines(&output::table(&headings, rows)))
+    let targets = output::lines(&output::table(&headings, rows));
+    let limits: Vec<_> = whole["limits"].as_array().into_iter().flatten().map(limit).collect();
+    if limits.is_empty() {
+        return format!("{head}\n{targets}");
+    }
+    let headings = ["LIMIT", "OF", "AMOUNT", "LEFT", "RESETS IN", "THIS REQUEST"];
+    format!("{head}\n{targets}\n{}", output::lines(&output::table(&headings, limits)))
+}
+
+fn limit(limit: &Value) -> Vec<Text> {
+    let resets = limit["resetsIn"].as_f64().map_or("-".to_owned(), |seconds| format!("{seconds:.0}s"));
+    let (says, tone) = match (limit["refuses"].as_str(), limit["mode"].as_str()) {
+        (None, _) => ("let through".to_owned(), Tone::Good),
+        (Some(why), Some("shadow")) => (format!("let through; would refuse: {why}"), Tone::Odd),
+        (Some(why), _) => (format!("refused: {why}"), Tone::Bad),
+    };
+    vec![
+        plain(text(limit, "limit")),
+        plain(limit["target"].as_str().unwrap_or("callers")),
+        plain(text(limit, "amount")),
+        plain(text(limit, "remaining")),
+        plain(resets),
+        (says, tone),
+    ]
 }
 
 fn row(target: &Value) -> Vec<Text> {
@@ -104,5 +127,24 @@ mod tests {
         assert_eq!(lines[0], "chat: model chat of route chat.ai at models.internal; 3 attempts in all, then lastError");
         assert!(lines[4].starts_with("1      gpt     ready                100%   first by"), "{text}");
         assert!(lines[5].starts_with("-      small   resting 4s: connect  0%     cannot call tools"), "{text}");
+        assert_eq!(lines.len(), 6, "no limits, no table of them: {text}");
+    }
+
+    #[test]
+    fn limits_say_whether_they_would_refuse() {
+        let limit = |target: Value, mode: &str, refuses: Value| {
+            json!({"target": target, "limit": "requests/1m", "mode": mode, "amount": 60, "remaining": 0, "asked": 1,
+                   "resetsIn": 12.4, "refuses": refuses})
+        };
+        let limits = [
+            limit(Value::Null, "enforce", json!("used")),
+            limit(Value::Null, "shadow", json!("used")),
+            limit(json!("gpt"), "enforce", Value::Null),
+        ];
+        let text = shown(&json!({"targets": [], "limits": limits}));
+        let lines: Vec<Vec<&str>> = text.lines().rev().take(3).map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[2].join(" "), "requests/1m callers 60 0 12s refused: used");
+        assert_eq!(lines[1].join(" "), "requests/1m callers 60 0 12s let through; would refuse: used");
+        assert_eq!(lines[0].join(" "), "requests/1m gpt 60 0 12s let through");
     }
 }

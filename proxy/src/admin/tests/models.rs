@@ -2,10 +2,13 @@
 
 use mesh_core::{
     model::model_route::{
-        Capabilities, Credential, Failure, ModelEndpoint, ModelRoute, ModelTarget, NamePattern, Provider, Reason,
-        Security, TokenLimits, VirtualModel,
+        Capabilities, Counted, Credential, Failure, Limit, LimitMode, ModelEndpoint, ModelRoute, ModelTarget,
+        NamePattern, Provider, Reason, Security, TokenLimits, VirtualModel,
     },
-    model_route::standing::Standings,
+    model_route::{
+        limits::{Ask, Caller, Key, Quota},
+        standing::Standings,
+    },
     snapshot::Snapshot,
 };
 use serde_json::Value;
@@ -37,6 +40,10 @@ fn target(name: &str, priority: u32, credential: Option<&std::path::Path>) -> Ar
 }
 
 fn with_route(shared: &Shared, targets: Vec<Arc<ModelTarget>>) -> Arc<ModelRoute> {
+    with_limits(shared, targets, Vec::new())
+}
+
+fn with_limits(shared: &Shared, targets: Vec<Arc<ModelTarget>>, limits: Vec<Limit>) -> Arc<ModelRoute> {
     let model = VirtualModel {
         name: NamePattern::Exact("chat".to_owned()),
         targets,
@@ -51,7 +58,7 @@ fn with_route(shared: &Shared, targets: Vec<Arc<ModelTarget>>) -> Arc<ModelRoute
         name: "chat.ai".to_owned(),
         hosts: vec!["models.internal".to_owned()],
         models: vec![Arc::new(model)],
-        tokens: TokenLimits::default(),
+        tokens: TokenLimits { limits, ..TokenLimits::default() },
         drill: Default::default(),
         body_limit: 0,
     });
@@ -156,4 +163,28 @@ async fn metrics_tell_which_targets_rest_and_what_all_of_them_are_worth() {
     let told = lines("mesh_model_target_resting{").await;
     assert!(matches!(&told[..], [line] if line.starts_with(resting)), "{told:?}");
     assert_eq!(lines("mesh_model_target_share{").await.len(), 2);
+}
+
+#[tokio::test]
+async fn explain_says_which_limit_would_refuse() {
+    let port = port().await;
+    let limit = |of, mode| Limit { of, amount: 1, window: Duration::from_secs(86_400), mode };
+    let mut limited = (*target("a", 0, None)).clone();
+    limited.limits = vec![limit(Counted::Concurrent, LimitMode::Enforce)];
+    let limits = vec![limit(Counted::Requests, LimitMode::Enforce), limit(Counted::Total, LimitMode::Shadow)];
+    let route = with_limits(&port.shared, vec![Arc::new(limited)], limits);
+    let says = async |query: &str| -> Vec<String> {
+        let (_, told) = json(&port, &format!("/models/explain?{query}")).await;
+        let shown = |limit: &Value| format!("{} {} {}", limit["target"], limit["limit"], limit["refuses"]);
+        told["limits"].as_array().unwrap().iter().map(shown).collect()
+    };
+    let (requests, total) = (r#"null "requests/1d""#, r#"null "total/1d/shadow""#);
+    let concurrent = r#""a" "concurrent" null"#.to_owned();
+    let expected = [format!("{requests} null"), format!("{total} \"too_large\""), concurrent.clone()];
+    assert_eq!(says("model=chat&tokens=2").await, expected);
+    let key = Key::of_caller(&route.name, &[], &Caller::default(), |_| None);
+    let held = port.shared.limits.reserve(&Quota::of_callers(&route), &key, &Ask::default());
+    let expected = [format!("{requests} \"used\""), format!("{total} \"used\""), concurrent];
+    assert_eq!(says("model=chat").await, expected);
+    drop(held);
 }
