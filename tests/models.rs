@@ -22,6 +22,8 @@ mod faults;
 mod http2;
 #[path = "models/in_mesh.rs"]
 mod in_mesh;
+#[path = "models/limits.rs"]
+mod limits;
 #[path = "models/matrix.rs"]
 mod matrix;
 #[path = "models/midstream.rs"]

@@ -146,6 +146,9 @@ pub(crate) struct World {
     /// All providers.
     pub(crate) stand_in: StandIn,
     models: Vec<Virtual>,
+    callers: Vec<&'static str>,
+    /// `spec.tokens` of the route.
+    tokens: Value,
     keys: TempDir,
 }
 
@@ -166,7 +169,23 @@ impl World {
         caller: impl FnOnce(PodSpec) -> PodSpec,
         resources: &[&str],
     ) -> World {
-        let mut builder = Mesh::builder().pod(caller(PodSpec::new(CALLER)));
+        World::start_of(models, vec![(CALLER, caller(PodSpec::new(CALLER)))], json!({}), resources).await
+    }
+
+    /// As [`World::start`], with callers of these names who share limits, as `spec.tokens` has them.
+    pub(crate) async fn start_limited(models: Vec<Virtual>, callers: &[&'static str], tokens: Value) -> World {
+        let callers = callers.iter().map(|name| (*name, PodSpec::new(name).account(CALLER))).collect();
+        World::start_of(models, callers, tokens, &[]).await
+    }
+
+    async fn start_of(
+        models: Vec<Virtual>,
+        callers: Vec<(&'static str, PodSpec)>,
+        tokens: Value,
+        resources: &[&str],
+    ) -> World {
+        let names = callers.iter().map(|(name, _)| *name).collect();
+        let mut builder = callers.into_iter().fold(Mesh::builder(), |builder, (_, pod)| builder.pod(pod));
         for served in targets(&models).filter(|served| served.place == Place::InMesh) {
             for pod in served.pods() {
                 builder = builder.pod(pod);
@@ -192,7 +211,7 @@ impl World {
             std::fs::write(keys.path().join(&target.name), &target.key).expect("the temporary folder is writable");
         }
         let stand_in = StandIn::start(stood_in).await;
-        let world = World { mesh, stand_in, models, keys };
+        let world = World { mesh, stand_in, models, callers: names, tokens, keys };
         world.mesh.write_source("models.yaml", &world.route().to_string());
         world.in_force().await;
         world
@@ -205,7 +224,7 @@ impl World {
             "apiVersion": "lanemesh.io/v1alpha1",
             "kind": "ModelRoute",
             "metadata": {"name": "models", "namespace": "demo"},
-            "spec": {"hosts": [HOST], "models": models},
+            "spec": {"hosts": [HOST], "models": models, "tokens": self.tokens},
         })
     }
 
@@ -240,13 +259,17 @@ impl World {
 
     async fn in_force(&self) {
         let names: Vec<&str> = self.models.iter().map(|model| model.name.as_str()).collect();
-        until("the model route is in force", PATIENCE, || async {
-            let answer = client::get(self.outbound(), Version::Http1, HOST, "/v1/models", &[]).await.ok()?;
-            let listed: Value = serde_json::from_slice(&answer.body).ok()?;
-            let ids: Vec<&str> = listed["data"].as_array()?.iter().filter_map(|model| model["id"].as_str()).collect();
-            names.iter().all(|name| name.contains('*') || ids.contains(name)).then_some(())
-        })
-        .await;
+        for caller in &self.callers {
+            until("the model route is in force", PATIENCE, || async {
+                let outbound = self.mesh.pod(caller).outbound();
+                let answer = client::get(outbound, Version::Http1, HOST, "/v1/models", &[]).await.ok()?;
+                let listed: Value = serde_json::from_slice(&answer.body).ok()?;
+                let models = listed["data"].as_array()?.iter();
+                let ids: Vec<&str> = models.filter_map(|model| model["id"].as_str()).collect();
+                names.iter().all(|name| name.contains('*') || ids.contains(name)).then_some(())
+            })
+            .await;
+        }
     }
 
     /// Where the application sends its calls.

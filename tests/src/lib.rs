@@ -20,6 +20,7 @@ pub mod process;
 pub mod programs;
 pub mod promql;
 pub mod raw;
+pub mod redis;
 pub mod registry;
 pub mod server;
 pub mod strict;
