@@ -187,6 +187,10 @@ async fn api(console: &Console, path: &str, request: Request<Incoming>) -> Answe
                 Err((status, reason)) => refused(status, &reason),
             }
         }
+        Method::GET if name == "models/usage" => match models::usage(&console.reported.usage, request.uri().query()) {
+            Ok(value) => json(StatusCode::OK, &value),
+            Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
+        },
         Method::GET => match answers::collection(console, name) {
             Some(value) => json(StatusCode::OK, &value),
             None => refused(StatusCode::NOT_FOUND, &format!("no such collection; there are {}", answers::COLLECTIONS)),

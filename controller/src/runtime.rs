@@ -22,7 +22,7 @@ use crate::{
     guard::Guards,
     index::Index,
     meshed,
-    publish::{Published, Reported},
+    publish::{Published, Reported, usage::Usage},
     serve::{
         self, Services,
         acceptor::{self, ACCEPTED_QUEUE, Security},
@@ -110,7 +110,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let index = Index::new(settings.domains());
     let registries = Registries::new(&settings, changes.clone(), &metrics)?;
     let published = Arc::new(Published::new(index.view(), Arc::clone(&registries.common.demand), stopping.clone()));
-    let reported = Reported::default();
+    let usage = Arc::new(Usage::open(&settings.state_directory()?));
+    let reported = Reported { usage: Arc::clone(&usage), ..Reported::default() };
     let states = registries.states(&state);
     let registrars = registries.registrars(&published, &reported);
     let console = Console {
@@ -147,6 +148,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     };
     running.own("source", source.run(stopping.clone()));
     running.follow(registries, registrars, &reported, settings.state_directory()?.join(meshed::FILE));
+    running.own("usage", usage.keep(stopping.clone()));
     running.own("guards", guards.run(stopping.clone()));
     running.own("anchors", anchors(signing.authority.subscribe(), changes, stopping.clone()));
     running.own("index", follower.run(incoming, stopping.clone()));

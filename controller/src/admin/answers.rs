@@ -59,7 +59,6 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
             let others = endpoints::notes(&console.published.notes(), &console.registered.all());
             of_sources.chain(others).collect()
         }
-        "models/usage" => return Some(models::usage(&console.reported.usage)),
         "version" => return Some(json!({ "version": env!("CARGO_PKG_VERSION") })),
         _ => return None,
     };

@@ -19,7 +19,6 @@ use mesh_core::{
 };
 use serde_json::{Value, json};
 
-use super::answers::seconds;
 use crate::publish::usage::Usage;
 
 /// Millionths are shown as whole units.
@@ -44,8 +43,19 @@ pub(super) fn explain(world: &World, query: Option<&str>) -> Result<Value, (Stat
     Ok(explain::answer(&question, (route, model), &rows, Known::Nothing))
 }
 
-/// What was used of models since this controller began, by caller, route, model, target and lane.
-pub(super) fn usage(usage: &Usage) -> Value {
+/// What was used of models, by caller, route, model, target and lane: in all, or with `since=SECONDS` within that time.
+///
+/// # Errors
+/// What is wrong with the query.
+pub(super) fn usage(usage: &Usage, query: Option<&str>) -> Result<Value, String> {
+    let reading = match query {
+        None | Some("") => usage.all(),
+        Some(query) => {
+            let seconds = query.strip_prefix("since=").and_then(|seconds| seconds.parse().ok());
+            let length = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+            usage.within(length.ok_or("since is a whole number of seconds; nothing else can be asked")?)
+        }
+    };
     let row = |(caller, of, used): &(String, UsedOf, Used)| {
         json!({
             "identity": caller,
@@ -63,7 +73,7 @@ pub(super) fn usage(usage: &Usage) -> Value {
             "money": used.money as f64 / MILLION,
         })
     };
-    json!({ "since": seconds(usage.since()), "items": usage.all().iter().map(row).collect::<Vec<_>>() })
+    Ok(json!({ "since": reading.since, "items": reading.rows.iter().map(row).collect::<Vec<_>>() }))
 }
 
 fn shown(route: &ModelRoute) -> Value {

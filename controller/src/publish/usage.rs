@@ -1,10 +1,14 @@
-//! What was used of models, by who used it: the table behind `mesh-ctl model usage`. It counts from the start of this
-//! controller on; each replica counts the proxies that are connected to it.
+//! What was used of models, by who used it: the table behind `mesh-ctl model usage`, in all and by windows of time. Each
+//! replica counts the proxies that are connected to it, and keeps what it counted in the state directory.
+
+mod kept;
+mod table;
+mod windows;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::SystemTime,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use mesh_core::model_route::usage::{Used, UsedOf};
@@ -12,52 +16,100 @@ use mesh_proto::{
     convert::usage::{TARGETS_MAX, from_wire},
     mesh::v1::ModelUsage,
 };
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-/// Rows that are kept at most; what is used beyond them counts in one row `other`.
-pub const ROWS_MAX: usize = 20_000;
-/// What stands in every name of that row.
-const OTHER: &str = "other";
+use self::{kept::Place, table::Table};
+
+/// Between two writes of what changed; what came since the last one is lost when the process is killed.
+const WRITE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The table.
 #[derive(Debug)]
 pub struct Usage {
-    since: SystemTime,
-    rows: Mutex<BTreeMap<(String, UsedOf), Used>>,
+    table: Mutex<Table>,
+    place: Option<Place>,
 }
 
 impl Default for Usage {
+    /// Empty, and kept in memory alone.
     fn default() -> Self {
-        Usage { since: SystemTime::now(), rows: Mutex::default() }
+        Usage { table: Mutex::new(Table::new(unix_now())), place: None }
     }
+}
+
+/// What was used from some moment on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// That moment, seconds since 1970.
+    pub since: u64,
+    /// By caller, route, model, target and lane.
+    pub rows: Vec<(String, UsedOf, Used)>,
 }
 
 impl Usage {
+    /// Goes on where an earlier process on this state directory ended; starts empty where it cannot.
+    pub fn open(state_directory: &Path) -> Self {
+        let now = unix_now();
+        let Some(place) = Place::claim(state_directory) else { return Usage::default() };
+        let table = match place.read(now) {
+            Ok(Some(table)) => table,
+            Ok(None) => Table::new(now),
+            Err(error) => {
+                warn!(%error, "what was used of models before is not known");
+                Table::new(now)
+            }
+        };
+        Usage { table: Mutex::new(table), place: Some(place) }
+    }
+
     /// Adds what a proxy reports whose callers are `caller`.
     pub fn note(&self, caller: &str, usage: &ModelUsage) {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, mut table) = (unix_now(), self.table());
         for (of, used) in usage.targets.iter().take(TARGETS_MAX).map(from_wire) {
-            let key = (caller.to_owned(), of);
-            let is_full = rows.len() + 1 >= ROWS_MAX && !rows.contains_key(&key);
-            rows.entry(if is_full { other() } else { key }).or_default().add(&used);
+            table.add(now, caller, of, &used);
         }
     }
 
-    /// Every row, by caller, route, model and target.
-    pub fn all(&self) -> Vec<(String, UsedOf, Used)> {
-        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.iter().map(|((caller, of), used)| (caller.clone(), of.clone(), *used)).collect()
+    /// Everything since it counts.
+    pub fn all(&self) -> Reading {
+        self.table().all()
     }
 
-    /// Since when it counts.
-    pub fn since(&self) -> SystemTime {
-        self.since
+    /// What was used within the last `length`, rounded up to whole minutes or hours, as far back as is known.
+    pub fn within(&self, length: Duration) -> Reading {
+        self.table().within(unix_now(), length)
+    }
+
+    /// Writes what changed, now and then and at the end.
+    pub async fn keep(self: Arc<Self>, stopping: CancellationToken) {
+        let mut ticks = interval(WRITE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                _ = ticks.tick() => self.write(),
+            }
+        }
+        self.write();
+    }
+
+    fn write(&self) {
+        let Some(place) = &self.place else { return };
+        let Some(text) = self.table().take_changes() else { return };
+        if let Err(error) = place.write(&text) {
+            warn!(%error, "what was used of models cannot be kept for the next start");
+        }
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn other() -> (String, UsedOf) {
-    let name = || OTHER.to_owned();
-    let of = UsedOf { route: name(), model: name(), target: name(), target_model: name(), lane: String::new() };
-    (name(), of)
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
@@ -66,21 +118,38 @@ mod tests {
 
     use super::*;
 
-    fn report(models: impl Iterator<Item = String>) -> ModelUsage {
-        let target = |model| TargetUsage { model, served: 1, input: 10, ..TargetUsage::default() };
-        ModelUsage { targets: models.map(target).collect() }
+    fn report(served: u64) -> ModelUsage {
+        let target = TargetUsage { model: "chat".to_owned(), served, input: 10, ..TargetUsage::default() };
+        ModelUsage { targets: vec![target] }
+    }
+
+    #[tokio::test]
+    async fn what_was_used_is_there_after_a_restart_and_a_second_replica_keeps_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Arc::new(Usage::open(folder.path()));
+        let second = Arc::new(Usage::open(folder.path()));
+        first.note("a", &report(1));
+        second.note("b", &report(2));
+        let stopped = CancellationToken::new();
+        stopped.cancel();
+        Arc::clone(&first).keep(stopped.clone()).await;
+        Arc::clone(&second).keep(stopped).await;
+        let (all, hour) = (first.all(), first.within(Duration::from_secs(3_600)));
+        assert_eq!(all.rows, hour.rows);
+        drop((first, second));
+        let (first, second) = (Usage::open(folder.path()), Usage::open(folder.path()));
+        assert_eq!(first.all(), all);
+        assert_eq!(first.within(Duration::from_secs(3_600)).rows, hour.rows);
+        assert_eq!(second.all().rows[0].0, "b");
     }
 
     #[test]
-    fn table_is_bounded_and_loses_no_token() {
-        let usage = Usage::default();
-        for round in 0..21 {
-            usage.note("a", &report((0..1_000).map(|number| format!("{round}-{number}"))));
+    fn damaged_file_is_a_fresh_start() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "{", "[]", r#"{"version": 99}"#] {
+            std::fs::write(folder.path().join("usage-0.json"), text).unwrap();
+            assert_eq!(Usage::open(folder.path()).all().rows, [], "{text}");
         }
-        let all = usage.all();
-        assert_eq!(all.len(), ROWS_MAX);
-        assert_eq!(all.iter().map(|(_, _, used)| used.input).sum::<u64>(), 210_000);
-        let (_, _, beyond) = all.iter().find(|(caller, _, _)| caller == OTHER).unwrap();
-        assert_eq!(beyond.served, 1_001);
+        assert_eq!(Usage::open(Path::new("/nonexistent")).all().rows, []);
     }
 }

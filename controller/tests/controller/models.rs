@@ -115,6 +115,12 @@ async fn usage_that_proxies_report_is_added_up_by_identity() {
     });
     assert_eq!(usage["items"][0], expected);
     assert_eq!(usage["items"][1]["identity"], "spiffe://cluster.local/ns/demo/sa/b");
+    let within = async |query: &str| controller.get(&format!("{path}?{query}")).await;
+    let (status, hour) = within("since=3600").await;
+    assert_eq!((status, &hour["items"]), (200, &usage["items"]));
+    for refused in ["since=", "since=0", "since=1h", "until=3"] {
+        assert_eq!(within(refused).await.0, 400, "{refused}");
+    }
     // What was used stays when the proxy goes.
     drop((first, second, other));
     controller.until("/api/v1/proxies", |table| table["items"] == json!([])).await;

@@ -35,6 +35,17 @@ pub struct Used {
 }
 
 impl Used {
+    /// All amounts, in order of declaration.
+    pub fn amounts(&self) -> [u64; 7] {
+        let Used { served, failed, input, output, cached, estimated, money } = *self;
+        [served, failed, input, output, cached, estimated, money]
+    }
+
+    /// Of all amounts, in order of declaration.
+    pub fn of_amounts([served, failed, input, output, cached, estimated, money]: [u64; 7]) -> Used {
+        Used { served, failed, input, output, cached, estimated, money }
+    }
+
     /// Adds.
     pub fn add(&mut self, more: &Used) {
         *self = self.with(more, u64::saturating_add);
@@ -70,6 +81,7 @@ mod tests {
         sum.add(&one);
         assert_eq!(sum.since(&one), one);
         assert_eq!(one.since(&sum), Used::default());
+        assert_eq!((one.amounts(), Used::of_amounts(one.amounts())), ([3, 1, 100, 50, 20, 10, 7], one));
         sum.add(&Used { money: u64::MAX, ..Used::default() });
         assert_eq!(sum.money, u64::MAX);
     }

@@ -27,7 +27,7 @@ pub(crate) enum Model {
     Explain(ModelExplain),
     /// Send one real request through a sidecar: who serves it, how fast, and what it uses
     Try(Try),
-    /// Tokens and money by who used them, since the controller began
+    /// Tokens and money by who used them: in all, or within the last hours or days
     Usage(Usage),
 }
 
@@ -143,6 +143,10 @@ pub(crate) struct Usage {
     /// What rows are added up by
     #[arg(long, value_enum, value_delimiter = ',', default_value = "model,target")]
     pub(crate) by: Vec<By>,
+    /// Only what was used within this time, at most 31 days, for example 1h or 7d (default: all that the controller has
+    /// counted)
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) since: Option<Duration>,
     /// Format of the result
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: UsageFormat,

@@ -1,4 +1,4 @@
-//! `mesh-ctl model usage`: tokens and money, added up by who used them. The controller counts from its start on.
+//! `mesh-ctl model usage`: tokens and money, added up by who used them, in all or within the last hours or days.
 
 use std::{collections::BTreeMap, io::IsTerminal as _};
 
@@ -22,7 +22,8 @@ const AMOUNTS: [&str; 7] = ["served", "failed", "input", "cached", "output", "es
 /// # Errors
 /// When the controller cannot be reached.
 pub(super) async fn run(controller: &Controller, usage: &args::Usage) -> Result<Exit, Failure> {
-    let whole = controller.read("/api/v1/models/usage").await?;
+    let within = usage.since.map(|since| format!("?since={}", since.as_secs().max(1)));
+    let whole = controller.read(&format!("/api/v1/models/usage{}", within.unwrap_or_default())).await?;
     let since = whole["since"].as_u64().unwrap_or_default();
     let rows = added_up(whole["items"].as_array().map(Vec::as_slice).unwrap_or_default(), &usage.by);
     let text = match usage.output {
@@ -139,7 +140,7 @@ fn added_up(items: &[Value], by: &[By]) -> Vec<Row> {
 
 fn table(rows: &[Row], by: &[By], since: u64, is_terminal: bool) -> String {
     let head = format!(
-        "since {}, when this controller began; attempts at targets, of the proxies that report to it\n",
+        "since {}; attempts at targets, of the proxies that report to this controller\n",
         moment(since * 1_000)
     );
     if rows.is_empty() {
