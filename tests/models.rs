@@ -32,6 +32,8 @@ mod midstream;
 mod realtime;
 #[path = "models/stand_in.rs"]
 mod stand_in;
+#[path = "models/telemetry.rs"]
+mod telemetry;
 #[path = "models/tls.rs"]
 mod tls;
 #[path = "models/world.rs"]

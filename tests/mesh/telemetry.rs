@@ -3,61 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use mesh_tests::{
+    collector::{Collector, hex},
     mesh::Mesh,
     pod::PodSpec,
     server::{self, Server},
     wait::{PATIENCE, until, until_true},
 };
-use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
-    },
-    trace::v1::Span,
-};
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
-
-/// A collector that decodes what it is sent and keeps it.
-#[derive(Clone, Default)]
-struct Collector {
-    spans: Arc<Mutex<Vec<Span>>>,
-}
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: tonic::Request<ExportTraceServiceRequest>,
-    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        let spans = request.into_inner().resource_spans.into_iter();
-        let spans = spans.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
-        self.spans.lock().unwrap().extend(spans);
-        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-impl Collector {
-    async fn start(address: std::net::SocketAddr) -> (Collector, JoinHandle<()>) {
-        let collector = Collector::default();
-        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-        let service = TraceServiceServer::new(collector.clone());
-        let serving = tokio::spawn(async move {
-            let served = tonic::transport::Server::builder().add_service(service);
-            served.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
-        });
-        (collector, serving)
-    }
-
-    fn of_trace(&self, trace: &str) -> Vec<Span> {
-        let spans = self.spans.lock().unwrap();
-        spans.iter().filter(|span| hex(&span.trace_id) == trace).cloned().collect()
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
