@@ -24,6 +24,8 @@ mod http2;
 mod in_mesh;
 #[path = "models/limits.rs"]
 mod limits;
+#[path = "models/long.rs"]
+mod long;
 #[path = "models/matrix.rs"]
 mod matrix;
 #[path = "models/midstream.rs"]

@@ -121,6 +121,8 @@ pub struct Settings {
     pub gateway: Gateway,
     /// Folder with the secrets that model routes name.
     pub secrets_directory: PathBuf,
+    /// Bytes of requests to models that are held at most.
+    pub model_buffer: usize,
     /// Ports whose inbound policy is asked for at once.
     pub inbound_ports: Vec<u16>,
     /// How the application is asked whether it is ready; `None` = it is not.

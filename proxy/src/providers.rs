@@ -2,6 +2,7 @@
 
 pub mod credentials;
 mod names;
+mod room;
 mod trust;
 
 use std::{
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 pub use self::{
     credentials::{Credentials, Key, NoCredential},
     names::{Names, NoAddress},
+    room::Room,
     trust::{NoTrust, Offer, Roots, said},
 };
 use crate::telemetry::models::{Learned, ModelMetrics};
@@ -32,8 +34,6 @@ const SHOWN_EVERY: Duration = Duration::from_secs(1);
 pub struct Providers {
     /// Who rests, who is slow, how much may be repeated.
     pub standings: RefCell<Standings>,
-    /// Bytes of requests to models that are held.
-    pub held: Cell<usize>,
     /// Keys.
     pub credentials: Credentials,
     /// Targets that refuse to be asked for usage in streams, by route and name.
@@ -70,7 +70,6 @@ impl Providers {
     pub fn new(secrets: PathBuf) -> Providers {
         Providers {
             standings: RefCell::default(),
-            held: Cell::new(0),
             credentials: Credentials::new(secrets),
             without_usage: RefCell::default(),
             estimates: RefCell::default(),

@@ -30,7 +30,7 @@ use crate::{
     },
     health::Health,
     net::{http1::HeadLimits, listener::Listener},
-    providers::Providers,
+    providers::{Providers, Room},
     shared::Shared,
     telemetry::worker::{Direction, Sink},
 };
@@ -133,6 +133,8 @@ pub struct WorkerConfig {
     pub lane_table: usize,
     /// Folder with the secrets that model routes name.
     pub secrets_directory: PathBuf,
+    /// Memory for requests to models.
+    pub model_room: Arc<Room>,
 }
 
 /// A running worker.

@@ -121,6 +121,14 @@ pub enum Replay {
     Once,
 }
 
+/// Whether the request is still being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// As long as the client takes to send it: a target cannot be late meanwhile.
+    UnderWay,
+    Done,
+}
+
 /// The attempts of one exchange.
 #[derive(Debug)]
 pub struct Attempts {
@@ -130,6 +138,7 @@ pub struct Attempts {
     asked: String,
     delivery: Delivery,
     replay: Replay,
+    sending: Sending,
     begun: Duration,
     /// From when on `retry.onlyWithin` counts.
     since: Duration,
@@ -164,6 +173,10 @@ impl Attempts {
             model,
             asked: asked.to_owned(),
             delivery,
+            sending: match replay {
+                Replay::Whole => Sending::Done,
+                Replay::Once => Sending::UnderWay,
+            },
             replay,
             begun: now,
             since: now,
@@ -282,6 +295,15 @@ impl Attempts {
         let target = &self.model.targets[live.target];
         standings.withdrawn(target, target.model_name(&self.asked));
         self.tried.retain(|tried| *tried != live.target);
+    }
+
+    /// A request that is sent only once was sent, or is answered before; its answer is awaited from now on, and delivered
+    /// so.
+    pub fn sent(&mut self, slot: usize, delivery: Delivery, now: Duration) {
+        (self.sending, self.delivery) = (Sending::Done, delivery);
+        if let Some(live) = self.live.get_mut(slot).and_then(Option::as_mut) {
+            (live.begun, live.moved) = (now, now);
+        }
     }
 
     /// An attempt showed something.
@@ -452,6 +474,9 @@ impl Attempts {
     /// When an attempt is late, and why.
     fn late_at(&self, slot: usize) -> Option<(Duration, Reason)> {
         let (live, timers) = (self.live[slot]?, &self.model.timers);
+        if self.sending == Sending::UnderWay {
+            return None;
+        }
         if self.committed == Some(slot) {
             return Some((live.moved.saturating_add(timers.idle), Reason::Stall));
         }

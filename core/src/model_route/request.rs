@@ -6,6 +6,7 @@
 
 mod call;
 mod json;
+mod long;
 mod members;
 mod resumed;
 
@@ -13,6 +14,7 @@ use std::ops::Range;
 
 pub use self::{
     call::{Call, Generate, InPath, Listing, Method, call},
+    long::Long,
     resumed::Resumable,
 };
 use self::{

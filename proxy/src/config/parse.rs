@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     str::FromStr,
     time::Duration,
@@ -98,6 +99,11 @@ impl Reader {
         self.read(variable, allowed, |text| text.parse().ok())
     }
 
+    fn number(&mut self, variable: Variable, of: &str, range: RangeInclusive<usize>) -> Option<usize> {
+        let allowed = format!("{of} from {} to {}", range.start(), range.end());
+        self.read(variable, &allowed, |text| text.parse().ok().filter(|number| range.contains(number)))
+    }
+
     fn path(&self, variable: Variable) -> Option<PathBuf> {
         self.text(variable).map(PathBuf::from)
     }
@@ -114,12 +120,9 @@ impl Reader {
             text.parse().ok().filter(|count| (1..=WORKERS_MAX).contains(count))
         });
         let application_address = self.typed(v::APPLICATION_ADDRESS, "an IP address without port");
-        let header_limit = self.read(v::HEADER_LIMIT, "bytes from 1024 to 1048576", |text| {
-            text.parse().ok().filter(|limit| (1_024..=1_048_576).contains(limit))
-        });
-        let lane_table = self.read(v::LANE_TABLE, "a count from 1000 to 10000000", |text| {
-            text.parse().ok().filter(|count| (1_000..=10_000_000).contains(count))
-        });
+        let header_limit = self.number(v::HEADER_LIMIT, "bytes", 1_024..=1_048_576);
+        let lane_table = self.number(v::LANE_TABLE, "a count", 1_000..=10_000_000);
+        let model_buffer = self.number(v::MODEL_BUFFER, "bytes", 1_048_576..=17_179_869_184);
         let down = self.down();
         let log = self.read(v::LOG, "log levels, such as info or warn,mesh_proxy=debug", |text| {
             EnvFilter::try_new(text).ok().map(|_| text.to_owned())
@@ -157,6 +160,7 @@ impl Reader {
             application_probe,
             inbound_ports: inbound_ports.unwrap_or_default(),
             secrets_directory: self.path(v::SECRETS_DIRECTORY).unwrap_or_default(),
+            model_buffer: model_buffer?,
         })
     }
 

@@ -98,6 +98,8 @@ variables! {
         "Proxies in front of a gateway that are trusted to append the caller's address to X-Forwarded-For; it is what sourceIP means to lanes.";
     SECRETS_DIRECTORY = "LANEMESH_SECRETS_DIRECTORY", "path", "/var/run/secrets/lanemesh.io/models",
         "Folder with the secrets that model routes name, each a folder with one file per key, as Kubernetes mounts them.";
+    MODEL_BUFFER = "LANEMESH_MODEL_BUFFER", "bytes, 1048576 to 17179869184", "268435456",
+        "Bytes of requests to models that are held, all together, so that another target can get them too; what finds no room is passed on to one target.";
     INBOUND_PORTS = "LANEMESH_INBOUND_PORTS", "port, …", "",
         "Application ports whose policy is asked for before the first connection; the controller's list is added.";
 }

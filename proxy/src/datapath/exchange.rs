@@ -248,6 +248,9 @@ impl<'a> Attempts<'a> {
                 idempotent: idempotence(head.method()),
                 body: self.replay.body(),
             };
+            if self.purpose == Purpose::Model && !down.is_repeatable() {
+                return Err(failed);
+            }
             let decision = match self.purpose {
                 Purpose::Client => retry::decide(&attempt),
                 Purpose::Model => retry::decide_unsent(&attempt),

@@ -14,6 +14,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod told;
+mod upload;
 
 use std::{future::poll_fn, mem, rc::Rc, sync::Arc};
 
@@ -32,7 +33,7 @@ use mesh_core::{
 
 use self::{
     attempt::Around,
-    body::NoBody,
+    body::Taken,
     drive::{Drive, End},
     quota::Told,
     request::Asking,
@@ -141,16 +142,20 @@ async fn take(
     timer: &mut Deadline,
 ) -> Result<Asking, NotAsked> {
     let api = generate.api;
-    let refused = |status, reason, message: &str| {
-        NotAsked::Refused(api, Failure { status, message: message.to_owned(), ..failure::without_answer(reason) })
+    let taken = body::take(worker, down, timer, route.body_limit).await.map_err(NotAsked::Failed)?;
+    let Some(head) = &record.head else {
+        let failure =
+            Failure { message: "an exchange without head".to_owned(), ..failure::without_answer(Reason::Server) };
+        return Err(NotAsked::Refused(api, failure));
     };
-    let body = body::take(worker, down, timer).await.map_err(|error| match error {
-        NoBody::Failed(failed) => NotAsked::Failed(failed),
-        NoBody::TooLong => refused(413, Reason::BadRequest, "the request is longer than 33554432 bytes"),
-        NoBody::Full => refused(503, Reason::Overloaded, "too many bytes of requests to models are held"),
-    })?;
-    let Some(head) = &record.head else { return Err(refused(500, Reason::Server, "an exchange without head")) };
-    Asking::read(route, &generate, head, body).map_err(|failure| NotAsked::Refused(api, failure))
+    let asking = match taken {
+        Taken::Whole(body) => Asking::read(route, &generate, head, body),
+        Taken::Longer(beginning) => {
+            worker.sink.metrics.models.unheld(&route.name, beginning.why.as_str());
+            Asking::read_beginning(route, &generate, head, beginning)
+        }
+    };
+    asking.map_err(|failure| NotAsked::Refused(api, failure))
 }
 
 /// Makes attempts until the client has an answer.
@@ -181,7 +186,8 @@ async fn ask(
     let attempts = {
         let mut standings = worker.providers.standings.borrow_mut();
         let model = (Arc::from(asking.route.name.as_str()), Arc::clone(&asking.virtual_model));
-        Attempts::new(model, asking.model(), asking.delivery(), Replay::Whole, &mut standings, begun).drilled(faults)
+        let replay = if asking.upload().is_some() { Replay::Once } else { Replay::Whole };
+        Attempts::new(model, asking.model(), asking.delivery(), replay, &mut standings, begun).drilled(faults)
     };
     let mut drive = Drive::new(around, asking, down, attempts, (begun, mem::take(&mut caller.told)));
     let end = poll_fn(|cx| drive.poll(timer, cx)).await;
@@ -191,7 +197,8 @@ async fn ask(
     let mut accounts = mem::take(&mut drive.accounts);
     let came = told::Came { overhead: drive.overhead, error: drive.error };
     drop(drive);
-    record.detail = account::drills(&accounts).map(|drills| format!("drill: {drills}"));
+    let unheld = asking.upload().map(|upload| format!("passed on without being held: {}", upload.why.as_str()));
+    record.detail = account::drills(&accounts).map(|drills| format!("drill: {drills}")).or(unheld);
     if let Some(overhead) = came.overhead {
         worker.sink.metrics.models.waited(overhead);
     }

@@ -262,6 +262,7 @@ mod tests {
             forwarded_hops: 0,
             lane_table: 1,
             secrets_directory: std::path::PathBuf::new(),
+            model_room: crate::providers::Room::new(0),
         };
         let links = Links::all(1).0.remove(0);
         (Worker::new(Arc::new(config), Arc::new(shared), sink, links), recorded)

@@ -7,6 +7,7 @@ mod body;
 mod downstream;
 mod ending;
 mod farewell;
+mod feed;
 mod heads;
 mod limits;
 mod pipe;
@@ -21,8 +22,9 @@ use http::HeaderMap;
 use mesh_core::{fields::Fields, outcome::Outcome, retry::Failure};
 
 pub use self::{
-    downstream::{Downstream, Http1Downstream, Http2Downstream, InnerDownstream, Progress},
+    downstream::{Downstream, Http1Downstream, Http2Downstream, InnerBody, InnerDownstream, Progress},
     farewell::Farewell,
+    feed::Feed,
     limits::{Due, Limits},
     pipe::Pipe,
     pump::{Events, Pump, Relayed, Sides},

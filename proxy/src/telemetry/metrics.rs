@@ -96,6 +96,8 @@ metrics! {
         "Failures of a target, and who was asked next; nobody where `to` is empty. `committed`: the client had some of the answer.";
     MODEL_DRILLS = "mesh_model_drills_total", Counter, "route, target, reason",
         "Failures of targets that callers forced for drills: counted here alone, so that no alert sees them.";
+    MODEL_UNHELD = "mesh_model_unheld_requests_total", Counter, "route, why",
+        "Requests that were passed on to one target while they came, and could have gone to no other: longer than the route's bodyLimit (`length`), or no room for them (`room`).";
     MODEL_TOKENS = "mesh_model_tokens_total", Counter,
         "route, target, lane, gen_ai_operation_name, gen_ai_provider_name, gen_ai_request_model, gen_ai_response_model, gen_ai_token_type, source",
         "Tokens used, as targets reported them or as they were estimated.";

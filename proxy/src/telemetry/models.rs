@@ -190,6 +190,15 @@ impl ModelSeries {
     }
 }
 
+/// Requests that were passed on without being held.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnheldKey {
+    /// Route.
+    pub route: String,
+    /// Why.
+    pub why: &'static str,
+}
+
 /// Counts by key; of keys beyond [`SERIES_MAX`] nothing is counted.
 #[derive(Debug)]
 struct Tally<K>(ArcSwap<Vec<Arc<(K, Count)>>>);
@@ -238,6 +247,7 @@ pub struct ModelMetrics {
     series: ArcSwap<Vec<Arc<ModelSeries>>>,
     fallbacks: Tally<FallbackKey>,
     drills: Tally<DrillKey>,
+    unheld: Tally<UnheldKey>,
     /// Times before the target that served was asked.
     pub overhead: Distribution,
 }
@@ -249,6 +259,7 @@ impl Default for ModelMetrics {
             series: ArcSwap::default(),
             fallbacks: Tally::default(),
             drills: Tally::default(),
+            unheld: Tally::default(),
             overhead: Distribution::new(&OVERHEAD),
         }
     }
@@ -302,6 +313,16 @@ impl ModelMetrics {
     /// Counts a failure that was forced. Only the owning worker may call it.
     pub fn drill(&self, key: DrillKey) {
         self.drills.add(key);
+    }
+
+    /// Every request that was not held, for rendering.
+    pub fn unheld_requests(&self) -> Arc<Vec<Arc<(UnheldKey, Count)>>> {
+        self.unheld.0.load_full()
+    }
+
+    /// Counts a request that is passed on without being held. Only the owning worker may call it.
+    pub fn unheld(&self, route: &str, why: &'static str) {
+        self.unheld.add(UnheldKey { route: route.to_owned(), why });
     }
 
     /// Counts the time before the target that served was asked. Only the owning worker may call it.

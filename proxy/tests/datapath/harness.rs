@@ -148,6 +148,7 @@ impl Proxy {
             outside_tls_listen: None,
             forwarded_hops: 0,
             secrets_directory: std::path::PathBuf::new(),
+            model_room: mesh_proxy::providers::Room::new(1024 * 1024),
             lane_table: CAPACITY,
         };
         change(&mut config);

@@ -375,3 +375,24 @@ fn target_that_is_to_go_on_is_left_at_its_limits_and_a_second_break_goes_on_too(
     assert_eq!(run.failed(slot, Reason::Stall), After::EndStream(failure(Reason::Stall)));
     assert_eq!(run.resume(Ok(())), Err(NotResumed::Spent(Spent::Attempts)));
 }
+
+#[test]
+fn request_that_is_sent_once_is_late_only_when_it_was_sent_and_goes_nowhere_else() {
+    let mut model = three();
+    model.hedge = Hedge::After(seconds(1));
+    let (mut standings, now) = (Standings::default(), seconds(1_000));
+    let route = (Arc::from("r"), Arc::new(model));
+    let attempts = Attempts::new(route, "m", Delivery::Whole, Replay::Once, &mut standings, now);
+    let mut run = Run { attempts, standings, now };
+    let (slot, _) = run.next().unwrap();
+    run.now += seconds(300);
+    assert_eq!(run.due(), None);
+    run.attempts.sent(slot, Delivery::Stream, run.now);
+    run.now += seconds(7);
+    assert_eq!(run.due(), None);
+    run.now += seconds(1);
+    let Some(Due::Late(_, failure)) = run.due() else { panic!("late") };
+    assert_eq!(failure.reason, Reason::TimeoutFirstToken);
+    assert_eq!(run.failed(slot, Reason::TimeoutFirstToken), After::GiveUp(self::failure(Reason::TimeoutFirstToken)));
+    assert_eq!(run.attempts.spent(), Some(Spent::Body));
+}

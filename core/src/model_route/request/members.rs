@@ -120,7 +120,7 @@ impl<'a> Members<'a> {
 }
 
 /// Name of a member without escapes; as written where they are wrong.
-fn name(written: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn name(written: &[u8]) -> Cow<'_, [u8]> {
     if !written.contains(&b'\\') {
         return Cow::Borrowed(written);
     }

@@ -15,10 +15,11 @@ use mesh_core::{
     outcome::Outcome,
 };
 
+use super::body::Why;
 use crate::datapath::{
     lane::Edit,
     message::Headers,
-    relay::{Downstream, Failed, Http2ResponseHead, Last, Part, Progress, ResponseHead},
+    relay::{Downstream, Failed, Http2ResponseHead, Last, Part, ResponseHead},
 };
 
 /// Field that names the target which served.
@@ -28,8 +29,15 @@ const ATTEMPTS: &str = "x-mesh-model-attempts";
 /// Field that tells the milliseconds before the target that served was asked.
 const OVERHEAD: &str = "x-mesh-overhead-ms";
 
+/// Field that tells why a request could not have gone to another target.
+const UNHELD: &str = "x-mesh-model-unheld";
 /// Field that tells which failures were forced.
 const DRILL: &str = "x-mesh-model-drill";
+
+/// What the client is told of a request that was not held.
+pub(super) fn of_unheld(why: Why) -> (&'static str, String) {
+    (UNHELD, why.as_str().to_owned())
+}
 
 /// What the client is told of failures that it forced.
 pub(super) fn of_drill(drills: String) -> (&'static str, String) {
@@ -86,14 +94,15 @@ pub(super) fn give(
 /// Begins an answer. What a target said of the mesh does not pass; what we say does.
 pub(super) fn begin(down: &mut Downstream<'_>, mut head: Http2ResponseHead) -> Result<(), Failed> {
     let mut edit = Edit::own_response();
-    let own: Vec<(http::HeaderName, HeaderValue)> = [TARGET, ATTEMPTS, OVERHEAD, DRILL, names::ERROR_HEADER]
+    let own: Vec<(http::HeaderName, HeaderValue)> = [TARGET, ATTEMPTS, OVERHEAD, UNHELD, DRILL, names::ERROR_HEADER]
         .into_iter()
         .filter_map(|name| head.headers.0.remove(name).map(|value| (http::HeaderName::from_static(name), value)))
         .collect();
     for (name, value) in &own {
         edit.add(name.as_str(), value.as_bytes());
     }
-    down.begin(&ResponseHead::Http2(head), Progress::Whole, &edit)
+    let request = down.progress();
+    down.begin(&ResponseHead::Http2(head), request, &edit)
 }
 
 /// The models of a route that can be called by name, or the one that is asked for; `None` where there is none of it.

@@ -24,7 +24,7 @@ use crate::{
         exchange,
         message::{RequestHead, split_authority},
         reach::{Proxied, Way},
-        relay::{Downstream, Failed, InnerDownstream, Pipe},
+        relay::{Downstream, Failed, InnerBody, InnerDownstream, Pipe},
         report::{Exchange, Kept},
         trace::Span,
     },
@@ -45,7 +45,7 @@ pub(super) struct Outgoing {
     /// Fields besides `host` and `content-length`.
     pub(super) fields: Vec<(String, Vec<u8>)>,
     /// Its body.
-    pub(super) body: Rc<[Bytes]>,
+    pub(super) body: InnerBody,
     /// Bytes of its prompt, with all that is around it, before it was made fit for the target.
     pub(super) prompt: u64,
 }
@@ -150,13 +150,19 @@ pub(super) fn begin<'a>(
 /// The head, as any client would have written it.
 fn head(worker: &Worker, target: &ModelTarget, outgoing: &Outgoing) -> Result<RequestHead, Failed> {
     let mut bytes = BytesMut::new();
-    let length: usize = outgoing.body.iter().map(Bytes::len).sum();
+    let length = match &outgoing.body {
+        InnerBody::Whole(pieces) => Some(pieces.iter().map(|piece| piece.len() as u64).sum()),
+        InnerBody::Passing(_, length) => *length,
+    };
     crate::net::http1::write_request_line(&mut bytes, "POST", &outgoing.path);
     crate::net::http1::write_field(&mut bytes, "host", authority(&target.endpoint).as_bytes());
     for (name, value) in &outgoing.fields {
         crate::net::http1::write_field(&mut bytes, name, value);
     }
-    crate::net::http1::write_field(&mut bytes, "content-length", length.to_string().as_bytes());
+    match length {
+        Some(length) => crate::net::http1::write_field(&mut bytes, "content-length", length.to_string().as_bytes()),
+        None => crate::net::http1::write_field(&mut bytes, "transfer-encoding", b"chunked"),
+    }
     crate::net::http1::end_head(&mut bytes);
     match HeadReader::new(worker.config.head_limits).request(&mut bytes) {
         Ok(Some(head)) => Ok(RequestHead::Http1(head)),
@@ -212,26 +218,10 @@ pub(super) async fn plan(
             Verdict::Go(plan) => plan,
             Verdict::Answer { message, .. } => return Err(Refused::new(Outcome::Filtered, message)),
         },
-        ModelEndpoint::External { security, host, port, proxy, .. } => {
-            let failed = |why: String| Refused::new(Outcome::ConnectFailed, why);
-            let config = worker.providers.roots.config(security, offer).map_err(|error| failed(error.to_string()))?;
-            let tls = config
-                .map(|config| ServerName::try_from(host.clone()).map(|name| (name, config)))
-                .transpose()
-                .map_err(|_| failed(format!("{host} is no name that a certificate could have")))?;
-            let (dialled, dialled_port) = match proxy.as_deref().map(split_authority) {
-                Some((proxy, port)) => (proxy, port.unwrap_or(3_128)),
-                None => (host.as_str(), *port),
-            };
-            let addresses =
-                tokio::time::timeout(around.timers.connect, worker.providers.names.addresses(dialled, dialled_port))
-                    .await
-                    .map_err(|_| failed(format!("no address of {dialled} within {:?}", around.timers.connect)))?
-                    .map_err(|error| failed(error.to_string()))?;
-            let proxied = if proxy.is_some() { Proxied::Yes } else { Proxied::No };
-            let way = Rc::new(Way { authority: format!("{host}:{port}"), tls, proxied });
+        ModelEndpoint::External { .. } => {
             let snapshot = Arc::clone(&around.snapshot);
-            Box::new(enforce::provider(worker, snapshot, (addresses, way), host.as_str().into())?)
+            let plan = outside(worker, snapshot, target, around.timers.connect, offer).await?;
+            plan.ok_or_else(|| Refused::new(Outcome::Internal, "a target that is nowhere"))?
         }
     };
     plan.limits = TimeLimits {
@@ -245,6 +235,34 @@ pub(super) async fn plan(
     plan.attempts = TRIES;
     plan.retry = None;
     Ok(plan)
+}
+
+/// The way to a target outside of the mesh; `None` for one that is in it. Its name is looked up within `limit`.
+pub(super) async fn outside(
+    worker: &Worker,
+    snapshot: Arc<Snapshot>,
+    target: &ModelTarget,
+    limit: Duration,
+    offer: Offer,
+) -> Result<Option<Box<Plan>>, Refused> {
+    let ModelEndpoint::External { security, host, port, proxy, .. } = &target.endpoint else { return Ok(None) };
+    let failed = |why: String| Refused::new(Outcome::ConnectFailed, why);
+    let config = worker.providers.roots.config(security, offer).map_err(|error| failed(error.to_string()))?;
+    let tls = config
+        .map(|config| ServerName::try_from(host.clone()).map(|name| (name, config)))
+        .transpose()
+        .map_err(|_| failed(format!("{host} is no name that a certificate could have")))?;
+    let (dialled, dialled_port) = match proxy.as_deref().map(split_authority) {
+        Some((proxy, port)) => (proxy, port.unwrap_or(3_128)),
+        None => (host.as_str(), *port),
+    };
+    let addresses = tokio::time::timeout(limit, worker.providers.names.addresses(dialled, dialled_port))
+        .await
+        .map_err(|_| failed(format!("no address of {dialled} within {limit:?}")))?
+        .map_err(|error| failed(error.to_string()))?;
+    let proxied = if proxy.is_some() { Proxied::Yes } else { Proxied::No };
+    let way = Rc::new(Way { authority: format!("{host}:{port}"), tls, proxied });
+    enforce::provider(worker, snapshot, (addresses, way), host.as_str().into()).map(Box::new).map(Some)
 }
 
 /// Why an attempt failed that brought no answer, in the words of model routes.

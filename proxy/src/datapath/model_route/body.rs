@@ -1,6 +1,7 @@
-//! The request, taken whole: its model stands in it, and another target may need all of it.
+//! The request, taken whole: its model stands in it, and another target may need all of it. Of what is longer than what
+//! may be held its beginning.
 
-use std::{future::poll_fn, rc::Rc, task::Poll};
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use mesh_core::outcome::Outcome;
@@ -11,51 +12,69 @@ use crate::{
     worker::Worker,
 };
 
-/// Longest request to a model, bytes.
-pub(super) const LENGTH_MAX: usize = 32 * 1024 * 1024;
-/// Bytes of all requests to models that one worker holds at a time; more are asked to come back.
-const HELD_MAX: usize = 256 * 1024 * 1024;
 /// Longest wait for the next bytes of a request.
-const IDLE_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Why there is no request.
-pub(super) enum NoBody {
-    /// The client is gone, or what it sends is malformed.
-    Failed(Failed),
-    /// Longer than [`LENGTH_MAX`].
-    TooLong,
-    /// The worker holds too many bytes of others.
-    Full,
+/// A request, or its beginning.
+pub(super) enum Taken {
+    /// All of it.
+    Whole(Held),
+    /// More than what may be held.
+    Longer(Beginning),
 }
 
-/// A request held whole.
+/// The beginning of a request that is not held.
+pub(super) struct Beginning {
+    /// What is held of it.
+    pub(super) held: Held,
+    /// What came behind that.
+    pub(super) next: Part,
+    /// Why it is not held.
+    pub(super) why: Why,
+}
+
+/// Why a request is not held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It is longer than the route says.
+    Length,
+    /// The process holds too many bytes of others.
+    Room,
+}
+
+impl Why {
+    /// As metrics and the client are told.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Why::Length => "length",
+            Why::Room => "room",
+        }
+    }
+}
+
+/// Bytes of a request that are held.
 pub(super) struct Held {
     worker: Rc<Worker>,
-    /// Its bytes.
+    /// They.
     pub(super) bytes: Bytes,
     length: usize,
 }
 
 impl Held {
-    fn grow(&mut self, by: usize) -> Result<(), NoBody> {
-        let held = &self.worker.providers.held;
-        if self.length + by > LENGTH_MAX {
-            return Err(NoBody::TooLong);
+    fn grow(&mut self, by: usize, limit: usize) -> Result<(), Why> {
+        if self.length + by > limit {
+            return Err(Why::Length);
         }
-        if held.get() + by > HELD_MAX {
-            return Err(NoBody::Full);
+        if !self.worker.config.model_room.take(by) {
+            return Err(Why::Room);
         }
-        held.set(held.get() + by);
         self.length += by;
         Ok(())
     }
-}
 
-impl Held {
     /// Lets its bytes go.
     pub(super) fn release(&mut self) {
-        let held = &self.worker.providers.held;
-        held.set(held.get() - self.length);
+        self.worker.config.model_room.give(self.length);
         (self.bytes, self.length) = (Bytes::new(), 0);
     }
 }
@@ -66,40 +85,56 @@ impl Drop for Held {
     }
 }
 
-/// Takes the body of the client's request.
-pub(super) async fn take(worker: &Rc<Worker>, down: &mut Downstream<'_>, timer: &mut Deadline) -> Result<Held, NoBody> {
+/// Takes the body of the client's request, up to `limit` bytes.
+///
+/// # Errors
+/// When the client is gone, or what it sends is malformed.
+pub(super) async fn take(
+    worker: &Rc<Worker>,
+    down: &mut Downstream<'_>,
+    timer: &mut Deadline,
+    limit: usize,
+) -> Result<Taken, Failed> {
     let mut held = Held { worker: Rc::clone(worker), bytes: Bytes::new(), length: 0 };
     if down.is_bodiless() {
-        return Ok(held);
+        return Ok(Taken::Whole(held));
     }
     // Mostly a request comes in one piece, and is not copied.
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
-    loop {
+    let longer = loop {
         timer.set(IDLE_LIMIT);
         let part = poll_fn(|cx| match down.poll_part(cx) {
             Poll::Ready(part) => Poll::Ready(part),
-            Poll::Pending => {
-                timer.poll(cx).map(|()| Err(Failed::ended(Outcome::ClientTimeout, "the request fell silent")))
-            }
+            Poll::Pending => timer.poll(cx).map(|()| Err(silent())),
         });
-        let part = part.await.map_err(NoBody::Failed)?;
+        let part = part.await?;
         let is_last = part.is_last();
-        if let Part::Data(bytes, _) = part {
-            held.grow(bytes.len())?;
+        if let Part::Data(bytes, _) = &part {
+            if let Err(why) = held.grow(bytes.len(), limit) {
+                break Some((part, why));
+            }
             if all.is_empty() && first.is_empty() {
-                first = bytes;
+                first = bytes.clone();
             } else {
                 if all.is_empty() {
                     all.extend_from_slice(&first);
                 }
-                all.extend_from_slice(&bytes);
+                all.extend_from_slice(bytes);
             }
         }
         if is_last {
-            break;
+            break None;
         }
-    }
+    };
     timer.clear();
     held.bytes = if all.is_empty() { first } else { all.freeze() };
-    Ok(held)
+    Ok(match longer {
+        None => Taken::Whole(held),
+        Some((next, why)) => Taken::Longer(Beginning { held, next, why }),
+    })
+}
+
+/// How an exchange ends whose client stops in the middle of its request.
+pub(super) fn silent() -> Failed {
+    Failed::ended(Outcome::ClientTimeout, "the request fell silent")
 }

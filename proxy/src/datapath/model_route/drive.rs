@@ -5,6 +5,7 @@
 
 mod client;
 mod resume;
+mod sending;
 mod targets;
 
 use std::{
@@ -26,8 +27,10 @@ use mesh_core::{
 use super::{
     account::Account,
     attempt::{Around, Running},
+    body,
     quota::Told,
     request::Asking,
+    upload::Sending,
 };
 use crate::{
     datapath::relay::{Downstream, Failed, Part},
@@ -86,6 +89,8 @@ pub(super) struct Drive<'a, 'd> {
     transcript: Option<Box<Transcript>>,
     /// Until when the client takes what is left.
     leaves_at: Option<Duration>,
+    /// The request, as long as it is passed on while it comes, and which attempt gets it.
+    sending: Option<(usize, Sending)>,
 }
 
 impl<'a, 'd> Drive<'a, 'd> {
@@ -113,6 +118,7 @@ impl<'a, 'd> Drive<'a, 'd> {
             limits,
             transcript: asking.transcript(),
             leaves_at: None,
+            sending: None,
         };
         drive.next();
         drive
@@ -126,7 +132,7 @@ impl<'a, 'd> Drive<'a, 'd> {
     /// Moves everything that can move. Ready once the exchange is over.
     pub(super) fn poll(&mut self, timer: &mut Deadline, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            if let Poll::Ready(gone) = self.down.poll_left(cx) {
+            if let Poll::Ready(gone) = self.poll_left(cx) {
                 return Poll::Ready(self.gone(gone));
             }
             match self.give(cx) {
@@ -138,7 +144,10 @@ impl<'a, 'd> Drive<'a, 'd> {
                 Ok(Poll::Pending) => {}
                 Err(gone) => return Poll::Ready(self.gone(gone)),
             }
-            let mut moved = false;
+            let mut moved = match self.send(cx) {
+                Ok(moved) => moved,
+                Err(gone) => return Poll::Ready(self.gone(gone)),
+            };
             for slot in 0..AT_ONCE {
                 moved |= self.advance(slot, cx);
             }
@@ -158,7 +167,7 @@ impl<'a, 'd> Drive<'a, 'd> {
     /// When time runs out next.
     fn deadline(&mut self) -> Duration {
         match self.stage {
-            Stage::Trying | Stage::Answering(_) | Stage::Resuming => self.attempts.deadline(),
+            Stage::Trying | Stage::Answering(_) | Stage::Resuming => self.attempts.deadline().min(self.silent_at()),
             Stage::Leaving(_) => {
                 let limit = self.around.worker.now() + LEAVING_LIMIT;
                 *self.leaves_at.get_or_insert(limit)
@@ -182,6 +191,9 @@ impl<'a, 'd> Drive<'a, 'd> {
             return Some(self.gone(Failed::ended(Outcome::ClientGone, "the client takes no more of its answer")));
         }
         let now = self.now();
+        if self.silent_at() <= now {
+            return Some(self.gone(body::silent()));
+        }
         let mut standings = self.around.worker.providers.standings.borrow_mut();
         let due = self.attempts.due(&mut standings, now);
         drop(standings);

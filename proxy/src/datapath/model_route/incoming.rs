@@ -129,6 +129,11 @@ impl Incoming {
         Incoming { resumed: Some(stream), ..Incoming::new(reading) }
     }
 
+    /// What the client wants is known only now.
+    pub(super) fn deliver(&mut self, delivery: Delivery) {
+        self.reading.delivery = delivery;
+    }
+
     /// The head of the answer, once it is good.
     pub(super) fn take_head(&mut self) -> Option<Parts> {
         self.head.take()
@@ -182,9 +187,7 @@ impl Incoming {
     /// The head came.
     pub(super) fn head(&mut self, head: Parts, on: &mut dyn FnMut(Came)) {
         let is_good = head.status.is_success();
-        let is_events = head.headers.get(http::header::CONTENT_TYPE).is_some_and(|media| {
-            media.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
-        });
+        let is_events = is_events(&head);
         self.state = match self.reading.delivery {
             Delivery::Stream if is_good && is_events => {
                 let Reading { client, target, choices, usage, .. } = &self.reading;
@@ -346,6 +349,13 @@ impl Events {
         on(if is_token { Came::Token(bytes) } else { Came::Event(bytes) });
         Ok(())
     }
+}
+
+/// Whether an answer is a stream of events.
+pub(super) fn is_events(head: &Parts) -> bool {
+    head.headers.get(http::header::CONTENT_TYPE).is_some_and(|media| {
+        media.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+    })
 }
 
 /// What an end says that came in order although the answer was not whole.

@@ -2,7 +2,11 @@
 
 mod resume;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -24,10 +28,15 @@ use mesh_core::{
 
 use super::{
     attempt::Outgoing,
-    body::Held,
+    body::{Beginning, Held},
     incoming::{Incoming, Reading, UsageEvent},
+    upload::{Sending, Upload},
 };
-use crate::{datapath::message::RequestHead, providers::credentials::Renewed, worker::Worker};
+use crate::{
+    datapath::{message::RequestHead, relay::InnerBody},
+    providers::credentials::Renewed,
+    worker::Worker,
+};
 
 /// Tokens of an answer where the request says nothing, for the check against windows.
 const UNKNOWN_OUTPUT: u64 = 0;
@@ -44,6 +53,9 @@ pub(super) struct Asking {
     asked: Asked,
     /// Its bytes, as long as a target may have to be asked.
     body: RefCell<Held>,
+    /// Where it is not held whole.
+    upload: Option<Upload>,
+    delivery: Cell<Delivery>,
     length: u64,
     fields: HeaderMap,
     query: Option<String>,
@@ -61,16 +73,57 @@ impl Asking {
         body: Held,
     ) -> Result<Asking, Failure> {
         let asked = read(generate, &body.bytes).map_err(|refused| client_error::of_refused(&refused))?;
-        let fitting = route.models.iter().filter_map(|model| Some((model.fits(&asked.model)?, model)));
-        let Some((_, virtual_model)) = fitting.max_by_key(|(exactness, _)| *exactness) else {
-            let message = format!("there is no model {} at this host; GET /v1/models lists them", asked.model);
-            return Err(Failure { status: 404, message, ..failure::without_answer(Reason::NotFound) });
-        };
-        let virtual_model = Arc::clone(virtual_model);
-        let query = head.query().map(str::to_owned);
+        let virtual_model = Arc::clone(find(&route, &asked.model)?);
         let length = body.bytes.len() as u64;
-        let body = RefCell::new(body);
-        Ok(Asking { route, virtual_model, asked, body, length, fields: fields(head), query })
+        Ok(Asking::new((route, virtual_model), asked, head, (body, length, None)))
+    }
+
+    /// As [`Asking::read`], of a request of which only the beginning is held.
+    ///
+    /// # Errors
+    /// Why nobody could serve it.
+    pub(super) fn read_beginning(
+        route: Arc<ModelRoute>,
+        generate: &Generate,
+        head: &RequestHead,
+        beginning: Beginning,
+    ) -> Result<Asking, Failure> {
+        let fields = head.fields();
+        let length = fields.first("content-length").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        let (upload, long, model) = Upload::new(&route, generate, (&beginning, length), |model| find(&route, model))?;
+        let virtual_model = Arc::clone(model);
+        let asked = long.asked(generate, &virtual_model.name.to_string());
+        let length = length.unwrap_or(beginning.held.bytes.len() as u64);
+        Ok(Asking::new((route, virtual_model), asked, head, (beginning.held, length, Some(upload))))
+    }
+
+    fn new(
+        (route, virtual_model): (Arc<ModelRoute>, Arc<VirtualModel>),
+        asked: Asked,
+        head: &RequestHead,
+        (body, length, upload): (Held, u64, Option<Upload>),
+    ) -> Asking {
+        Asking {
+            route,
+            virtual_model,
+            delivery: Cell::new(asked.delivery),
+            asked,
+            body: RefCell::new(body),
+            upload,
+            length,
+            fields: fields(head),
+            query: head.query().map(str::to_owned),
+        }
+    }
+
+    /// The request as it is passed on, where it is not held.
+    pub(super) fn upload(&self) -> Option<&Upload> {
+        self.upload.as_ref()
+    }
+
+    /// Of a request that is not held it is known only now how its answer is delivered.
+    pub(super) fn passed(&self, delivery: Delivery) {
+        self.delivery.set(delivery);
     }
 
     /// Name of the model as the client wrote it.
@@ -85,7 +138,7 @@ impl Asking {
 
     /// How the answer is delivered.
     pub(super) fn delivery(&self) -> Delivery {
-        self.asked.delivery
+        self.delivery.get()
     }
 
     /// Most tokens that the client lets an answer have.
@@ -111,6 +164,7 @@ impl Asking {
     /// No other target is asked: its bytes are not needed any more.
     pub(super) fn release(&self) {
         self.body.borrow_mut().release();
+        self.upload.iter().for_each(Upload::release);
     }
 
     fn bytes(&self) -> Bytes {
@@ -133,7 +187,9 @@ impl Asking {
 
     /// Why a target cannot be asked, besides what the route says of it.
     pub(super) fn bar(&self, worker: &Worker, target: &ModelTarget) -> Option<Unable> {
-        if translate::toward(self.asked.api, target.provider.dialect()).is_none() {
+        let api = translate::toward(self.asked.api, target.provider.dialect());
+        // What is not held cannot be translated.
+        if api.is_none() || (self.upload.is_some() && api != Some(self.asked.api)) {
             return Some(Unable::Api);
         }
         let credential = target.credential.as_ref()?;
@@ -145,13 +201,23 @@ impl Asking {
         renew(worker, &self.virtual_model);
     }
 
-    /// The request for a target, and how its answer is read.
+    /// The request for a target, how its answer is read, and what feeds it where it is not held.
     ///
     /// # Errors
     /// Why it cannot be sent to this target.
-    pub(super) fn outgoing(&self, worker: &Worker, target: &ModelTarget) -> Result<(Outgoing, Incoming), Failure> {
-        let reading = self.reading(worker, self.api_at(target));
-        Ok((self.sent(worker, target, (&self.asked, &self.bytes()), Prefill::Place)?, Incoming::new(reading)))
+    pub(super) fn outgoing(
+        &self,
+        worker: &Worker,
+        target: &ModelTarget,
+    ) -> Result<(Outgoing, Incoming, Option<Sending>), Failure> {
+        let incoming = Incoming::new(self.reading(worker, self.api_at(target)));
+        let Some(upload) = &self.upload else {
+            let outgoing = self.sent(worker, target, (&self.asked, &self.bytes()), Prefill::Place)?;
+            return Ok((outgoing, incoming, None));
+        };
+        let (sending, length) = upload.begin(target.model.as_deref(), worker.now())?;
+        let body = InnerBody::Passing(sending.feed(), length);
+        Ok((self.addressed(worker, target, (body, self.length))?, incoming, Some(sending)))
     }
 
     /// API in which a target is spoken to.
@@ -178,6 +244,17 @@ impl Asking {
             let changes = Changes { model: None, add_usage: add_usage(UsageAsked::No, usage), prefill };
             translated((asked.api, api), bytes, model, &changes)?
         };
+        self.addressed(worker, target, (InnerBody::Whole(body), bytes.len() as u64))
+    }
+
+    /// A body that a target is sent, with path and fields; `prompt` are the bytes of its prompt.
+    fn addressed(
+        &self,
+        worker: &Worker,
+        target: &ModelTarget,
+        (body, prompt): (InnerBody, u64),
+    ) -> Result<Outgoing, Failure> {
+        let (api, model) = (self.api_at(target), target.model_name(&self.asked.model));
         let prefix = match &target.endpoint {
             ModelEndpoint::External { prefix, .. } | ModelEndpoint::Service { prefix, .. } => prefix,
         };
@@ -185,7 +262,7 @@ impl Asking {
         if api == self.asked.api {
             path = address::with_query(path, self.query.as_deref());
         }
-        Ok(Outgoing { path, fields: self.fields_for(worker, target, api)?, body, prompt: bytes.len() as u64 })
+        Ok(Outgoing { path, fields: self.fields_for(worker, target, api)?, body, prompt })
     }
 
     fn reading(&self, worker: &Worker, target: Api) -> Reading {
@@ -195,7 +272,7 @@ impl Asking {
             model: self.asked.model.clone(),
             id: format!("mesh-{:016x}", worker.random()),
             created: worker.unix_now().as_secs(),
-            delivery: self.asked.delivery,
+            delivery: self.delivery.get(),
             choices: self.asked.choices,
             usage: match self.asked.usage_asked {
                 UsageAsked::Yes => UsageEvent::Passed,
@@ -254,6 +331,15 @@ fn translated(
     };
     let rewritten = rewrite::body(&asked, &body, changes);
     Ok(pieces(&body, rewritten))
+}
+
+/// The virtual model of a name.
+fn find<'r>(route: &'r ModelRoute, model: &str) -> Result<&'r Arc<VirtualModel>, Failure> {
+    let fitting = route.models.iter().filter_map(|known| Some((known.fits(model)?, known)));
+    fitting.max_by_key(|(exactness, _)| *exactness).map(|(_, found)| found).ok_or_else(|| {
+        let message = format!("there is no model {model} at this host; GET /v1/models lists them");
+        Failure { status: 404, message, ..failure::without_answer(Reason::NotFound) }
+    })
 }
 
 fn add_usage(asked: UsageAsked, usage: UsageInStreams) -> AddUsage {

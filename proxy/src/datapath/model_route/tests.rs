@@ -2,14 +2,19 @@
 
 mod drills;
 mod resume;
+mod scripted;
 mod stage;
 mod told;
+mod uploads;
 
 use std::time::Duration;
 
 use mesh_core::model::model_route::{Counted, Limit, LimitMode, ModelTimers, Provider, Reason, TokenLimits};
 
-use self::stage::{Say, Stage, target};
+use self::{
+    scripted::Say,
+    stage::{Stage, target},
+};
 use crate::worker::Role;
 
 /// Events of a short answer of OpenAI's chat.

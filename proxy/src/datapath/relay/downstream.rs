@@ -9,7 +9,11 @@ use std::task::{Context, Poll};
 use super::{Failed, Part, ResponseHead};
 use crate::datapath::lane::Edit;
 
-pub use self::{http1::Http1Downstream, http2::Http2Downstream, inner::InnerDownstream};
+pub use self::{
+    http1::Http1Downstream,
+    http2::Http2Downstream,
+    inner::{InnerBody, InnerDownstream},
+};
 
 /// The client's side of an exchange.
 #[derive(Debug)]
@@ -76,6 +80,22 @@ impl Downstream<'_> {
         match self {
             Downstream::Http1(_) | Downstream::Http2(_) => {}
             Downstream::Inner(side) => side.rewind(),
+        }
+    }
+
+    /// Whether the request can be sent again, as far as its sender is concerned.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Downstream::Http1(_) | Downstream::Http2(_) => true,
+            Downstream::Inner(side) => side.is_repeatable(),
+        }
+    }
+
+    /// How much of the request was read, of a client whose next request comes on the same connection.
+    pub fn progress(&self) -> Progress {
+        match self {
+            Downstream::Http1(side) if !side.has_whole_request() => Progress::Partial,
+            Downstream::Http1(_) | Downstream::Http2(_) | Downstream::Inner(_) => Progress::Whole,
         }
     }
 

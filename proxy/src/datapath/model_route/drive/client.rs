@@ -71,6 +71,7 @@ impl Drive<'_, '_> {
         let target = Arc::clone(&running.target);
         let mut told = answer::told(Some(&target.name), self.attempts.made(), overhead);
         told.append(&mut self.limits);
+        told.extend(self.asking.upload().map(|upload| answer::of_unheld(upload.why)));
         told.extend(account::drills(&self.accounts).map(answer::of_drill));
         self.begin(head, length, &told);
     }
@@ -102,6 +103,7 @@ impl Drive<'_, '_> {
         let (fields, body) = answer::of_failure(self.asking.api(), &failure);
         let mut told = answer::told(None, self.attempts.made(), self.now().saturating_sub(self.begun));
         told.extend(fields);
+        told.extend(self.asking.upload().map(|upload| answer::of_unheld(upload.why)));
         told.extend(account::drills(&self.accounts).map(answer::of_drill));
         let mut head = http::Response::new(()).into_parts().0;
         head.status = http::StatusCode::from_u16(failure.status).unwrap_or(http::StatusCode::BAD_GATEWAY);

@@ -8,7 +8,7 @@ use mesh_core::{
 };
 
 use super::{
-    super::{account, attempt::Outgoing, incoming::Incoming},
+    super::{account, attempt::Outgoing, incoming::Incoming, upload::Sending},
     Drive, Stage,
 };
 use crate::datapath::relay::{Last, Part};
@@ -53,12 +53,13 @@ impl Drive<'_, '_> {
     }
 
     /// The request for a target, and how its answer is read: from the beginning, or behind what the client has.
-    pub(super) fn outgoing(&self, target: &ModelTarget) -> Result<(Outgoing, Incoming), Failure> {
+    pub(super) fn outgoing(&self, target: &ModelTarget) -> Result<(Outgoing, Incoming, Option<Sending>), Failure> {
         let worker = self.around.worker;
         match (&self.stage, &self.transcript) {
             (Stage::Resuming, Some(transcript)) => {
                 let before = account::given(worker, self.asking, &self.accounts);
-                self.asking.onward(worker, target, (transcript, before))
+                let (outgoing, incoming) = self.asking.onward(worker, target, (transcript, before))?;
+                Ok((outgoing, incoming, None))
             }
             (Stage::Trying | Stage::Answering(_) | Stage::Resuming | Stage::Leaving(_), _) => {
                 self.asking.outgoing(worker, target)

@@ -18,7 +18,7 @@ use crate::datapath::{
     model_route::{
         account::Account,
         attempt::{self, failure_of},
-        incoming::Came,
+        incoming::{self, Came},
         quota,
     },
     relay::{Failed, Part},
@@ -59,15 +59,19 @@ impl Drive<'_, '_> {
                     After::GiveUp(failure) | After::EndStream(failure) => return self.give_up(failure),
                 }
             }
-            let begun = self.outgoing(&target).and_then(|(outgoing, incoming)| {
-                let reserved = quota::of_target(worker, asking, &target)?;
+            let reserved = quota::of_target(worker, asking, &target);
+            let begun = reserved.and_then(|reserved| {
+                let (outgoing, incoming, sending) = self.outgoing(&target)?;
                 let begun = attempt::begin(self.around, &target, outgoing, incoming, reserved);
-                begun.map_err(|failed| failure_of(&failed))
+                begun.map(|running| (running, sending)).map_err(|failed| failure_of(&failed))
             });
             match begun {
-                Ok(running) => {
+                Ok((running, sending)) => {
                     drop(standings);
                     self.running[slot] = Some(running);
+                    if let Some(sending) = sending {
+                        self.begin_sending(slot, sending);
+                    }
                     return self.log_choice(&target, choice);
                 }
                 Err(failure) => self.attempts.skipped(slot, failure, &mut standings),
@@ -100,6 +104,13 @@ impl Drive<'_, '_> {
         let mut moved = result.is_some();
         if let Some(head) = running.pipe.take_head() {
             moved = true;
+            if self.sending.is_some() {
+                // It answers before it has all of the request: what the client wants is told by what it gets.
+                let delivery = if incoming::is_events(&head) { Delivery::Stream } else { Delivery::Whole };
+                self.asking.passed(delivery);
+                self.attempts.sent(slot, delivery, self.around.worker.now());
+                running.incoming.deliver(delivery);
+            }
             running.incoming.head(head, &mut |what| came.push(what));
         }
         while let Some(bytes) = running.pipe.take() {
@@ -205,6 +216,7 @@ impl Drive<'_, '_> {
         let Some(running) = &self.running[slot] else { return false };
         let names_it = failure.message.contains(STREAM_OPTIONS) || failure.code.as_deref() == Some(STREAM_OPTIONS);
         names_it
+            && self.asking.upload().is_none()
             && failure.reason == Reason::BadRequest
             && self.asking.delivery() == Delivery::Stream
             && self.around.worker.providers.refuse_usage(&self.asking.route.name, &running.target)

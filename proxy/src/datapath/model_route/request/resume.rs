@@ -22,6 +22,8 @@ impl Asking {
     /// What the client reads is kept in this, if another target may have to go on with it.
     pub(in super::super) fn transcript(&self) -> Option<Box<Transcript>> {
         let is_kept = self.virtual_model.mid_stream == MidStream::Continue && self.asked.is_plain().is_ok();
+        // Of what is not held nobody else can be given the beginning.
+        let is_kept = is_kept && self.upload.is_none();
         is_kept.then(|| Box::new(Transcript::new(self.asked.api)))
     }
 

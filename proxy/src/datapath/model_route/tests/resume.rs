@@ -4,7 +4,8 @@ use mesh_core::model::model_route::{Can, MidStream, ModelTarget, Provider, Reaso
 
 use super::{
     DONE, ONE, ROLE, STOP, STREAMED, USAGE,
-    stage::{Answer, Say, Stage, target},
+    scripted::Say,
+    stage::{Answer, Stage, target},
     timers,
 };
 

@@ -1,8 +1,7 @@
-//! A worker with one model route, targets that follow a script, and a client on a raw connection.
+//! A worker with one model route, and a client on a raw connection.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     future::poll_fn,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -13,107 +12,41 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::{
-    model::model_route::{
-        BODY_LIMIT, Capabilities, Credential, Drill, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget, ModelTimers,
-        NamePattern, Provider, Reason, Security, TokenLimits, VirtualModel,
+    model::{
+        lane::LaneGroup,
+        model_route::{
+            BODY_LIMIT, Capabilities, Credential, Drill, ModelEndpoint, ModelRetry, ModelRoute, ModelTarget,
+            ModelTimers, NamePattern, Provider, Reason, Security, TokenLimits, VirtualModel,
+        },
     },
     snapshot::Snapshot,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     time::timeout,
 };
 
+use super::scripted::{Say, Scripted, unchunk};
 use crate::{
     datapath::{self, lane::links::Links},
     limits::Limits,
     net::http1::HeadLimits,
+    providers::Room,
     shared::Shared,
     telemetry::worker::{AccessLog, Record, Sink, Tracing, WorkerMetrics},
     worker::{Door, OutsideLanes, Role, Worker, WorkerConfig},
 };
 
+/// Bytes of requests that the worker holds at most.
+pub(super) const ROOM: usize = 64 * 1024;
 /// Longest time that anything here may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Records of a test that nobody has looked at.
 const RECORDS: usize = 64;
 /// A context of a caller that samples.
 pub(super) const TRACEPARENT: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-/// What a target says to one request.
-#[derive(Clone)]
-pub(super) struct Say {
-    bytes: Vec<u8>,
-    then: Then,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
-    Next,
-    Close,
-    Hang,
-}
-
-const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-
-fn chunks(events: &[&str]) -> String {
-    events.iter().map(|event| format!("{:x}\r\n{event}\r\n", event.len())).collect()
-}
-
-impl Say {
-    pub(super) fn answer(status: u16, media: &str, body: &str) -> Say {
-        let length = body.len();
-        let text = format!("HTTP/1.1 {status} X\r\ncontent-type: {media}\r\ncontent-length: {length}\r\n\r\n{body}");
-        Say { bytes: text.into_bytes(), then: Then::Next }
-    }
-
-    /// These bytes; the connection stays open.
-    pub(super) fn raw(text: &str) -> Say {
-        Say { bytes: text.as_bytes().to_vec(), then: Then::Hang }
-    }
-
-    /// A stream that ends in order.
-    pub(super) fn events(events: &[&str]) -> Say {
-        Say { bytes: format!("{STREAM}{}0\r\n\r\n", chunks(events)).into_bytes(), then: Then::Next }
-    }
-
-    /// A stream whose connection ends.
-    pub(super) fn cut(events: &[&str]) -> Say {
-        Say { bytes: format!("{STREAM}{}", chunks(events)).into_bytes(), then: Then::Close }
-    }
-
-    /// A stream that goes silent.
-    pub(super) fn hang(events: &[&str]) -> Say {
-        Say { then: Then::Hang, ..Say::cut(events) }
-    }
-}
-
-/// A request as a target got it.
-#[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) head: String,
-    pub(super) body: String,
-}
-
-/// A target that follows a script.
-pub(super) struct Scripted {
-    pub(super) address: SocketAddr,
-    seen: Rc<RefCell<Vec<Seen>>>,
-    closed: Rc<Notify>,
-}
-
-impl Scripted {
-    pub(super) fn seen(&self) -> Vec<Seen> {
-        self.seen.borrow().clone()
-    }
-
-    /// Whether the proxy ends a connection within this time.
-    pub(super) async fn closed_within(&self, limit: Duration) -> bool {
-        timeout(limit, self.closed.notified()).await.is_ok()
-    }
-}
 
 /// An answer as the client read it.
 #[derive(Debug)]
@@ -136,7 +69,13 @@ pub(super) struct Stage {
     worker: Rc<Worker>,
     keys: tempfile::TempDir,
     drill: RefCell<Drill>,
-    body_limit: Cell<usize>,
+    /// Longest request that routes from here on hold.
+    pub(super) body_limit: Cell<usize>,
+    /// Models that routes from here on have.
+    pub(super) models: RefCell<Vec<&'static str>>,
+    /// Lane groups, and services of the workload, from the next route on.
+    pub(super) lanes: RefCell<Arc<Vec<LaneGroup>>>,
+    pub(super) services: RefCell<Vec<String>>,
     metrics: Arc<WorkerMetrics>,
     records: RefCell<mpsc::Receiver<Box<Record>>>,
 }
@@ -215,6 +154,7 @@ impl Stage {
             forwarded_hops: 0,
             lane_table: 1,
             secrets_directory: PathBuf::new(),
+            model_room: Room::new(ROOM),
         };
         let links = Links::all(1).0.remove(0);
         let worker = Worker::new(Arc::new(config), Arc::new(shared), sink, links);
@@ -224,6 +164,9 @@ impl Stage {
             keys,
             drill: RefCell::default(),
             body_limit: Cell::new(BODY_LIMIT),
+            models: RefCell::new(vec!["small"]),
+            lanes: RefCell::default(),
+            services: RefCell::default(),
             metrics,
             records: RefCell::new(records),
         }
@@ -251,7 +194,7 @@ impl Stage {
             Arc::new(ModelTarget { priority: u32::try_from(place).unwrap_or(u32::MAX), ..target })
         };
         let mut model = VirtualModel {
-            name: NamePattern::Exact("small".to_owned()),
+            name: NamePattern::Any,
             targets: targets.into_iter().enumerate().map(prioritised).collect(),
             timers,
             retry: ModelRetry::default(),
@@ -261,15 +204,20 @@ impl Stage {
             mid_stream: Default::default(),
         };
         change(&mut model);
+        let named = |name: &&str| VirtualModel { name: NamePattern::Exact((*name).to_owned()), ..model.clone() };
+        let names = self.models.borrow().clone();
+        let models = names.iter().map(|name| Arc::new(named(name)));
         let route = ModelRoute {
             name: "llm.demo".to_owned(),
             hosts: vec!["llm.demo".to_owned()],
-            models: vec![Arc::new(model)],
+            models: models.collect(),
             tokens,
             drill: self.drill.borrow().clone(),
             body_limit: self.body_limit.get(),
         };
-        let snapshot = Snapshot { model_routes: vec![Arc::new(route)].into(), ..Snapshot::default() };
+        let mut snapshot = Snapshot { model_routes: vec![Arc::new(route)].into(), ..Snapshot::default() };
+        snapshot.set_lanes(self.lanes.borrow().clone());
+        snapshot.workload.services.clone_from(&self.services.borrow());
         self.worker.shared.snapshot.store(Arc::new(snapshot));
     }
 
@@ -289,6 +237,26 @@ impl Stage {
         drills.iter().filter(|drill| drill.0.target == target).map(|drill| drill.0.reason).collect()
     }
 
+    /// Requests that were not held for this reason.
+    pub(super) fn unheld(&self, why: &str) -> u64 {
+        let all = self.metrics.models.unheld_requests();
+        all.iter().filter(|one| one.0.why == why).map(|one| one.1.get()).sum()
+    }
+
+    /// Bytes of requests that are held.
+    pub(super) fn held(&self) -> usize {
+        self.worker.config.model_room.taken()
+    }
+
+    /// Sends this, and leaves after a moment in which a target may have got it.
+    pub(super) async fn say_and_leave(&self, text: &str) {
+        let mut client = self.connect().await;
+        client.write_all(text.as_bytes()).await.expect("it is sent");
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// A file with a key.
     pub(super) fn key(&self, text: &str) -> Credential {
         let path = self.keys.path().join("key");
@@ -302,17 +270,7 @@ impl Stage {
 
     /// A target that answers its requests with these, one after the other.
     pub(super) async fn target(&self, script: Vec<Say>) -> Scripted {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-        let address = listener.local_addr().expect("its number");
-        let (seen, closed) = (Rc::<RefCell<Vec<Seen>>>::default(), Rc::new(Notify::new()));
-        let script = Rc::new(RefCell::new(VecDeque::from(script)));
-        let (noted, told) = (Rc::clone(&seen), Rc::clone(&closed));
-        tokio::task::spawn_local(async move {
-            while let Ok((io, _)) = listener.accept().await {
-                tokio::task::spawn_local(serve(io, Rc::clone(&script), Rc::clone(&noted), Rc::clone(&told)));
-            }
-        });
-        Scripted { address, seen, closed }
+        Scripted::new(script).await
     }
 
     /// Asks for a chat.
@@ -322,7 +280,12 @@ impl Stage {
 
     /// As [`Stage::chat`], forcing failures.
     pub(super) async fn drill(&self, fault: &str, body: &str) -> Answer {
-        self.ask(&chat(body).replacen("\r\n", &format!("\r\nx-mesh-model-fault: {fault}\r\n"), 1)).await
+        self.with_field(&format!("x-mesh-model-fault: {fault}"), body).await
+    }
+
+    /// As [`Stage::chat`], with this field besides.
+    pub(super) async fn with_field(&self, line: &str, body: &str) -> Answer {
+        self.ask(&chat(body).replacen("\r\n", &format!("\r\n{line}\r\n"), 1)).await
     }
 
     /// As [`Stage::chat`], by a caller whose trace is sampled.
@@ -418,55 +381,12 @@ impl Stage {
     }
 }
 
-fn chat(body: &str) -> String {
+pub(super) fn chat(body: &str) -> String {
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: llm.demo\r\nauthorization: Bearer sk-caller\r\naccept-encoding: gzip\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
-}
-
-async fn serve(
-    mut io: TcpStream,
-    script: Rc<RefCell<VecDeque<Say>>>,
-    seen: Rc<RefCell<Vec<Seen>>>,
-    closed: Rc<Notify>,
-) {
-    let mut buffer = Vec::new();
-    loop {
-        let Some(request) = request(&mut io, &mut buffer).await else { return closed.notify_one() };
-        seen.borrow_mut().push(request);
-        let Some(say) = script.borrow_mut().pop_front() else { return };
-        if io.write_all(&say.bytes).await.is_err() {
-            return closed.notify_one();
-        }
-        match say.then {
-            Then::Next => {}
-            Then::Close => return,
-            Then::Hang => {
-                let mut rest = [0; 64];
-                while matches!(io.read(&mut rest).await, Ok(1..)) {}
-                return closed.notify_one();
-            }
-        }
-    }
-}
-
-async fn request(io: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
-    loop {
-        let text = String::from_utf8_lossy(buffer).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-            if body.len() >= length {
-                let seen = Seen { head: format!("{head}\r\n"), body: body[..length].to_owned() };
-                *buffer = body.as_bytes()[length..].to_vec();
-                return Some(seen);
-            }
-        }
-        if io.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
-    }
 }
 
 async fn read(client: &mut TcpStream) -> Answer {
@@ -499,17 +419,4 @@ fn parse(head: &str, rest: &str, ended: bool) -> Option<Answer> {
         None => unchunk(rest),
     };
     (is_whole || ended).then_some(Answer { status, fields, body, is_whole })
-}
-
-fn unchunk(mut rest: &str) -> (String, bool) {
-    let mut body = String::new();
-    while let Some((size, after)) = rest.split_once("\r\n") {
-        let Ok(size) = usize::from_str_radix(size, 16) else { break };
-        if size == 0 {
-            return (body, true);
-        }
-        body.push_str(after.get(..size).unwrap_or(after));
-        rest = after.get(size + 2..).unwrap_or_default();
-    }
-    (body, false)
 }

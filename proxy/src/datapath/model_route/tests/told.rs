@@ -7,7 +7,8 @@ use mesh_core::{
 
 use super::{
     DONE, ONE, ROLE, STOP, STREAMED, USAGE, WHOLE,
-    stage::{Say, Stage, TRACEPARENT, target},
+    scripted::Say,
+    stage::{Stage, TRACEPARENT, target},
     timers, whole,
 };
 use crate::telemetry::{

@@ -1,5 +1,5 @@
 //! The exchange that made an attempt at a target of a model route, as the client of that attempt: it has the request
-//! whole, and takes the answer from a pipe.
+//! whole, or passes it on while it comes, and takes the answer from a pipe.
 
 use std::{rc::Rc, task::Poll};
 
@@ -9,22 +9,31 @@ use mesh_core::outcome::Outcome;
 use crate::{
     datapath::{
         lane::Edit,
-        relay::{Failed, Last, Part, Pipe, ResponseHead, heads},
+        relay::{Failed, Feed, Last, Part, Pipe, ResponseHead, heads},
     },
     net::http1::Framing,
 };
+
+/// Body of a request that an attempt sends.
+#[derive(Clone, Debug)]
+pub enum InnerBody {
+    /// All of it, in pieces.
+    Whole(Rc<[Bytes]>),
+    /// As it comes, and its length where that is known.
+    Passing(Rc<Feed>, Option<u64>),
+}
 
 /// The client of one attempt.
 #[derive(Debug)]
 pub struct InnerDownstream {
     pipe: Rc<Pipe>,
-    body: Rc<[Bytes]>,
+    body: InnerBody,
     next: usize,
 }
 
 impl InnerDownstream {
     /// One that sends `body` and takes the answer from `pipe`.
-    pub fn new(pipe: Rc<Pipe>, body: Rc<[Bytes]>) -> Self {
+    pub fn new(pipe: Rc<Pipe>, body: InnerBody) -> Self {
         InnerDownstream { pipe, body, next: 0 }
     }
 
@@ -33,15 +42,35 @@ impl InnerDownstream {
         self.next = 0;
     }
 
+    /// Whether it can be.
+    pub(super) fn is_repeatable(&self) -> bool {
+        match &self.body {
+            InnerBody::Whole(_) => true,
+            InnerBody::Passing(feed, _) => !feed.is_taken(),
+        }
+    }
+
     pub(super) fn is_bodiless(&self) -> bool {
-        self.body.is_empty()
+        match &self.body {
+            InnerBody::Whole(pieces) => pieces.is_empty(),
+            InnerBody::Passing(..) => false,
+        }
     }
 
     pub(super) fn poll_part(&mut self) -> Poll<Result<Part, Failed>> {
-        let Some(bytes) = self.body.get(self.next) else { return Poll::Ready(Ok(Part::End)) };
-        self.next += 1;
-        let last = if self.next == self.body.len() { Last::Yes } else { Last::Unknown };
-        Poll::Ready(Ok(Part::Data(bytes.clone(), last)))
+        match &self.body {
+            InnerBody::Whole(pieces) => {
+                let Some(bytes) = pieces.get(self.next) else { return Poll::Ready(Ok(Part::End)) };
+                self.next += 1;
+                let last = if self.next == pieces.len() { Last::Yes } else { Last::Unknown };
+                Poll::Ready(Ok(Part::Data(bytes.clone(), last)))
+            }
+            InnerBody::Passing(feed, _) => match feed.take() {
+                Some(bytes) => Poll::Ready(Ok(Part::Data(bytes, Last::Unknown))),
+                None if feed.is_whole() => Poll::Ready(Ok(Part::End)),
+                None => Poll::Pending,
+            },
+        }
     }
 
     /// Whoever made the attempt drops it when it is not wanted any more.
@@ -54,9 +83,11 @@ impl InnerDownstream {
     }
 
     pub(super) fn begin(&mut self, head: &ResponseHead, edit: &Edit<'_>) -> Result<(), Failed> {
-        if self.next >= self.body.len() {
+        if let InnerBody::Whole(pieces) = &self.body
+            && self.next >= pieces.len()
+        {
             // Sent, and not needed again: answers last long.
-            (self.body, self.next) = (Rc::default(), 0);
+            (self.body, self.next) = (InnerBody::Whole(Rc::default()), 0);
         }
         if let ResponseHead::Http1(head) = head
             && head.framing() == Framing::Tunnel

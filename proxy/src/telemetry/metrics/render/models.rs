@@ -12,7 +12,7 @@ use super::{Labels, Output, Sources};
 use crate::telemetry::{
     metrics::{self as m, Metric},
     models::{
-        DrillKey, Ended, FallbackKey, Learned, ModelKey, ModelSeries,
+        DrillKey, Ended, FallbackKey, Learned, ModelKey, ModelSeries, UnheldKey,
         distribution::{Bounds, Distribution},
     },
 };
@@ -86,7 +86,13 @@ impl Sources {
         for one in self.workers.iter().flat_map(|worker| worker.models.drills().to_vec()) {
             *drills.entry(one.0.clone()).or_default() += one.1.get();
         }
-        out.family(m::MODEL_DRILLS, drills.iter().map(|(key, count)| (drill_labels(key), *count as f64)))
+        out.family(m::MODEL_DRILLS, drills.iter().map(|(key, count)| (drill_labels(key), *count as f64)))?;
+        let mut unheld: BTreeMap<UnheldKey, u64> = BTreeMap::new();
+        for one in self.workers.iter().flat_map(|worker| worker.models.unheld_requests().to_vec()) {
+            *unheld.entry(one.0.clone()).or_default() += one.1.get();
+        }
+        let unheld = unheld.iter().map(|(key, count)| (unheld_labels(key), *count as f64));
+        out.family(m::MODEL_UNHELD, unheld)
     }
 
     /// How targets of the routes in force stand; of several workers the worst counts.
@@ -188,6 +194,10 @@ fn rests(out: &mut Output<'_, '_>, by_key: &ByKey) -> fmt::Result {
 
 fn drill_labels(DrillKey { route, target, reason }: &DrillKey) -> Labels<'_> {
     vec![("route", route), ("target", target), ("reason", reason)]
+}
+
+fn unheld_labels(UnheldKey { route, why }: &UnheldKey) -> Labels<'_> {
+    vec![("route", route), ("why", why)]
 }
 
 fn fallback<'a>((key, count): (&'a FallbackKey, &u64)) -> (Labels<'a>, f64) {
