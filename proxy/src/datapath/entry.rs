@@ -1,5 +1,6 @@
 //! Step 4, at an entry: a request that carries no label is decided here, once. Gateways decide what comes from outside,
-//! sidecars of entry services what reaches their application; whoever has decided says so to the next proxy.
+//! sidecars of entry services what reaches their application, and what it calls of model routes that are entries; whoever
+//! has decided says so to the next proxy.
 
 use mesh_core::{
     fields::Fields,
@@ -7,8 +8,10 @@ use mesh_core::{
         entry::{self, Asked, Place, Stained},
         trace::trace_id,
     },
+    model::model_route::ModelRoute,
     names,
     relay::Side,
+    snapshot::Snapshot,
 };
 
 use super::{
@@ -30,6 +33,29 @@ pub fn stain<'p>(worker: &Worker, plan: &'p Plan, exchange: &Exchange) -> Option
     let source = forwarded::source(head.fields(), exchange.client().ip(), worker.config.forwarded_hops);
     let asked = Asked::new(head.parts(), Some(source), exchange.peer.as_ref(), trace);
     entry::decide(groups, &plan.snapshot.entries, place, &asked, wall_clock::now())
+}
+
+/// The label that a call of the application to a virtual model gets that carries none, where a group names the route as an
+/// entry and a lane wants it. What reached the application was decided before, where its own service is an entry.
+pub fn stain_model<'s>(
+    worker: &Worker,
+    snapshot: &'s Snapshot,
+    route: &ModelRoute,
+    exchange: &Exchange,
+) -> Option<Stained<'s>> {
+    let groups = &snapshot.lanes;
+    if !groups.iter().any(|group| group.entries.contains(&route.name)) {
+        return None;
+    }
+    let head = exchange.head.as_ref()?;
+    let application = Place::Service { own: &snapshot.workload.services, decided: "" };
+    let decided = entry::decided(groups, application).unwrap_or_default();
+    let place = Place::Service { own: std::slice::from_ref(&route.name), decided: &decided };
+    let own = worker.shared.tls.load();
+    let caller = own.as_ref().map(|material| &material.identity);
+    let trace = trace_id(head.fields(), groups);
+    let asked = Asked::new(head.parts(), Some(exchange.client().ip()), caller, trace);
+    entry::decide(groups, &snapshot.entries, place, &asked, wall_clock::now())
 }
 
 /// Groups that were decided here and found baseline, for the proxy behind this one.

@@ -40,7 +40,7 @@ use self::{
 };
 use super::{
     accept::Connection,
-    enforce,
+    enforce, entry,
     exchange::Ended,
     lane,
     relay::{Downstream, Failed},
@@ -89,6 +89,11 @@ pub async fn exchange(
     let label = lane::found(worker, (&snapshot, &may_label), Direction::Outbound, head.fields());
     let called = call(head.method(), &head.to_string(), head.fields());
     record.label(label);
+    if record.carried.is_none()
+        && let Some(stained) = entry::stain_model(worker, &snapshot, &route, &record)
+    {
+        record.stain(stained);
+    }
     let mut timer = Deadline::default();
     match called {
         Some(Call::Generate(generate)) => {

@@ -1,6 +1,7 @@
 //! Whole exchanges in one process: a client's bytes, a worker, and targets that say exactly what a test writes.
 
 mod drills;
+mod lanes;
 mod resume;
 mod scripted;
 mod stage;
