@@ -4,6 +4,7 @@ pub mod credentials;
 mod names;
 mod room;
 mod trust;
+mod warm;
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,6 +24,7 @@ pub use self::{
     names::{Names, NoAddress},
     room::Room,
     trust::{NoTrust, Offer, Roots, said},
+    warm::Warm,
 };
 use crate::telemetry::models::{Learned, ModelMetrics};
 
@@ -42,6 +44,8 @@ pub struct Providers {
     pub estimates: RefCell<Estimates>,
     /// Addresses of hosts.
     pub names: Names,
+    /// Targets to which connections are kept ready.
+    pub warm: Warm,
     /// TLS by whom is trusted.
     pub roots: Roots,
     /// When standings were shown last, and which.
@@ -74,6 +78,7 @@ impl Providers {
             without_usage: RefCell::default(),
             estimates: RefCell::default(),
             names: Names::default(),
+            warm: Warm::default(),
             roots: Roots::default(),
             shown: Cell::default(),
         }

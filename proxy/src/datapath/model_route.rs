@@ -15,6 +15,7 @@ mod request;
 mod tests;
 mod told;
 mod upload;
+pub mod warm;
 
 use std::{future::poll_fn, mem, rc::Rc, sync::Arc};
 
@@ -188,6 +189,7 @@ async fn ask(
         }
     };
     let (worker, begun) = (around.worker, around.worker.now());
+    worker.providers.warm.used(&asking.virtual_model, begun);
     let attempts = {
         let mut standings = worker.providers.standings.borrow_mut();
         let model = (Arc::from(asking.route.name.as_str()), Arc::clone(&asking.virtual_model));

@@ -12,7 +12,7 @@ use mesh_core::{outcome::Outcome, retry::Failure};
 pub use self::{
     http1::{Lease, Pooled, http1},
     http2::{Ready, http2},
-    provider::{Proxied, Reached, Way, provider},
+    provider::{Proxied, Reached, Way, provider, warm},
     upstream::{InFlight, Transport, Upstream, Upstreams},
 };
 pub use connect::raw;

@@ -7,7 +7,7 @@ use tokio::{net::TcpStream, sync::watch};
 
 use super::{Door, Stage, Worker};
 use crate::{
-    datapath::{self, lane::oracle::Known, probe},
+    datapath::{self, lane::oracle::Known, model_route, probe},
     net::listener::Listener,
 };
 
@@ -24,6 +24,7 @@ pub(super) async fn run(
         worker.tasks.spawn_local(accept(Rc::clone(worker), listener, door));
     }
     worker.tasks.spawn_local(probe::run(Rc::clone(worker)));
+    worker.tasks.spawn_local(model_route::warm::run(Rc::clone(worker)));
     worker.tasks.spawn_local(answer(Rc::clone(worker)));
     let mut draining = worker.shared.draining.clone();
     loop {

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Attempts at one target: the first on a connection that turned out to be stale, or at an instance that is not there.
-const TRIES: u32 = 2;
+pub(super) const TRIES: u32 = 2;
 
 /// A request as a target wants it.
 pub(super) struct Outgoing {

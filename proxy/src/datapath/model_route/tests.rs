@@ -317,3 +317,22 @@ fn key_that_was_replaced_is_tried_at_once_although_the_old_one_rests() {
         assert!(a.seen()[1].head.contains("Bearer sk-new"), "{}", a.seen()[1].head);
     });
 }
+
+#[test]
+fn connection_to_the_best_target_outside_is_kept_ready_and_nothing_is_asked_on_it() {
+    Stage::run(async |stage| {
+        let served = || Say::answer(200, "application/json", &whole("one"));
+        let a = stage.target(vec![served(), served()]).await;
+        let b = stage.target(vec![served()]).await;
+        stage.route(vec![target("a", a.address), target("b", b.address)], timers(8_000));
+        stage.keep_warm();
+        assert_eq!(a.connections(), 0, "what is not used is not dialled");
+        assert_eq!(stage.chat(WHOLE).await.body, whole("one"));
+        // The one of the request, and one that waits.
+        while a.connections() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(stage.chat(WHOLE).await.body, whole("one"));
+        assert_eq!((a.connections(), a.seen().len(), b.connections()), (2, 2, 0));
+    });
+}

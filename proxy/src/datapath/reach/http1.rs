@@ -25,6 +25,8 @@ use crate::{
 const IDLE_MAX: usize = 256;
 /// Idle connections are closed after this, before sidecars (2 min) and usual servers (60 to 75 s) close them.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
+/// A connection that will be closed so soon is renewed where one is kept ready.
+pub(super) const SOON: Duration = Duration::from_secs(12);
 /// An application may close idle connections early (Node after 5 s). What cannot be repeated goes on one that was used
 /// so lately that this has not happened.
 const IDLE_FRESH: Duration = Duration::from_secs(1);
@@ -109,6 +111,14 @@ impl IdleConnections {
                 return Some(idle.wire);
             }
         }
+    }
+
+    /// Whether one is there that is as it was left, and will not be closed soon. Those that are not are let go.
+    pub(super) fn has_lasting(&self, now: Duration) -> bool {
+        let mut list = self.0.borrow_mut();
+        let mut cx = Context::from_waker(Waker::noop());
+        list.retain_mut(|idle| idle.wire.poll_readable(&mut cx).is_pending());
+        list.back().is_some_and(|idle| now.saturating_sub(idle.since) + SOON < IDLE_LIMIT)
     }
 
     /// Closes what is idle too long.

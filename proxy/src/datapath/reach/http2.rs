@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{
     Unreachable, alive, connect,
-    http1::Lease,
+    http1::{Lease, SOON},
     upstream::{Transport, Upstream},
 };
 use crate::{
@@ -87,6 +87,14 @@ impl SharedConnections {
         let shared = list.iter_mut().find(room)?;
         shared.used = now;
         Some(Ready::new(shared.send.clone(), &shared.streams))
+    }
+
+    /// Whether one is there that will not be closed soon.
+    pub(super) fn has_lasting(&self, now: Duration) -> bool {
+        let mut list = self.list.borrow_mut();
+        let mut cx = Context::from_waker(Waker::noop());
+        list.retain_mut(|shared| !matches!(shared.send.poll_ready(&mut cx), Poll::Ready(Err(_))));
+        list.iter().any(|shared| shared.streams.get() > 0 || now.saturating_sub(shared.used) + SOON < IDLE_LIMIT)
     }
 
     /// Closes every connection once its streams have ended.

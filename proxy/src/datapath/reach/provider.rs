@@ -113,6 +113,36 @@ pub enum Reached {
     Http2(Ready),
 }
 
+/// Makes sure that a connection to a provider at one of its addresses waits for an exchange. Nothing is sent on it but
+/// what makes it.
+///
+/// # Errors
+/// Why there is none, at the last of them.
+pub async fn warm(
+    worker: &Worker,
+    places: &[Rc<Upstream>],
+    limit: Duration,
+    connections: u32,
+) -> Result<(), Unreachable> {
+    let now = worker.now();
+    if places.iter().any(|upstream| upstream.idle.has_lasting(now) || upstream.shared.has_lasting(now)) {
+        return Ok(());
+    }
+    let mut warmed = Ok(());
+    for upstream in places {
+        match provider(worker, upstream, limit, connections).await {
+            Ok(Reached::Http1(pooled)) => pooled.give_back(worker),
+            Ok(Reached::Http2(ready)) => drop(ready),
+            Err(unreachable) => {
+                warmed = Err(unreachable);
+                continue;
+            }
+        }
+        return Ok(());
+    }
+    warmed
+}
+
 /// A connection to a provider, pooled or new.
 ///
 /// # Errors

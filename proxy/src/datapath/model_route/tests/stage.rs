@@ -273,6 +273,11 @@ impl Stage {
         Scripted::new(script).await
     }
 
+    /// Keeps connections warm from here on.
+    pub(super) fn keep_warm(&self) {
+        tokio::task::spawn_local(super::super::warm::run(Rc::clone(&self.worker)));
+    }
+
     /// Asks for a chat.
     pub(super) async fn chat(&self, body: &str) -> Answer {
         self.ask(&chat(body)).await
