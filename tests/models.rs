@@ -10,6 +10,8 @@ mod continued;
 mod credentials;
 #[path = "models/dialects.rs"]
 mod dialects;
+#[path = "models/drills.rs"]
+mod drills;
 #[path = "models/events.rs"]
 mod events;
 #[path = "models/example.rs"]
