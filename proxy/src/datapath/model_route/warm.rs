@@ -1,7 +1,7 @@
 //! Keeps connections ready to targets outside of the mesh, TLS done, so that a request need not wait for them. Nothing is
 //! ever sent on one: a target is asked, and paid, for what callers want alone.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use mesh_core::{model::model_route::ModelTarget, outcome::Outcome};
@@ -13,6 +13,7 @@ use crate::{
         enforce::{Refused, To},
         reach::{self, Upstream},
     },
+    providers::Offer,
     worker::{Stage, Worker},
 };
 
@@ -28,10 +29,6 @@ pub async fn run(worker: Rc<Worker>) {
     loop {
         let due = worker.providers.warm.due(worker.now());
         let dialled = join_all(due.iter().map(|(target, limit)| warm(&worker, target, *limit)));
-        let drains = std::future::poll_fn(|cx| match seat.poll_stage(cx) {
-            Stage::Draining | Stage::Finishing => Poll::Ready(()),
-            Stage::Serving => Poll::Pending,
-        });
         let round = async {
             dialled.await;
             let is_idle = worker.providers.warm.is_empty();
@@ -41,7 +38,7 @@ pub async fn run(worker: Rc<Worker>) {
             }
         };
         tokio::select! {
-            () = drains => return,
+            () = seat.reached(Stage::Leaving) => return,
             () = round => {}
         }
     }
@@ -56,7 +53,9 @@ async fn warm(worker: &Rc<Worker>, target: &Arc<ModelTarget>, limit: Duration) {
 }
 
 async fn dial(worker: &Worker, target: &ModelTarget, limit: Duration) -> Result<(), Refused> {
-    let Some(plan) = attempt::outside(worker, worker.shared.load(), target, limit).await? else { return Ok(()) };
+    let Some(plan) = attempt::outside(worker, worker.shared.load(), target, limit, Offer::Both).await? else {
+        return Ok(());
+    };
     let To::Provider(addresses, way) = &plan.to else { return Ok(()) };
     let place = |address: &SocketAddr| worker.upstreams.provider(worker, *address, way);
     let places: Vec<Rc<Upstream>> = addresses.iter().take(ADDRESSES_MAX).map(place).collect();

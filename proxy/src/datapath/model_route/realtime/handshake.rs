@@ -23,7 +23,7 @@ use crate::{
             request::fields,
         },
         reach::InFlight,
-        relay::{Downstream, Failed, Http1Upstream, InnerDownstream, Pipe},
+        relay::{Downstream, Failed, Http1Upstream, InnerBody, InnerDownstream, Pipe},
         report::Exchange,
     },
     net::{
@@ -79,7 +79,7 @@ pub(super) async fn shake_hands(
     };
     let overhead = record.started().elapsed();
     let pipe = Rc::new(Pipe::default());
-    let inner = InnerDownstream::new(Rc::clone(&pipe), Rc::default());
+    let inner = InnerDownstream::new(Rc::clone(&pipe), InnerBody::Whole(Rc::default()));
     let mut asking = pin!(ask(around, target, head, inner, (&pipe, overhead)));
     let mut limit = Deadline::default();
     limit.set(around.timers.connect.saturating_add(around.timers.headers));
