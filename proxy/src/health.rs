@@ -211,7 +211,10 @@ impl Health {
                 worker.upstreams.let_go(address);
                 tracing::info!(service = %key, endpoint = %address, "says that it drains");
             }
-            Change::Healthy => tracing::info!(service = %key, endpoint = %address, "passes its health check"),
+            Change::Healthy => {
+                worker.balances.recovered(worker, key, address);
+                tracing::info!(service = %key, endpoint = %address, "passes its health check");
+            }
         }
         self.publish(worker);
     }

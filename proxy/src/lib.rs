@@ -4,6 +4,7 @@ pub mod admin;
 pub mod application;
 pub mod await_ready;
 pub mod backoff;
+pub mod balance;
 pub mod cause;
 pub mod config;
 pub mod control;

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::drain::{Drain, Seat, Stage, Turn};
 use crate::{
+    balance::Balances,
     datapath::{
         self,
         detect::ServerFirst,
@@ -186,6 +187,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Which instances are usable, as this worker found out.
     pub health: Health,
+    /// What is kept between picks: whose turn it is, rings and tables, who is new.
+    pub balances: Balances,
     /// What is known of the targets of model routes.
     pub providers: Providers,
     /// Destinations where the server speaks first.
@@ -217,6 +220,7 @@ impl Worker {
             memory: Rc::new(memory),
             upstreams: Upstreams::default(),
             health: Health::default(),
+            balances: Balances::default(),
             providers: Providers::new(config.secrets_directory.clone()),
             server_first: ServerFirst::default(),
             series: SeriesCache::new(Arc::clone(&sink.metrics)),
@@ -285,6 +289,7 @@ impl Worker {
     fn tick(&self) {
         self.upstreams.tick(self.now());
         self.health.tick(self);
+        self.balances.tick(self);
         self.providers.tick(&self.sink.metrics.models, self.now(), self.started);
         self.memory.tick();
         datapath::wire::shed_memory();

@@ -72,6 +72,8 @@ pub struct Plan {
     pub filters: Vec<Filter>,
     /// Retries that the route allows.
     pub retry: Option<RouteRetry>,
+    /// Hash of the key by which an instance is chosen, where the service's are chosen by one and the request has it.
+    pub key: Option<u64>,
     /// Who sent it.
     pub from: Side,
     /// Of which groups the sender may set the label.
@@ -168,6 +170,7 @@ impl Plan {
             traffic,
             filters: Vec::new(),
             retry: None,
+            key: None,
             from,
             may_label,
         }

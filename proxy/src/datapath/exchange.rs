@@ -35,6 +35,7 @@ use super::{
     trace::Span,
 };
 use crate::{
+    balance,
     health::Watch,
     net::{deadline::Deadline, http1::Persistence},
     telemetry::worker::Direction,
@@ -77,7 +78,7 @@ pub async fn exchange(
     if let Some(found) = model_route::find(worker, connection, &exchange) {
         return Box::pin(model_route::exchange(worker, connection, exchange, down, found)).await;
     }
-    let plan = match enforced(worker, connection, &exchange).await {
+    let mut plan = match enforced(worker, connection, &exchange).await {
         Ok(Verdict::Go(plan)) => plan,
         Ok(Verdict::Answer { status, location, message }) => {
             let answer = Answer { status, outcome: Outcome::Filtered, detail: message, location, mark: None };
@@ -89,6 +90,7 @@ pub async fn exchange(
     let Some(head) = &exchange.head else {
         return refuse(exchange, down, Refused::new(Outcome::Internal, "an exchange without head"));
     };
+    balance::find_key(worker, &mut plan, Some(head), exchange.client().ip());
     exchange.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
     let label = lane::label(worker, &plan, connection.direction, head.fields());
     exchange.label(label);

@@ -19,6 +19,7 @@ use super::{
     report::Exchange,
 };
 use crate::{
+    balance,
     health::Watch,
     net::socket::Socket,
     telemetry::worker::{Direction, Protocol},
@@ -134,10 +135,11 @@ async fn go(
     mut exchange: Exchange,
     plan: Result<Box<Plan>, Refused>,
 ) -> Result<Reached, Box<NotReached>> {
-    let plan = match plan {
+    let mut plan = match plan {
         Ok(plan) => plan,
         Err(refused) => return Err(end(exchange, refused.outcome, refused.detail)),
     };
+    balance::find_key(worker, &mut plan, None, exchange.client().ip());
     exchange.service = plan.service.clone();
     exchange.label(super::lane::label(worker, &plan, exchange.direction(), super::lane::no_fields()));
     super::lane::arrive(worker, &plan, &mut exchange);

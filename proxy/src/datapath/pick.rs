@@ -7,7 +7,6 @@ use mesh_core::{
     lane::{Carried, Choice, Level, Reason, Turn, Usable, choose, choose_again},
     model::{endpoint::Endpoint, service::Service},
     outcome::Outcome,
-    pick::{Weights, two_choices},
     zone::prefer,
 };
 
@@ -15,7 +14,7 @@ use super::{
     enforce::{Plan, Refused, To},
     reach::Upstream,
 };
-use crate::worker::Worker;
+use crate::{balance, worker::Worker};
 
 /// The instance that takes an exchange.
 pub struct Picked {
@@ -71,7 +70,7 @@ pub fn pick(worker: &Worker, plan: &Plan, carried: Option<&Carried>, before: Bef
 fn among(
     worker: &Worker,
     plan: &Plan,
-    service: &Service,
+    service: &Arc<Service>,
     carried: Option<&Carried>,
     before: Before<'_>,
 ) -> Result<Picked, Refused> {
@@ -111,7 +110,7 @@ fn among(
         None => {
             let (zones, own) = (&plan.traffic.zones, plan.snapshot.workload.zone.as_deref());
             let (near, _) = prefer(zones, own, candidates, |position| endpoints[position].zone.as_deref());
-            (balance(worker, service, &near), Exchange::Ordinary)
+            (balance::pick(worker, service, plan, &near), Exchange::Ordinary)
         }
     };
     let Some(position) = position else {
@@ -126,15 +125,4 @@ fn among(
         level: Some((level, reason)),
         exchange,
     })
-}
-
-/// Warm-up (not yet) and load, among the usable instances of the level and zone.
-fn balance(worker: &Worker, service: &Service, candidates: &[usize]) -> Option<usize> {
-    let endpoints = service.endpoints();
-    // Not asked for where there is one candidate: neither is the time.
-    let cost = |position: usize| worker.upstreams.cost(&endpoints[position], worker.now());
-    let weight = |position: usize| endpoints[position].weight;
-    let random = [worker.random(), worker.random()];
-    let weights = if service.equal_weights() { Weights::Equal } else { Weights::Each(&weight) };
-    two_choices(candidates, weights, random, &cost)
 }

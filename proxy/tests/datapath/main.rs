@@ -2,6 +2,8 @@
 //! made by hand and certificates made on the spot.
 
 #[cfg(test)]
+mod balance;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod endings;

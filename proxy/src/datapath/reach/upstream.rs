@@ -190,6 +190,13 @@ impl Upstreams {
         found
     }
 
+    /// Exchanges under way at an endpoint.
+    pub fn in_flight(&self, endpoint: &Endpoint) -> u32 {
+        let known = self.known.borrow();
+        let found = known.get(&endpoint.address).and_then(|list| list.iter().find(|one| one.transport.fits(endpoint)));
+        found.map_or(0, |upstream| upstream.in_flight.get())
+    }
+
     /// Cost of one more exchange at an endpoint.
     pub fn cost(&self, endpoint: &Endpoint, now: Duration) -> f64 {
         let known = self.known.borrow();
