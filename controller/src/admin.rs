@@ -191,6 +191,10 @@ async fn api(console: &Console, path: &str, request: Request<Incoming>) -> Answe
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
+        Method::GET if name == "policies/explain" => match answers::policy(console, request.uri().query()) {
+            Ok(value) => json(StatusCode::OK, &value),
+            Err((status, reason)) => refused(status, &reason),
+        },
         Method::GET => match answers::collection(console, name) {
             Some(value) => json(StatusCode::OK, &value),
             None => refused(StatusCode::NOT_FOUND, &format!("no such collection; there are {}", answers::COLLECTIONS)),

@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// See, explain and try calls to language models, and what they use
     #[command(subcommand)]
     Model(Model),
+    /// Look at policies
+    #[command(subcommand)]
+    Policy(Policy),
     /// Versions of mesh-ctl and of the controller
     Version(Version),
     /// Write completion for a shell to standard output
@@ -82,6 +85,19 @@ pub(crate) enum Command {
     /// Parent of the processes of a demo; ends them when the demo is gone
     #[command(hide = true)]
     DemoGuard,
+}
+
+/// Commands about policies.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// The traffic policy in force for a service, field by field: what is written, and the defaults of the rest
+    Explain {
+        /// Service, NAME or NAME.NAMESPACE
+        service: String,
+        /// Format of the result
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
 }
 
 /// Arguments of `demo`.

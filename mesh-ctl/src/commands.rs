@@ -1,7 +1,7 @@
 //! One file per command. Each takes its arguments and ends with an exit code or a failure that says what to do.
 
 use crate::{
-    args::{Args, Command, Proxy, Token},
+    args::{Args, Command, Policy, Proxy, Token},
     cluster::Controller,
     exit::{Exit, Failure},
 };
@@ -14,6 +14,7 @@ mod files;
 mod get;
 mod lane;
 mod model;
+mod policy;
 pub(crate) mod proxy;
 mod reference;
 pub(crate) mod token;
@@ -40,6 +41,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Token(Token::Create(create)) => token::create(&create),
         Command::Lane(command) => lane::run(&controller, command).await,
         Command::Model(command) => Box::pin(model::run(&controller, command)).await,
+        Command::Policy(Policy::Explain { service, output }) => policy::explain(&controller, &service, output).await,
         Command::Version(version) => version::run(&controller, &version).await,
         Command::Completion { shell } => completion::run(shell),
         Command::Reference => Ok(reference::run()),

@@ -6,10 +6,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use http::StatusCode;
 use mesh_core::{
     identity::Identity,
     names::DEFAULT_NAMESPACE,
-    resources::{Resource, World},
+    query,
+    resources::{Resource, Spec, World, traffic_policy},
 };
 use mesh_proto::convert::time;
 use serde::Deserialize;
@@ -31,7 +33,7 @@ use crate::{
 };
 
 /// Collections, for people who asked for another one.
-pub(super) const COLLECTIONS: &str = "services, endpoints, lanes, models, models/usage, policies, proxies, probes/<trace id>, \
+pub(super) const COLLECTIONS: &str = "services, endpoints, lanes, models, models/usage, policies, policies/explain, proxies, probes/<trace id>, \
                                       resources, source, registrations, notes, version";
 
 /// Life of a token when none is asked for.
@@ -98,6 +100,40 @@ const POLICIES: [&str; 4] = ["TrafficPolicy", "AccessPolicy", "HTTPRoute", "GRPC
 fn policies<'r>(resources: impl Iterator<Item = &'r Resource>) -> Vec<Value> {
     let policies = resources.filter(|resource| POLICIES.contains(&resource.metadata.kind));
     policies.map(|resource| json!(resource.metadata)).collect()
+}
+
+/// The traffic policy in force for a service (`<name>.<namespace>`), field by field.
+pub(super) fn policy(console: &Console, query: Option<&str>) -> Result<Value, (StatusCode, String)> {
+    let fields = query::fields(query.unwrap_or_default());
+    let named = fields.into_iter().find_map(|(name, value)| (name == "service").then_some(value));
+    let named = named.ok_or((StatusCode::BAD_REQUEST, "service=<name>.<namespace> is missing".to_owned()))?;
+    let service = if named.contains('.') { named } else { format!("{named}.{DEFAULT_NAMESPACE}") };
+    let view = console.published.view();
+    if !view.world().services.contains_key(&service) {
+        return Err((StatusCode::NOT_FOUND, format!("there is no service {service}")));
+    }
+    let resources = console.states.resources();
+    let of_service = |resource: &&Resource| match &resource.spec {
+        Spec::TrafficPolicy(policy) => policy.service == service,
+        Spec::LaneGroup(_)
+        | Spec::Lane(_)
+        | Spec::AccessPolicy(_)
+        | Spec::MeshService(_)
+        | Spec::ModelRoute(_)
+        | Spec::HttpRoute(_)
+        | Spec::GrpcRoute(_)
+        | Spec::Services(_) => false,
+    };
+    let written = resources.iter().flat_map(|list| list.iter()).find(of_service);
+    let fields = traffic_policy::explain(written.map(|resource| resource.text.as_ref()));
+    // Without a policy, instances of registries with clusters are chosen as their own clients choose.
+    let near = written.is_none() && view.world().traffic.get(&service).is_some_and(|policy| policy.zones.prefer_same);
+    let policy = match (written, near) {
+        (Some(resource), _) => format!("{}/{}", resource.metadata.namespace, resource.metadata.name),
+        (None, true) => "none; its registry has zones, so zones.preferSame is true".to_owned(),
+        (None, false) => "none".to_owned(),
+    };
+    Ok(json!({ "service": service, "policy": policy, "fields": fields }))
 }
 
 fn resources<'r>(resources: impl Iterator<Item = &'r Resource>) -> Vec<Value> {

@@ -8,9 +8,13 @@ mod measures;
 mod outlier;
 mod rate_limits;
 mod retries;
+mod shown;
 mod zones;
 
-pub use self::fields::{Absent, FIELDS, Field};
+pub use self::{
+    fields::{Absent, FIELDS, Field},
+    shown::{Origin, Shown, explain},
+};
 
 use self::measures::{percent, positive};
 use super::{node::Node, reference::service_label};
