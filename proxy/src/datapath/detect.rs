@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use mesh_core::detect::{GREETING_BYTES, Greeting, PREFIX_MAX, Verdict, detect, greeting, if_no_more};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::wire;
 use crate::net::socket::Socket;
 
 /// Silence of the client after which the server is dialled: it may be the one who speaks first.
@@ -85,6 +86,9 @@ fn poll_session(
             }
         }
         std::task::ready!(socket.poll_readable(cx))?;
+        if buffer.capacity() == 0 {
+            *buffer = wire::buffer();
+        }
         buffer.reserve(PREFIX_MAX);
         match std::task::ready!(socket.poll_fill(cx, buffer))? {
             0 if buffer.is_empty() => return Poll::Ready(Ok(Session::Ended)),

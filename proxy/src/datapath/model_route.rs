@@ -44,6 +44,7 @@ use super::{
     enforce, entry,
     exchange::Ended,
     lane,
+    message::RequestHead,
     relay::{Downstream, Failed},
     report::Exchange,
     trace::Span,
@@ -78,7 +79,7 @@ pub fn find(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Op
 pub async fn exchange(
     worker: &Rc<Worker>,
     connection: &Connection,
-    mut record: Exchange,
+    mut record: Box<Exchange>,
     down: &mut Downstream<'_>,
     found: Found,
 ) -> Ended {
@@ -121,7 +122,7 @@ pub async fn exchange(
             let timers = Default::default();
             let carried = record.carried.clone();
             let around = Around { worker, connection, snapshot, carried, timers, span: record.span };
-            realtime::tunnel(around, record, down, (route, model)).await
+            Box::pin(realtime::tunnel(around, record, down, (route, model))).await
         }
         None => {
             let failure = Failure {
@@ -167,12 +168,16 @@ async fn take(
 /// Makes attempts until the client has an answer.
 async fn ask(
     around: &Around<'_>,
-    mut record: Exchange,
+    mut record: Box<Exchange>,
     down: &mut Downstream<'_>,
     asking: &Asking,
     timer: &mut Deadline,
 ) -> Ended {
     record.bytes_in = asking.length();
+    // An answer may last: nothing but the body, which goes when it begins, keeps the buffer in which the request came.
+    if let Some(RequestHead::Http1(head)) = &mut record.head {
+        head.detach();
+    }
     let faults = match faults(around.worker, &record, (&asking.route, &asking.virtual_model)) {
         Ok(faults) => faults,
         Err(failure) => {
@@ -227,7 +232,12 @@ fn faults(worker: &Worker, record: &Exchange, (route, model): (&ModelRoute, &Vir
 }
 
 /// Answers with why nobody is asked.
-async fn refuse(mut record: Exchange, down: &mut Downstream<'_>, (api, failure): (Api, Failure), told: Told) -> Ended {
+async fn refuse(
+    mut record: Box<Exchange>,
+    down: &mut Downstream<'_>,
+    (api, failure): (Api, Failure),
+    told: Told,
+) -> Ended {
     record.status = failure.status;
     record.detail = Some(failure.message.clone());
     let outcome = answer::outcome(&failure);
@@ -240,7 +250,7 @@ async fn refuse(mut record: Exchange, down: &mut Downstream<'_>, (api, failure):
 }
 
 /// Answers with the models of a route.
-async fn list(mut record: Exchange, down: &mut Downstream<'_>, route: &ModelRoute, listing: &Listing) -> Ended {
+async fn list(mut record: Box<Exchange>, down: &mut Downstream<'_>, route: &ModelRoute, listing: &Listing) -> Ended {
     let Some(body) = answer::models(route, listing) else {
         let message = format!("there is no model {} at this host", listing.model.as_deref().unwrap_or_default());
         let failure = Failure { status: 404, message, ..failure::without_answer(Reason::NotFound) };
@@ -255,7 +265,7 @@ async fn list(mut record: Exchange, down: &mut Downstream<'_>, route: &ModelRout
 }
 
 /// The end of an exchange, for the connection and for the record.
-async fn ended(mut record: Exchange, down: &mut Downstream<'_>, end: End) -> Ended {
+async fn ended(mut record: Box<Exchange>, down: &mut Downstream<'_>, end: End) -> Ended {
     match end {
         End::Answered(outcome) => {
             record.finish(outcome);

@@ -46,6 +46,11 @@ pub fn shed_memory() {
     spare::shed();
 }
 
+/// An empty buffer for what is read first, of those that no connection needs.
+pub fn buffer() -> BytesMut {
+    spare::take()
+}
+
 impl Wire {
     /// A connection of which `buffer` was read already.
     pub fn new(socket: Socket, buffer: BytesMut, limits: HeadLimits) -> Self {
@@ -79,10 +84,16 @@ impl Wire {
 
     /// Reads once; 0 = the peer ended its direction.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.buffer.capacity() == 0 {
-            // Whoever waits holds no buffer.
-            ready!(self.socket.poll_readable(cx))?;
-            self.buffer = spare::take();
+        if self.buffer.is_empty() {
+            let readable = self.socket.poll_readable(cx);
+            // Whoever waits holds no buffer, and streams wait most of the time. What fills its reads will not wait long.
+            if readable.is_pending() && self.read_size == spare::SIZE {
+                self.shrink();
+            }
+            ready!(readable)?;
+            if self.buffer.capacity() == 0 {
+                self.buffer = spare::take();
+            }
         }
         self.buffer.reserve(self.read_size);
         let room = self.buffer.capacity() - self.buffer.len();

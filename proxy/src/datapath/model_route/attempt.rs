@@ -68,12 +68,14 @@ type Attempting<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + 'a>>;
 pub(super) struct Running<'a> {
     /// Until it has ended.
     pub(super) future: Option<Attempting<'a>>,
+    /// Whether it waits for something that wakes this task, so that it need not be polled again in this turn.
+    pub(super) waits: bool,
     /// Its answer, as it comes.
     pub(super) pipe: Rc<Pipe>,
     /// Its answer, as it is read.
     pub(super) incoming: Incoming,
     /// What is kept back until the first token.
-    pub(super) held: Vec<Bytes>,
+    pub(super) held: BytesMut,
     /// Whom it asks.
     pub(super) target: Arc<ModelTarget>,
     /// Bytes of the prompt that it was sent.
@@ -134,9 +136,10 @@ pub(super) fn begin<'a>(
     let future: Attempting<'a> = Box::pin(run(around, Arc::clone(target), (head, kept.clone()), down));
     Ok(Running {
         future: Some(future),
+        waits: false,
         pipe,
         incoming,
-        held: Vec::new(),
+        held: BytesMut::new(),
         target: Arc::clone(target),
         prompt,
         begun: around.worker.now(),
@@ -189,7 +192,7 @@ async fn run(
     down: InnerDownstream,
 ) -> Result<(), Failed> {
     let Around { worker, connection, .. } = around;
-    let mut record = Exchange::open(worker, Direction::Outbound, Protocol::Http1, connection.peer);
+    let mut record = Box::new(Exchange::open(worker, Direction::Outbound, Protocol::Http1, connection.peer));
     record.span = around.span.map(|span| span.child(worker.random()));
     record.kept = Some(kept);
     record.label(around.carried.clone());

@@ -28,6 +28,7 @@ use super::{
     account::Account,
     attempt::{Around, Running},
     body,
+    incoming::Came,
     quota::Told,
     request::Asking,
     upload::Sending,
@@ -69,8 +70,10 @@ pub(super) struct Drive<'a, 'd> {
     asking: &'a Asking,
     down: &'a mut Downstream<'d>,
     attempts: Attempts,
-    running: [Option<Running<'a>>; AT_ONCE],
+    running: [Option<Box<Running<'a>>>; AT_ONCE],
     out: VecDeque<Part>,
+    /// Empty between turns; kept because an allocation per event would be one too many.
+    came: Vec<Came>,
     stage: Stage,
     /// What ended attempts came to.
     pub(super) accounts: Vec<Account>,
@@ -108,6 +111,7 @@ impl<'a, 'd> Drive<'a, 'd> {
             attempts,
             running: [None, None],
             out: VecDeque::new(),
+            came: Vec::new(),
             stage: Stage::Trying,
             accounts: Vec::new(),
             status: 0,
@@ -131,6 +135,8 @@ impl<'a, 'd> Drive<'a, 'd> {
 
     /// Moves everything that can move. Ready once the exchange is over.
     pub(super) fn poll(&mut self, timer: &mut Deadline, cx: &mut Context<'_>) -> Poll<End> {
+        // Whatever woke this task may have been meant for any of them.
+        self.running.iter_mut().flatten().for_each(|running| running.waits = false);
         loop {
             if let Poll::Ready(gone) = self.poll_left(cx) {
                 return Poll::Ready(self.gone(gone));

@@ -1,5 +1,11 @@
 //! What comes from one target, event by event (or whole), in the client's dialect.
 
+mod events;
+#[cfg(test)]
+mod tests;
+
+use std::mem;
+
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use mesh_core::{
@@ -8,13 +14,15 @@ use mesh_core::{
         answer::{self, AskedFor},
         failure,
         request::Delivery,
-        stream::{Event, Reader, Reported},
+        stream::{Reader, Reported},
         translate::{self, GoesOn},
     },
 };
 
+use self::events::Events;
+
 /// Bytes of an event that is not complete, and of everything before the first token; more is no answer.
-const HELD_MAX: usize = 1024 * 1024;
+pub(super) const HELD_MAX: usize = 1024 * 1024;
 /// Longest whole answer, bytes.
 const WHOLE_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of an error's body that are read.
@@ -83,14 +91,6 @@ enum State {
     Whole(BytesMut),
     /// Nothing more is expected.
     Done,
-}
-
-struct Events {
-    reader: Reader,
-    translation: Option<translate::Stream>,
-    held: BytesMut,
-    /// Where `held` begins in the stream.
-    from: u64,
 }
 
 /// What comes from one target.
@@ -194,7 +194,7 @@ impl Incoming {
                 let translated = || translate::Stream::new(*target, *client, self.reading.asked(), (*usage).into());
                 let translation = self.resumed.take().or_else(|| (client != target).then(translated));
                 let reader = Reader::new(*target, *choices);
-                State::Stream(Box::new(Events { reader, translation, held: BytesMut::new(), from: 0 }))
+                State::Stream(Box::new(Events { reader, translation, held: BytesMut::new() }))
             }
             Delivery::Stream | Delivery::Whole => State::Whole(BytesMut::new()),
         };
@@ -222,15 +222,7 @@ impl Incoming {
                 }
             }
             State::Stream(events) => {
-                let mut ended = Vec::new();
-                events.reader.feed(&bytes, &mut |event| ended.push(event));
-                events.held.extend_from_slice(&bytes);
-                let (sequence, reading) = (&mut self.sequence, &self.reading);
-                let failed = ended.into_iter().find_map(|event| events.take(event, reading, sequence, on).err());
-                let failed = failed.or_else(|| {
-                    (events.held.len() > HELD_MAX).then(|| too_much("an event is longer than what is held"))
-                });
-                if let Some(failure) = failed {
+                if let Err(failure) = events.read(&bytes, &self.reading, &mut self.sequence, on) {
                     self.leave();
                     on(Came::Failed(failure));
                 }
@@ -240,7 +232,7 @@ impl Incoming {
 
     /// The answer ended in order.
     pub(super) fn end(&mut self, now: std::time::Duration, on: &mut dyn FnMut(Came)) {
-        match std::mem::replace(&mut self.state, State::Done) {
+        match mem::replace(&mut self.state, State::Done) {
             State::Waiting | State::Done => {}
             State::Stream(events) => {
                 self.keep(&events.reader);
@@ -261,7 +253,7 @@ impl Incoming {
 
     /// What ended before it was whole leaves its numbers.
     fn leave(&mut self) {
-        if let State::Stream(events) = std::mem::replace(&mut self.state, State::Done) {
+        if let State::Stream(events) = mem::replace(&mut self.state, State::Done) {
             self.keep(&events.reader);
         }
     }
@@ -309,48 +301,6 @@ impl Incoming {
     }
 }
 
-impl Events {
-    /// Takes one event out of what is held.
-    fn take(
-        &mut self,
-        event: Event,
-        reading: &Reading,
-        sequence: &mut u64,
-        on: &mut dyn FnMut(Came),
-    ) -> Result<(), Failure> {
-        let length = usize::try_from(event.to - self.from).unwrap_or(usize::MAX).min(self.held.len());
-        let bytes = self.held.split_to(length).freeze();
-        self.from = event.to;
-        let says = event.says;
-        if let Some(failure) = says.failed {
-            return Err(failure);
-        }
-        if let Some(number) = says.sequence {
-            *sequence = number + 1;
-        }
-        let mut is_token = says.token;
-        let bytes = match &mut self.translation {
-            None if says.usage_only && reading.usage == UsageEvent::Kept => return Ok(()),
-            None => bytes,
-            Some(translation) => {
-                let mut out = Vec::new();
-                translation.event(&bytes, &mut out).map_err(|error| {
-                    let message = format!("an event cannot be translated: {error}");
-                    Failure { message, ..failure::without_answer(Reason::Decode) }
-                })?;
-                is_token = match translation.goes_on() {
-                    GoesOn::No => is_token,
-                    GoesOn::Silent => false,
-                    GoesOn::Heard => true,
-                };
-                out.into()
-            }
-        };
-        on(if is_token { Came::Token(bytes) } else { Came::Event(bytes) });
-        Ok(())
-    }
-}
-
 /// Whether an answer is a stream of events.
 pub(super) fn is_events(head: &Parts) -> bool {
     head.headers.get(http::header::CONTENT_TYPE).is_some_and(|media| {
@@ -369,6 +319,7 @@ fn cut(is_finished: bool, tokens: u64) -> Option<Failure> {
     })
 }
 
-fn too_much(message: &str) -> Failure {
+/// The failure of a target that sends more than is held.
+pub(super) fn too_much(message: &str) -> Failure {
     Failure { message: message.to_owned(), ..failure::without_answer(Reason::Decode) }
 }

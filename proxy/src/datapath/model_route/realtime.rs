@@ -49,7 +49,7 @@ struct Calling<'a> {
 /// Makes the tunnel.
 pub(super) async fn tunnel(
     around: Around<'_>,
-    mut record: Exchange,
+    mut record: Box<Exchange>,
     down: &mut Downstream<'_>,
     (route, asked): (Arc<ModelRoute>, Option<String>),
 ) -> Ended {
@@ -183,7 +183,7 @@ impl Calling<'_> {
     }
 
     /// From here on the client speaks with the target.
-    async fn begin(&self, mut record: Exchange, down: &mut Downstream<'_>, opened: Opened, made: usize) -> Ended {
+    async fn begin(&self, mut record: Box<Exchange>, down: &mut Downstream<'_>, opened: Opened, made: usize) -> Ended {
         let Opened { head, upstream, in_flight, plan, target, endpoint, overhead } = opened;
         record.endpoint = endpoint;
         record.status = head.status();
@@ -193,7 +193,7 @@ impl Calling<'_> {
             edit.add(name, value.as_bytes());
         }
         match down.begin(&ResponseHead::Http1(head), Progress::Whole, &edit) {
-            Ok(()) => Ended::Tunnel(Box::new(Tunnel { upstream: *upstream, exchange: record, plan, in_flight })),
+            Ok(()) => Ended::Tunnel(Box::new(Tunnel { upstream: *upstream, exchange: *record, plan, in_flight })),
             Err(gone) => ended(record, down, End::Gone(gone)).await,
         }
     }

@@ -108,6 +108,19 @@ fn stream_that_breaks_behind_a_token_ends_with_an_error_and_without_its_last_chu
 }
 
 #[test]
+fn target_that_sends_no_token_among_more_than_is_held_has_failed() {
+    let comment = format!(": {}\n\n", "x".repeat(600_000));
+    Stage::run(async |stage| {
+        let a = stage.target(vec![Say::hang(&[&comment, &comment])]).await;
+        let b = stage.target(vec![Say::events(&[ROLE, ONE, STOP, DONE])]).await;
+        stage.route(vec![target("a", a.address), target("b", b.address)], timers(8_000));
+        let answer = stage.chat(STREAMED).await;
+        assert_eq!(answer.body, [ROLE, ONE, STOP, DONE].concat());
+        assert_eq!(stage.failures("a"), vec![Reason::Decode]);
+    });
+}
+
+#[test]
 fn whole_answer_of_another_target_is_given_whole() {
     Stage::run(async |stage| {
         let a = stage.target(vec![Say::answer(500, "application/json", "{}")]).await;

@@ -126,7 +126,8 @@ async fn meshed(
     notice_loss(&io);
     let config = if header.is_some() { &material.client } else { &material.client_redirected };
     let until = Instant::now() + limit;
-    let mut socket = timeout_at(until, Socket::connect_tls(io, name, config.clone()))
+    // Boxed: a handshake is rare, and what it needs would lie in every exchange as long as that lasts.
+    let mut socket = timeout_at(until, Box::pin(Socket::connect_tls(io, name, config.clone())))
         .await
         .map_err(|_| refused(mesh_core::identity::Refusal::HandshakeTimeout))?
         .map_err(|error| refused(tls::refusal(&error)))?;

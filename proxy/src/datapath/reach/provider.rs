@@ -75,7 +75,7 @@ impl Way {
             asked.map_err(|_| failed("the proxy did not answer CONNECT in time".to_owned()))?.map_err(failed)?;
         }
         let Some((name, config)) = &self.tls else { return Ok(Socket::plain(io)) };
-        timeout_at(until, Socket::connect_tls(io, name.clone(), Arc::clone(config)))
+        timeout_at(until, Box::pin(Socket::connect_tls(io, name.clone(), Arc::clone(config))))
             .await
             .map_err(|_| failed("no TLS handshake in time".to_owned()))?
             .map_err(|error| failed(format!("TLS: {}", providers::said(&error))))

@@ -99,6 +99,14 @@ impl Downstream<'_> {
         }
     }
 
+    /// Gives memory back that is not needed until the client says more. Parts of the request that are still held keep it.
+    pub fn rest(&mut self) {
+        match self {
+            Downstream::Http1(side) => side.wire.rest(),
+            Downstream::Http2(_) | Downstream::Inner(_) => {}
+        }
+    }
+
     /// Ready once another part of the response may be given.
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         either!(self, side => side.poll_room(cx), inner => side.poll_room())

@@ -14,6 +14,10 @@ use crate::net::http1;
 /// Bytes that wait here before the attempt reads no more.
 const WAITING_MAX: usize = 64 * 1024;
 
+/// Pieces up to this length, bytes, are copied: each would keep the whole buffer into which it was read, while who waits for
+/// the next piece needs none. Events of models are hardly ever longer.
+const COPY_MAX: usize = 1024;
+
 /// What came of an attempt and was not taken yet.
 #[derive(Debug, Default)]
 pub struct Pipe {
@@ -48,7 +52,8 @@ impl Pipe {
         self.ended.get() && self.parts.borrow().is_empty()
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether the attempt may go on reading.
+    pub fn has_room(&self) -> bool {
         self.waiting.get() < WAITING_MAX
     }
 
@@ -72,6 +77,7 @@ impl Pipe {
 
     pub(super) fn give(&self, bytes: Bytes) {
         if !bytes.is_empty() {
+            let bytes = if bytes.len() <= COPY_MAX { Bytes::copy_from_slice(&bytes) } else { bytes };
             self.waiting.set(self.waiting.get() + bytes.len());
             self.parts.borrow_mut().push_back(bytes);
         }

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use bytes::Bytes;
 use mesh_core::{fields::Fields, relay::takes_trailers};
 
 use super::{
@@ -42,6 +43,11 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// Copies what it points into, so that it keeps nothing else of the buffer in which it came.
+    pub fn detach(&mut self) {
+        self.table.bytes = Bytes::copy_from_slice(&self.table.bytes);
+    }
+
     pub(super) fn new(
         mut table: FieldTable,
         method: Span,

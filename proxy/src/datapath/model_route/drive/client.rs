@@ -41,31 +41,32 @@ impl Drive<'_, '_> {
     }
 
     /// From here on the client gets the answer of this attempt.
-    pub(super) fn commit(&mut self, slot: usize) {
+    pub(super) fn commit(&mut self, slot: usize, token: Bytes) {
         let is_resumed = matches!(self.stage, Stage::Resuming);
         self.stage = Stage::Answering(slot);
         for other in (0..AT_ONCE).filter(|other| *other != slot) {
             self.close(other, None);
         }
         let Some(running) = &mut self.running[slot] else { return };
-        let held = mem::take(&mut running.held);
+        let given = [mem::take(&mut running.held).freeze(), token];
         if !is_resumed {
-            self.head(slot, &held);
+            self.head(slot, &given);
         }
-        held.into_iter().for_each(|bytes| self.pass(bytes));
+        given.into_iter().for_each(|bytes| self.pass(bytes));
     }
 
     /// Begins the client's answer with the head of this attempt's.
-    fn head(&mut self, slot: usize, held: &[Bytes]) {
+    fn head(&mut self, slot: usize, given: &[Bytes]) {
         let Some(running) = &mut self.running[slot] else { return };
         let Some(head) = running.incoming.take_head() else { return };
         let length = match self.asking.delivery() {
             Delivery::Stream => None,
-            Delivery::Whole => Some(held.iter().map(Bytes::len).sum()),
+            Delivery::Whole => Some(given.iter().map(Bytes::len).sum()),
         };
         if self.transcript.is_none() {
             self.asking.release();
         }
+        self.down.rest();
         let overhead = running.begun.saturating_sub(self.begun);
         self.overhead = Some(overhead);
         let target = Arc::clone(&running.target);

@@ -1,6 +1,9 @@
 //! Whom an exchange asks, and what comes of it.
 
-use std::task::{Context, Poll};
+use std::{
+    mem,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use mesh_core::{
@@ -18,7 +21,7 @@ use crate::datapath::{
     model_route::{
         account::Account,
         attempt::{self, failure_of},
-        incoming::{self, Came},
+        incoming::{self, Came, HELD_MAX},
         quota,
     },
     relay::{Failed, Part},
@@ -68,7 +71,7 @@ impl Drive<'_, '_> {
             match begun {
                 Ok((running, sending)) => {
                     drop(standings);
-                    self.running[slot] = Some(running);
+                    self.running[slot] = Some(Box::new(running));
                     if let Some(sending) = sending {
                         self.begin_sending(slot, sending);
                     }
@@ -92,15 +95,20 @@ impl Drive<'_, '_> {
         }
         let result = match &mut running.future {
             None => None,
+            Some(_) if running.waits => None,
             Some(future) => match future.as_mut().poll(cx) {
-                Poll::Pending => None,
+                Poll::Pending => {
+                    // Without room it waits for what happens below.
+                    running.waits = running.pipe.has_room();
+                    None
+                }
                 Poll::Ready(result) => {
                     running.future = None;
                     Some(result)
                 }
             },
         };
-        let mut came = Vec::new();
+        let mut came = mem::take(&mut self.came);
         let mut moved = result.is_some();
         if let Some(head) = running.pipe.take_head() {
             moved = true;
@@ -120,13 +128,14 @@ impl Drive<'_, '_> {
         if let Some(Ok(())) = result {
             running.incoming.end(self.around.worker.unix_now(), &mut |what| came.push(what));
         }
-        for what in came {
+        for what in came.drain(..) {
             if let Err(failure) = self.take(slot, what) {
                 // Another attempt may be in its place now.
                 self.failed(slot, failure);
                 return true;
             }
         }
+        self.came = came;
         match result {
             None => {}
             Some(Ok(())) => self.ended(slot),
@@ -151,16 +160,19 @@ impl Drive<'_, '_> {
         let mut standings = self.around.worker.providers.standings.borrow_mut();
         match self.attempts.saw(slot, saw, &mut standings, now) {
             Reaction::Hold if bytes.is_empty() => {}
-            Reaction::Hold => running.held.push(bytes),
+            Reaction::Hold if running.held.len() + bytes.len() > HELD_MAX => {
+                return Err(incoming::too_much("more came before the first token than is held"));
+            }
+            // Copied, because a small piece would keep all that was read with it.
+            Reaction::Hold => running.held.extend_from_slice(&bytes),
             Reaction::Forward => {
                 drop(standings);
                 self.pass(bytes);
             }
             Reaction::Commit => {
                 drop(standings);
-                running.held.push(bytes);
                 running.first_token = Some(now);
-                self.commit(slot);
+                self.commit(slot, bytes);
             }
         }
         Ok(())
