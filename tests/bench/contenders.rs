@@ -111,8 +111,8 @@ impl Drop for Running {
 pub(crate) struct Place {
     /// Folder of this run: configurations, logs, certificates.
     pub(crate) folder: PathBuf,
-    /// The Envoy binary.
-    pub(crate) envoy: PathBuf,
+    /// The Envoy binary, if it was named.
+    pub(crate) envoy: Option<PathBuf>,
     /// The application.
     pub(crate) application: SocketAddr,
 }

@@ -93,7 +93,8 @@ pub(crate) fn run(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(missed)
 }
 
-fn callgrind(folder: &Path) -> Vec<String> {
+/// The words that run a program under callgrind, with its files in `folder`.
+pub(crate) fn callgrind(folder: &Path) -> Vec<String> {
     let file = format!("--callgrind-out-file={}/callgrind.%p", folder.display());
     ["valgrind", "-q", "--tool=callgrind", &file].map(str::to_owned).to_vec()
 }
@@ -122,14 +123,20 @@ fn per_request(mesh: &Mesh, folder: &Path, case: &Case) -> anyhow::Result<[f64; 
 }
 
 /// Gives an order to the callgrind of a process.
-fn ask(pid: u32, order: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When it does not take it.
+pub(crate) fn ask(pid: u32, order: &str) -> anyhow::Result<()> {
     let done = Command::new(programs::system("vgdb")).arg(format!("--pid={pid}")).arg(order).output()?;
     ensure!(done.status.success(), "vgdb {order}: {}", String::from_utf8_lossy(&done.stderr));
     Ok(())
 }
 
 /// The total of the dump that was made for this reason.
-fn counted(folder: &Path, pid: u32, reason: &str) -> anyhow::Result<u64> {
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn counted(folder: &Path, pid: u32, reason: &str) -> anyhow::Result<u64> {
     let own = format!("callgrind.{pid}.");
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

@@ -143,7 +143,7 @@ fn measure(contender: &Contender, plan: &Plan, figures: &mut Figures) -> anyhow:
 }
 
 /// Of sorted values, in microseconds.
-fn percentile(sorted: &[Duration], percent: usize) -> f64 {
+pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted.get(index).map_or(f64::NAN, |value| value.as_secs_f64() * 1e6)
 }

@@ -1,6 +1,6 @@
 //! The figures as a table, as JSON, and against the targets.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     measure::Memory,
@@ -74,7 +74,7 @@ pub(crate) fn print(figures: &[Figures], plan: &Plan) {
 }
 
 /// The figures, for machines.
-pub(crate) fn json(figures: &[Figures], plan: &Plan) -> String {
+pub(crate) fn json(figures: &[Figures], plan: &Plan) -> Value {
     let memory = |all: &[Memory]| {
         all.iter().map(|one| json!({"resident": one.resident, "proportional": one.proportional})).collect::<Vec<_>>()
     };
@@ -105,7 +105,6 @@ pub(crate) fn json(figures: &[Figures], plan: &Plan) -> String {
         "paced_requests_per_second": PACED_RATE,
         "contenders": contenders.collect::<Vec<_>>(),
     })
-    .to_string()
 }
 
 /// Every target that is missed, as a sentence. A contender that did not run misses nothing.
@@ -140,7 +139,8 @@ fn cpu_ratio(figures: &[Figures], of: &Figures, other: &str, body: usize) -> Opt
     Some(median(&rounds.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>()))
 }
 
-fn median(values: &[f64]) -> f64 {
+/// Of values in any order; not a number where there are none.
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     match sorted.len() {

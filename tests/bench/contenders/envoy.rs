@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::contenders::{Contender, Place, Running, free_address};
@@ -29,9 +30,10 @@ pub(crate) fn pair(place: &Place) -> anyhow::Result<Contender> {
 }
 
 fn start(place: &Place, name: &str, listen: SocketAddr, configuration: &Value) -> anyhow::Result<Running> {
+    let program = place.envoy.as_deref().context("no Envoy named")?;
     let file = place.write(&format!("{name}.json"), &configuration.to_string())?;
     let arguments = ["-c", &file, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"];
-    Running::start(place, name, &place.envoy, &arguments, listen)
+    Running::start(place, name, program, &arguments, listen)
 }
 
 fn transport(kind: &str, mut extra: Value, common: &Value) -> Value {

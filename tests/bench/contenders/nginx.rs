@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use mesh_tests::programs;
 
-use crate::contenders::{Contender, Place, Running, free_address};
+use crate::{
+    contenders::{Contender, Place, Running, free_address},
+    measure::Measured,
+};
 
 /// Whether nginx writes its default access log. Ours counts every exchange in metrics but logs only failures, so the
 /// comparison asserted is the one with nginx's log off; with it on is shown beside.
@@ -51,6 +54,30 @@ pub(crate) fn pair(place: &Place, log: AccessLog) -> anyhow::Result<Contender> {
     let (inner, middle) = start(place, &format!("{file}-b"), " ssl", "http", place.application, &accept, log)?;
     let (outer, address) = start(place, &format!("{file}-a"), "", "https", middle, &dial, log)?;
     Ok(Contender::programs(name, address, vec![outer, inner]))
+}
+
+/// A single plaintext hop that passes answers on as they come, for streams.
+pub(crate) struct Streaming {
+    running: Running,
+    /// Where requests enter.
+    pub(crate) address: SocketAddr,
+}
+
+impl Streaming {
+    /// Its processes, to be measured.
+    pub(crate) fn measured(&self) -> Measured {
+        Measured::new(&self.running.0)
+    }
+}
+
+/// Starts a [`Streaming`] to `upstream`.
+///
+/// # Errors
+/// When nginx does not start.
+pub(crate) fn streaming(place: &Place, upstream: SocketAddr) -> anyhow::Result<Streaming> {
+    let extra = "proxy_buffering off; proxy_request_buffering off; client_max_body_size 64m;";
+    let (running, address) = start(place, "nginx-streams", "", "http", upstream, extra, AccessLog::Off)?;
+    Ok(Streaming { running, address })
 }
 
 fn start(
