@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use mesh_core::{
     lane::Carried,
     model::model_route::{Failure, ModelEndpoint, ModelTarget, ModelTimers, Reason},
