@@ -154,6 +154,10 @@ impl<'a, 'd> Drive<'a, 'd> {
                 Ok(moved) => moved,
                 Err(gone) => return Poll::Ready(self.gone(gone)),
             };
+            if moved {
+                // An attempt that had sent all there was waits for no socket, but for what just came.
+                self.running.iter_mut().flatten().for_each(|running| running.waits = false);
+            }
             for slot in 0..AT_ONCE {
                 moved |= self.advance(slot, cx);
             }
