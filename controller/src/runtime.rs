@@ -110,14 +110,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let index = Index::new(settings.domains());
     let registries = Registries::new(&settings, changes.clone(), &metrics)?;
     let published = Arc::new(Published::new(index.view(), Arc::clone(&registries.common.demand), stopping.clone()));
-    let usage = Arc::new(Usage::open(&settings.state_directory()?));
-    let reported = Reported { usage: Arc::clone(&usage), ..Reported::default() };
-    let states = registries.states(&state);
+    let reported = Reported { usage: Arc::new(Usage::open(&settings.state_directory()?)), ..Reported::default() };
     let registrars = registries.registrars(&published, &reported);
     let console = Console {
         published: Arc::clone(&published),
         reported: reported.clone(),
-        states: states.clone(),
+        states: registries.states(&state),
         state: Arc::clone(&state),
         registered: Arc::clone(&registries.common.table),
         ledgers: registrars.iter().map(Registrar::ledger).collect(),
@@ -126,8 +124,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         ready: is_ready.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let guards =
-        Guards { states, statistics: Arc::clone(&reported.statistics), requests, metrics: Arc::clone(&metrics) };
+    let statistics = Arc::clone(&reported.statistics);
+    let guards = Guards { states: console.states.clone(), statistics, requests, metrics: Arc::clone(&metrics) };
     let source = FileSource {
         place: place.clone(),
         said: registries.common.said.clone(),
@@ -148,7 +146,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     };
     running.own("source", source.run(stopping.clone()));
     running.follow(registries, registrars, &reported, settings.state_directory()?.join(meshed::FILE));
-    running.own("usage", usage.keep(stopping.clone()));
+    running.own("usage", Arc::clone(&reported.usage).keep(stopping.clone()));
     running.own("guards", guards.run(stopping.clone()));
     running.own("anchors", anchors(signing.authority.subscribe(), changes, stopping.clone()));
     running.own("index", follower.run(incoming, stopping.clone()));

@@ -1,3 +1,5 @@
+//! Shares, stability and bounds of every algorithm, against simple models.
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},

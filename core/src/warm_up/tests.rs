@@ -1,3 +1,5 @@
+//! The curve of a new instance, and when nobody warms up.
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use proptest::prelude::*;

@@ -304,25 +304,8 @@ impl<'a, 'd> Pump<'a, 'd> {
             side.close_after();
         }
         limits.headed();
-        if *to == Side::Mesh && told(head.fields()) == Told::NotTaken {
-            let failure = Failure::NotProcessed;
-            if is_allowed(plan, exchange, replay, failure) {
-                return Err(Failed::upstream(
-                    failure,
-                    "the endpoint drains, and its application takes no more requests",
-                ));
-            }
-        }
-        if let (Downstream::Inner(_), Side::Mesh) = (&**down, *to)
-            && reached_nobody(head)
-        {
-            let detail =
-                format!("the sidecar at the endpoint answered {}: its application takes no connection", head.status());
-            return Err(Failed { outcome: Outcome::ConnectFailed, ..Failed::upstream(Failure::Connect, detail) });
-        }
-        if is_repeated(plan, exchange, replay, head.status()) {
-            let detail = format!("the endpoint answered {}", head.status());
-            return Err(Failed::upstream(Failure::Status(head.status()), detail));
+        if let Some(failed) = unwanted(head, (plan, exchange, replay), down, *to) {
+            return Err(failed);
         }
         replay.forget();
         exchange.status = head.status();
@@ -362,6 +345,33 @@ impl<'a, 'd> Pump<'a, 'd> {
         }
         Part::Trailers(fields)
     }
+}
+
+/// Why an answer is not passed on, but counts as the failure of the attempt.
+fn unwanted(
+    head: &ResponseHead,
+    (plan, exchange, replay): (&Plan, &Exchange, &Replay),
+    down: &Downstream<'_>,
+    to: Side,
+) -> Option<Failed> {
+    if to == Side::Mesh
+        && told(head.fields()) == Told::NotTaken
+        && is_allowed(plan, exchange, replay, Failure::NotProcessed)
+    {
+        let detail = "the endpoint drains, and its application takes no more requests";
+        return Some(Failed::upstream(Failure::NotProcessed, detail));
+    }
+    if let (Downstream::Inner(_), Side::Mesh) = (down, to)
+        && reached_nobody(head)
+    {
+        let detail =
+            format!("the sidecar at the endpoint answered {}: its application takes no connection", head.status());
+        return Some(Failed { outcome: Outcome::ConnectFailed, ..Failed::upstream(Failure::Connect, detail) });
+    }
+    is_repeated(plan, exchange, replay, head.status()).then(|| {
+        let detail = format!("the endpoint answered {}", head.status());
+        Failed::upstream(Failure::Status(head.status()), detail)
+    })
 }
 
 /// Whether a sidecar answers in the place of its application because it found nobody there: the request was not sent.

@@ -1,3 +1,5 @@
+//! What is counted of calls to models, by label.
+
 use super::*;
 
 const LABELS: ModelLabels<'static> = ModelLabels {
