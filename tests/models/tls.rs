@@ -253,6 +253,8 @@ async fn a_web_socket_is_made_over_http_1_although_the_server_prefers_http_2() {
     assert!(socket.hear().await.is_some_and(|first| first.contains("session.created")));
     socket.say("one").await;
     assert_eq!(socket.hear().await.as_deref(), Some("one"));
-    let protocols: Vec<String> = front.spoken().into_iter().map(|spoken| spoken.protocol).collect();
+    let mut protocols: Vec<String> = front.spoken().into_iter().map(|spoken| spoken.protocol).collect();
+    // A connection may have been made ready besides.
+    protocols.dedup();
     assert_eq!(protocols, ["h2", "http/1.1"]);
 }

@@ -28,8 +28,8 @@ pub(super) enum Key<T> {
 /// Where a target is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Place<T> {
-    /// Host and port, outside of the mesh.
-    External(T, u16),
+    /// Host and port, outside of the mesh, and the proxy through which it is reached: another way may be open.
+    External(T, u16, Option<T>),
     /// `name.namespace:port`.
     Service(T),
 }
@@ -37,7 +37,7 @@ pub(super) enum Place<T> {
 /// What of a target can rest: its key, its `model` under that key, its place.
 pub(super) fn parts<'a>(target: &'a ModelTarget, model: &'a str) -> [Part<&'a str>; 3] {
     let place = match &target.endpoint {
-        ModelEndpoint::External { host, port, .. } => Place::External(host.as_str(), *port),
+        ModelEndpoint::External { host, port, proxy, .. } => Place::External(host.as_str(), *port, proxy.as_deref()),
         ModelEndpoint::Service { authority, .. } => Place::Service(authority.as_str()),
     };
     let key = target.credential.as_ref().map_or(Key::Place(place), Key::of);
@@ -77,7 +77,7 @@ impl<T> Key<T> {
 impl<T> Place<T> {
     fn map<'a, U>(&'a self, text: &impl Fn(&'a T) -> U) -> Place<U> {
         match self {
-            Place::External(host, port) => Place::External(text(host), *port),
+            Place::External(host, port, proxy) => Place::External(text(host), *port, proxy.as_ref().map(text)),
             Place::Service(authority) => Place::Service(text(authority)),
         }
     }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model_route::sample::{failure, target};
+use crate::{
+    model::model_route::{ModelEndpoint, Security},
+    model_route::sample::{failure, target},
+};
 
 const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -22,6 +25,26 @@ fn refused_key_rests_everywhere_and_limited_model_only_as_itself() {
     assert!(matches!(standings.state(&other, "n", seconds(2)), State::Resting { reason: Reason::Auth, .. }));
     standings.renewed(one.credential.as_ref().unwrap());
     assert_eq!(standings.state(&other, "n", seconds(2)), State::Ready);
+}
+
+#[test]
+fn place_that_cannot_be_reached_through_one_proxy_is_tried_through_another() {
+    let through = |name: &str, proxy: Option<&str>| {
+        let mut target = target(name, 0);
+        target.endpoint = ModelEndpoint::External {
+            security: Security::None,
+            host: "model.example".to_owned(),
+            port: 80,
+            prefix: String::new(),
+            proxy: proxy.map(str::to_owned),
+        };
+        target
+    };
+    let mut standings = Standings::default();
+    standings.failed("r", &through("one", Some("a:3128")), "m", &failure(Reason::Connect), seconds(1));
+    assert!(matches!(standings.state(&through("same", Some("a:3128")), "m", seconds(2)), State::Resting { .. }));
+    assert_eq!(standings.state(&through("other", Some("b:3128")), "m", seconds(2)), State::Ready);
+    assert_eq!(standings.state(&through("direct", None), "m", seconds(2)), State::Ready);
 }
 
 #[test]
