@@ -126,7 +126,10 @@ impl World {
     pub(crate) async fn stop(&mut self, instance: usize) {
         let began = Instant::now();
         self.drain(instance).await;
-        self.applications[instance] = None;
+        match self.applications[instance].take() {
+            Some(Application::Here(server)) => server.stop().await,
+            Some(Application::Inside { .. }) | None => {}
+        }
         self.end_sidecar(instance, began).await;
     }
 

@@ -73,6 +73,13 @@ impl Server {
         let accepting = tokio::spawn(accept(listener, handler, Arc::clone(&seen)));
         Server { seen, address, accepting }
     }
+
+    /// Ends it; its address is free when this returns.
+    pub async fn stop(mut self) {
+        self.accepting.abort();
+        // Cancelled, which is what was asked for.
+        let _ = (&mut self.accepting).await;
+    }
 }
 
 impl Drop for Server {
