@@ -37,6 +37,17 @@ async fn application_that_shuts_down_makes_its_last_calls() {
 }
 
 #[tokio::test]
+async fn application_that_is_ended_after_the_hook_makes_its_last_calls() {
+    let mut world = World::start(2, &[]).await;
+    let began = Instant::now();
+    world.drain(0).await;
+    // It made no call meanwhile, and is told to end only now.
+    world.applications[0] = None;
+    last_calls(&world, 10).await;
+    world.end_sidecar(0, began).await;
+}
+
+#[tokio::test]
 async fn connection_that_the_application_holds_keeps_its_sidecar() {
     let mut world = World::start(2, &[]).await;
     let outbound = world.mesh.pod("b0").outbound();

@@ -73,7 +73,8 @@ pub(super) async fn tell_readiness(mut missing: watch::Receiver<BTreeSet<String>
 struct Watched {
     mode: Mode,
     port: ApplicationPort,
-    /// When it was seen to hold a connection last, or to have made one.
+    /// When it was seen to hold a connection last, or to have made one, or began to be watched, or was told that nothing
+    /// comes in any more.
     held: Instant,
     /// Connections that it has made.
     made: u64,
@@ -140,11 +141,12 @@ impl Parts {
             let is_closed = |worker: &WorkerHandle| *worker.stage.borrow() >= Stage::Outbound || worker.is_finished();
             let ended = self.order.application();
             let [made, connections] = self.outbound_connections();
-            let application = watched.judge(ended, made, usize::try_from(connections).unwrap_or(usize::MAX));
             let is_drained = workers.iter().all(is_closed);
-            if is_drained {
-                self.tell_inbound();
+            if is_drained && self.tell_inbound() {
+                // Whoever waits for the answer to `/drain` only ends the application now, which makes its last calls then.
+                watched.held = Instant::now();
             }
+            let application = watched.judge(ended, made, usize::try_from(connections).unwrap_or(usize::MAX));
             // One that makes no calls may still be called.
             if ended == Ended::Said || (is_drained && application == Application::Gone) {
                 workers.iter().for_each(WorkerHandle::application_is_gone);
@@ -161,12 +163,14 @@ impl Parts {
         }
     }
 
-    /// Says, once, that nothing comes in any more.
-    fn tell_inbound(&self) {
-        if self.order.finish_inbound() {
+    /// Says, once, that nothing comes in any more. True that time.
+    fn tell_inbound(&self) -> bool {
+        let first = self.order.finish_inbound();
+        if first {
             ControlCounters::add(&self.counters.drained);
             tracing::info!("drained: nothing comes in any more");
         }
+        first
     }
 
     fn another_signal(&self, name: &'static str) {
