@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use super::{Part, ResponseHead};
 use crate::{
     datapath::{lane::is_event_stream, message::is_grpc},
+    net::deadline::Deadline,
     worker::{Drain, Seat, Stage},
 };
 
-/// A call of gRPC that has gone on for so long is no call with one answer, which would be all there already; only what is
-/// older is ended. Those that begin while streams are ended are served.
+/// A response that has gone on for so long is not that of a call with one answer, which would be all there already; only
+/// what is older is ended. Those that begin while streams are ended are served.
 const CALL: Duration = Duration::from_secs(1);
 
 /// Whether a call that began then may be ended.
@@ -27,13 +28,17 @@ pub(super) fn is_stream(begun: Instant) -> bool {
 pub(super) struct Ending<'a> {
     seat: Seat<'a>,
     kind: Kind,
+    /// When its head came: how long the call was waited for says nothing.
     begun: Instant,
+    /// Wakes a quiet one that became old enough after streams were to be ended.
+    age: Deadline,
     messages: Messages,
 }
 
 impl<'a> Ending<'a> {
-    /// Of a response with this head; `None` where it has its own end: a length, or no stream of messages that are seen here.
-    pub(super) fn of(drain: &'a Drain, head: &ResponseHead, begun: Instant) -> Option<Self> {
+    /// Of a response whose head came just now; `None` where it has its own end: a length, or no stream of messages that are
+    /// seen here.
+    pub(super) fn of(drain: &'a Drain, head: &ResponseHead) -> Option<Self> {
         let fields = head.fields();
         let media = fields.first("content-type")?;
         let kind = match is_event_stream(media) {
@@ -43,19 +48,29 @@ impl<'a> Ending<'a> {
             false => return None,
         };
         let has_length = fields.first("content-length").is_some();
-        (!has_length).then(|| Ending { seat: drain.seat(), kind, begun, messages: Messages::new(kind) })
+        (!has_length).then(|| Ending::begin(drain, kind))
+    }
+
+    fn begin(drain: &'a Drain, kind: Kind) -> Self {
+        let (age, messages) = (Deadline::default(), Messages::new(kind));
+        Ending { seat: drain.seat(), kind, begun: Instant::now(), age, messages }
     }
 
     /// Whether it is to end here. The task is woken when it may be.
-    pub(super) fn is_due(&self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
         self.is_over(cx) && self.messages.is_between()
     }
 
-    fn is_over(&self, cx: &mut Context<'_>) -> bool {
-        let is_over = self.seat.poll_stage(cx) >= Stage::Streams;
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.seat.poll_stage(cx) < Stage::Streams {
+            return false;
+        }
         match self.kind {
-            Kind::Events | Kind::WebSocket => is_over,
-            Kind::Grpc => is_over && is_stream(self.begun),
+            Kind::WebSocket => true,
+            Kind::Events | Kind::Grpc => {
+                self.age.set_at(Some(self.begun + CALL));
+                is_stream(self.begun) || self.age.poll(cx).is_ready()
+            }
         }
     }
 
@@ -78,6 +93,25 @@ impl<'a> Ending<'a> {
                 trailers.insert("grpc-message", HeaderValue::from_static("the server is going away"));
                 Part::Trailers(trailers)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn quiet_stream_that_begins_while_streams_are_ended_is_served_for_a_moment() {
+        for kind in [Kind::Events, Kind::Grpc] {
+            let drain = Drain::default();
+            drain.enter(Stage::Closing);
+            let mut ending = Ending::begin(&drain, kind);
+            let begun = Instant::now();
+            poll_fn(|cx| if ending.is_due(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+            assert!(begun.elapsed() >= CALL && begun.elapsed() < CALL * 2, "{kind:?}: {:?}", begun.elapsed());
         }
     }
 }

@@ -317,7 +317,7 @@ impl<'a, 'd> Pump<'a, 'd> {
         for (name, value) in marks.iter().copied().flatten() {
             edit.add(name, value);
         }
-        if let Some(ending) = drain.and_then(|drain| Ending::of(drain, head, exchange.started())) {
+        if let Some(ending) = drain.and_then(|drain| Ending::of(drain, head)) {
             exchange.lasts();
             self.ending = Some(ending);
         }
