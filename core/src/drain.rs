@@ -186,12 +186,14 @@ pub struct Descent {
     limits: Limits,
     ordered: Duration,
     stage: Stage,
+    /// When it entered the stage.
+    entered: Duration,
 }
 
 impl Descent {
     /// The order was given at `now`.
     pub fn begin(limits: Limits, now: Duration) -> (Self, Step) {
-        let descent = Descent { limits, ordered: now, stage: Stage::Leaving };
+        let descent = Descent { limits, ordered: now, stage: Stage::Leaving, entered: now };
         (descent, Step { stage: Stage::Leaving, why: Why::Ordered })
     }
 
@@ -203,7 +205,7 @@ impl Descent {
     /// Enters the next stage if it is time for that; asked again until it says `None`.
     pub fn advance(&mut self, now: Duration, under_way: UnderWay, application: Application) -> Option<Step> {
         let (stage, why) = self.next_stage(now, under_way, application)?;
-        self.stage = stage;
+        (self.stage, self.entered) = (stage, now);
         Some(Step { stage, why })
     }
 
@@ -226,7 +228,13 @@ impl Descent {
             // Callers that go on calling are not waited for: they were told, and find others.
             Stage::Streams if under_way.lasting == 0 => Some((Stage::Closing, Why::StreamsEnded)),
             Stage::Streams => (passed >= limits.closing()).then_some((Stage::Closing, Why::TooLong)),
-            Stage::Closing if nothing => Some((Stage::Outbound, Why::NothingInbound)),
+            Stage::Closing if nothing && application == Application::Gone => {
+                Some((Stage::Outbound, Why::NothingInbound))
+            }
+            // Requests may still be on their way on connections that were there before the listener was closed.
+            Stage::Closing if nothing && is_quiet && now.saturating_sub(self.entered) >= QUIET => {
+                Some((Stage::Outbound, Why::NothingInbound))
+            }
             Stage::Closing => is_over.then_some((Stage::Outbound, Why::TimeOver)),
             Stage::Outbound => match application {
                 Application::Gone => Some((Stage::Done, Why::ApplicationGone)),
