@@ -164,9 +164,12 @@ impl Exchange {
     /// It may go on for as long as it likes: a proxy on its way down does not wait for it.
     pub fn lasts(&mut self) {
         if std::mem::replace(&mut self.length, Length::Lasting) == Length::Ordinary {
+            // It came just now, which shows that callers still send.
+            let now = self.worker.drain.is_on().then(|| self.worker.now());
             count(&self.worker, self.direction, |under_way| {
                 under_way.ordinary -= 1;
                 under_way.lasting += 1;
+                under_way.last = now.unwrap_or(under_way.last);
             });
         }
     }
