@@ -213,6 +213,22 @@ async fn marker_that_nobody_heard_is_not_needed() {
 
 #[tokio::test]
 async fn request_that_the_application_of_a_draining_instance_did_not_take_goes_elsewhere() {
+    goes_elsewhere(Leaves::Drains).await;
+}
+
+#[tokio::test]
+async fn request_goes_elsewhere_where_the_application_is_gone_before_its_sidecar_knows() {
+    goes_elsewhere(Leaves::Unaware).await;
+}
+
+/// What the sidecar knows whose application is gone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    Drains,
+    Unaware,
+}
+
+async fn goes_elsewhere(leaves: Leaves) {
     let issuer = Authority::new();
     let caller = Proxy::start(Some(issuer.material("a")));
     let stays = callee(&issuer, |_| {}).await;
@@ -220,8 +236,10 @@ async fn request_that_the_application_of_a_draining_instance_did_not_take_goes_e
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let leaving = Proxy::start(Some(issuer.material("b")));
     leaving.publish(|snapshot| allow(snapshot, gone.port(), DETECT, Clients::AnyMeshed));
-    leaving.drain();
-    leaving.reached(Stage::Leaving).await;
+    if leaves == Leaves::Drains {
+        leaving.drain();
+        leaving.reached(Stage::Leaving).await;
+    }
     let callees = [stays, (leaving, gone)];
     know(&caller, &callees);
     for _ in 0..20 {

@@ -354,16 +354,15 @@ fn unwanted(
     down: &Downstream<'_>,
     to: Side,
 ) -> Option<Failed> {
-    if to == Side::Mesh
-        && told(head.fields()) == Told::NotTaken
-        && is_allowed(plan, exchange, replay, Failure::NotProcessed)
-    {
-        let detail = "the endpoint drains, and its application takes no more requests";
+    let is_untaken = to == Side::Mesh && reached_nobody(head);
+    let is_inner = matches!(down, Downstream::Inner(_));
+    // A call to a model goes to another target where the instance does not just drain.
+    let is_repeatable = is_untaken && (!is_inner || told(head.fields()) == Told::NotTaken);
+    if is_repeatable && is_allowed(plan, exchange, replay, Failure::NotProcessed) {
+        let detail = "the application at the endpoint takes no requests";
         return Some(Failed::upstream(Failure::NotProcessed, detail));
     }
-    if let (Downstream::Inner(_), Side::Mesh) = (down, to)
-        && reached_nobody(head)
-    {
+    if is_inner && is_untaken {
         let detail =
             format!("the sidecar at the endpoint answered {}: its application takes no connection", head.status());
         return Some(Failed { outcome: Outcome::ConnectFailed, ..Failed::upstream(Failure::Connect, detail) });
