@@ -6,7 +6,7 @@ use super::Application;
 
 /// Without a connection for so long, an application whose port is gone makes no more calls.
 pub const QUIET: Duration = Duration::from_secs(1);
-/// Without a connection for so long, an application that still listens makes no more calls.
+/// Without a connection for so long, an application that still listens, as far as anybody knows, makes no more calls.
 pub const QUIET_WHILE_LISTENING: Duration = Duration::from_secs(5);
 
 /// How the sidecar and its application are stopped.
@@ -61,8 +61,8 @@ pub fn judge(mode: Mode, seen: &Seen) -> Application {
         (Mode::Native, Ended::NotSaid) => false,
         (Mode::Classic, Ended::NotSaid) => {
             let quiet = match seen.port {
-                Port::Unknown | Port::Gone => QUIET,
-                Port::Listening => QUIET_WHILE_LISTENING,
+                Port::Gone => QUIET,
+                Port::Unknown | Port::Listening => QUIET_WHILE_LISTENING,
             };
             seen.connections == 0 && seen.without >= quiet
         }
@@ -85,7 +85,8 @@ mod tests {
             (Mode::Classic, NotSaid, 1, 0, Port::Gone, Alive),
             (Mode::Classic, NotSaid, 0, 0, Port::Gone, Alive),
             (Mode::Classic, NotSaid, 0, 1, Port::Gone, Gone),
-            (Mode::Classic, NotSaid, 0, 1, Port::Unknown, Gone),
+            (Mode::Classic, NotSaid, 0, 4, Port::Unknown, Alive),
+            (Mode::Classic, NotSaid, 0, 5, Port::Unknown, Gone),
             (Mode::Classic, NotSaid, 0, 4, Port::Listening, Alive),
             (Mode::Classic, NotSaid, 0, 5, Port::Listening, Gone),
         ];
