@@ -41,6 +41,8 @@ const ERROR_RESETS_MAX: usize = 256;
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest time for an answer of ours to fit into the client's window.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Longest time for a client without streams to acknowledge that it is to go away: h2 ends the connection only then.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 /// A connection without stream is closed after this.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -73,11 +75,11 @@ async fn streams(
     mut http2: Http2<Socket, Bytes>,
     seat: &Seat<'_>,
 ) -> Result<(), h2::Error> {
-    let mut timer = Deadline::default();
-    timer.set(IDLE_LIMIT);
+    let mut timer = limit(IDLE_LIMIT);
     let mut turn = Deadline::default();
     let last = worker.last_stage(connection.direction);
     let mut leaving = false;
+    let mut farewell: Option<Deadline> = None;
     loop {
         let next = poll_fn(|cx| {
             if let Poll::Ready(next) = http2.poll_accept(cx) {
@@ -94,9 +96,15 @@ async fn streams(
             if !leaving && (drains || (idle && !http2.has_streams())) {
                 leaving = true;
                 http2.graceful_shutdown();
-                return http2.poll_accept(cx);
+                if let Poll::Ready(next) = http2.poll_accept(cx) {
+                    return Poll::Ready(next);
+                }
             }
-            Poll::Pending
+            if !leaving || http2.has_streams() {
+                farewell = None;
+                return Poll::Pending;
+            }
+            farewell.get_or_insert_with(|| limit(FAREWELL_LIMIT)).poll(cx).map(|()| None)
         });
         match next.await {
             Some(Ok((request, respond))) => {
@@ -108,6 +116,13 @@ async fn streams(
             None => return Ok(()),
         }
     }
+}
+
+/// A limit that passes so long from now.
+fn limit(after: Duration) -> Deadline {
+    let mut deadline = Deadline::default();
+    deadline.set(after);
+    deadline
 }
 
 /// One stream.
