@@ -139,6 +139,10 @@ impl Way {
 
     /// Says this between two frames, and nothing after it; not where the sender has closed already.
     pub(super) fn say_last(&mut self, frame: Bytes) {
+        // Nothing can be written behind the end.
+        if self.state != State::Open {
+            return;
+        }
         let Some(frames) = &mut self.frames else { return };
         match (&frames.saying, frames.messages.closed()) {
             (Saying::All, Closed::No) if frames.messages.is_between() => {
