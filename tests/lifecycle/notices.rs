@@ -5,7 +5,7 @@ use mesh_tests::client::{self, Version, full, request};
 use crate::{callers::HOST, world::World};
 
 /// A call every so often, which is so seldom that an instance goes down between two of them.
-async fn seldom(settings: &[(&str, &str)]) {
+async fn seldom(settings: &[(&str, &str)]) -> World {
     let mut world = World::start(2, settings).await;
     let mut application = client::Connection::open(world.mesh.pod("a").outbound(), Version::Http1).await.unwrap();
     for round in 0..4 {
@@ -26,6 +26,7 @@ async fn seldom(settings: &[(&str, &str)]) {
         }
         world.start_again(instance).await;
     }
+    world
 }
 
 #[tokio::test]
@@ -35,5 +36,6 @@ async fn caller_that_calls_seldom_fails_nothing_with_the_marker_alone() {
 
 #[tokio::test]
 async fn caller_that_calls_seldom_fails_nothing_with_ends_of_connections_alone() {
-    seldom(&[("LANEMESH_DRAIN_NOTICES", "close")]).await;
+    let world = seldom(&[("LANEMESH_DRAIN_NOTICES", "close")]).await;
+    assert_eq!(world.markers_heard().await, 0.0);
 }

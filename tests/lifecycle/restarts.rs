@@ -10,7 +10,7 @@ use crate::{callers::Kind, world::World};
 const INSTANCES: usize = 3;
 
 /// Restarts one instance after the other while everything is called.
-async fn restarts(mut world: World, count: usize, each: usize, pause: Duration, when: &str) {
+async fn restarts(world: &mut World, count: usize, each: usize, pause: Duration, when: &str) {
     let callers = world.call(&Kind::ALL, each, pause).await;
     for round in 0..count {
         let instance = round % INSTANCES;
@@ -30,18 +30,20 @@ async fn restarts(mut world: World, count: usize, each: usize, pause: Duration, 
 #[tokio::test]
 async fn rolling_restart_under_mixed_load_fails_nothing_full_length() {
     let (count, each, pause) = length::of((5, 2, Duration::from_millis(20)), (50, 6, Duration::from_millis(30)));
-    let world = World::start_captured(INSTANCES, &[]).await;
-    restarts(world, count, each, pause, "all notices").await;
+    let mut world = World::start_captured(INSTANCES, &[]).await;
+    restarts(&mut world, count, each, pause, "all notices").await;
 }
 
 #[tokio::test]
 async fn marker_alone_is_enough_for_those_who_call_all_the_time() {
-    let world = World::start(INSTANCES, &[("LANEMESH_DRAIN_NOTICES", "marker")]).await;
-    restarts(world, 3, 1, Duration::from_millis(20), "the marker alone").await;
+    let mut world = World::start(INSTANCES, &[("LANEMESH_DRAIN_NOTICES", "marker")]).await;
+    restarts(&mut world, 3, 1, Duration::from_millis(20), "the marker alone").await;
+    assert!(world.markers_heard().await > 0.0);
 }
 
 #[tokio::test]
 async fn ends_of_connections_alone_are_enough_for_those_who_call_all_the_time() {
-    let world = World::start(INSTANCES, &[("LANEMESH_DRAIN_NOTICES", "close")]).await;
-    restarts(world, 3, 1, Duration::from_millis(20), "ends of connections alone").await;
+    let mut world = World::start(INSTANCES, &[("LANEMESH_DRAIN_NOTICES", "close")]).await;
+    restarts(&mut world, 3, 1, Duration::from_millis(20), "ends of connections alone").await;
+    assert_eq!(world.markers_heard().await, 0.0);
 }

@@ -133,9 +133,10 @@ impl World {
         self.end_sidecar(instance, began).await;
     }
 
-    /// SIGTERM to a sidecar, which must end with 0 within the grace that began then.
+    /// SIGTERM to a sidecar, which must still run then and end with 0 within the grace that began then.
     pub(crate) async fn end_sidecar(&mut self, instance: usize, began: Instant) {
         let sidecar = self.mesh.pod_mut(&pod(instance)).proxy();
+        assert!(!sidecar.has_ended(), "the sidecar of {} ended before its signal", pod(instance));
         sidecar.signal("TERM");
         let status = sidecar.ended(PATIENCE).await;
         assert!(status.success(), "the sidecar of {} ended with {status}", pod(instance));
@@ -158,6 +159,11 @@ impl World {
         })
         .await;
         callers
+    }
+
+    /// How often the sidecar of `a` heard in an answer that an instance drains.
+    pub(crate) async fn markers_heard(&self) -> f64 {
+        self.mesh.pod("a").metrics().await.sum("mesh_endpoint_drains_total", &[])
     }
 
     /// Requests that an instance's application has got.
