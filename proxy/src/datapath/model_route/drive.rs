@@ -158,9 +158,12 @@ impl<'a, 'd> Drive<'a, 'd> {
                 // An attempt that had sent all there was waits for no socket, but for what just came.
                 self.running.iter_mut().flatten().for_each(|running| running.waits = false);
             }
+            let was_full = self.is_full();
             for slot in 0..AT_ONCE {
                 moved |= self.advance(slot, cx);
             }
+            // Nobody waits for the client's bytes yet: nothing was read of it while there was no room for them.
+            moved |= was_full && self.has_room_again();
             if moved {
                 continue;
             }

@@ -8,7 +8,10 @@ use std::{
 use mesh_core::{model::model_route::Failure, model_route::request::Delivery};
 
 use super::{Drive, Stage};
-use crate::datapath::{model_route::upload::Sending, relay::Failed};
+use crate::datapath::{
+    model_route::{body::IDLE_LIMIT, upload::Sending},
+    relay::Failed,
+};
 
 impl Drive<'_, '_> {
     /// Ready once the client is gone. While its request comes it says so there, or by a reset.
@@ -25,6 +28,19 @@ impl Drive<'_, '_> {
             Some((_, sending)) if sending.has_room() => sending.silent_at,
             Some(_) | None => Duration::MAX,
         }
+    }
+
+    /// Whether the target has to take some of the request before more is read of it.
+    pub(super) fn is_full(&self) -> bool {
+        self.sending.as_ref().is_some_and(|(_, sending)| !sending.has_room())
+    }
+
+    /// Whether more is read of a request that was [full](Self::is_full). Only from now on can the client be silent.
+    pub(super) fn has_room_again(&mut self) -> bool {
+        let now = self.around.worker.now();
+        let Some((_, sending)) = self.sending.as_mut().filter(|(_, sending)| sending.has_room()) else { return false };
+        sending.silent_at = now.saturating_add(IDLE_LIMIT);
+        true
     }
 
     /// The attempt in this place gets the request.
