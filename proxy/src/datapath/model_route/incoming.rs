@@ -251,6 +251,21 @@ impl Incoming {
         }
     }
 
+    /// What the client's dialect wants behind the final event of a target, where its connection did not end in order.
+    /// Nothing where [`Incoming::end`] wrote it.
+    pub(super) fn take_end(&mut self) -> Bytes {
+        let mut out = Vec::new();
+        match &mut self.state {
+            State::Stream(events) => {
+                if let Some(translation) = &mut events.translation {
+                    translation.finish(&mut out);
+                }
+            }
+            State::Waiting | State::Whole(_) | State::Done => {}
+        }
+        out.into()
+    }
+
     /// What ended before it was whole leaves its numbers.
     fn leave(&mut self) {
         if let State::Stream(events) = mem::replace(&mut self.state, State::Done) {

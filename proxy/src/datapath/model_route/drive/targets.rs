@@ -182,6 +182,9 @@ impl Drive<'_, '_> {
     pub(super) fn ended(&mut self, slot: usize) {
         if matches!(self.stage, Stage::Answering(answering) if answering == slot) {
             self.attempts.finished(slot);
+            // Its final event may have come without the end of its connection, at which a translation ends.
+            let end = self.running[slot].as_mut().map_or_else(Bytes::new, |running| running.incoming.take_end());
+            self.pass(end);
             self.close(slot, None);
             self.out.push_back(Part::End);
             self.stage = Stage::Leaving(End::Answered(Outcome::Success));

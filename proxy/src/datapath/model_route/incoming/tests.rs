@@ -11,8 +11,12 @@ const EVENTS: [&str; 5] = [
 ];
 
 fn incoming() -> Incoming {
+    incoming_for(Api::ChatCompletions)
+}
+
+fn incoming_for(client: Api) -> Incoming {
     let reading = Reading {
-        client: Api::ChatCompletions,
+        client,
         target: Api::ChatCompletions,
         model: "small".to_owned(),
         id: "mesh-1".to_owned(),
@@ -62,4 +66,30 @@ fn events_that_come_whole_are_passed_on_where_they_lie() {
     let cut = EVENTS[0].len() + EVENTS[1].len() + 20;
     let copied = read([stream.slice(..cut), stream.slice(cut..)]);
     assert_eq!(copied.iter().map(|(bytes, _)| lies_there(bytes)).collect::<Vec<_>>(), [true, true, false, true, true]);
+}
+
+#[test]
+fn end_of_a_translation_is_written_once() {
+    let end = |incoming: &mut Incoming| {
+        let mut out = Vec::new();
+        incoming.end(std::time::Duration::ZERO, &mut |what| match what {
+            Came::Event(bytes) => out.extend_from_slice(&bytes),
+            Came::Head | Came::Token(_) | Came::Failed(_) => panic!("{what:?}"),
+        });
+        Bytes::from(out)
+    };
+    let begun = |client| {
+        let mut incoming = incoming_for(client);
+        incoming.bytes(Bytes::from(EVENTS.concat()), &mut |_| {});
+        assert!(incoming.is_finished());
+        incoming
+    };
+    let mut broken = begun(Api::Messages);
+    let taken = broken.take_end();
+    assert!(String::from_utf8_lossy(&taken).contains("message_stop"), "{taken:?}");
+    assert!(broken.take_end().is_empty());
+    let mut whole = begun(Api::Messages);
+    assert_eq!(end(&mut whole), taken);
+    assert!(whole.take_end().is_empty());
+    assert!(begun(Api::ChatCompletions).take_end().is_empty(), "nothing is translated");
 }
