@@ -213,16 +213,14 @@ impl<'a, 'd> Drive<'a, 'd> {
         match due {
             None => {}
             Some(Due::Hedge) => self.next(),
-            Some(Due::Late(slot, failure)) => {
-                let finished = self.running[slot].as_ref().is_some_and(|running| running.incoming.is_finished());
-                match self.stage {
-                    Stage::Answering(_) if finished => self.ended(slot),
-                    Stage::Answering(_) | Stage::Trying | Stage::Resuming | Stage::Leaving(_) => {
-                        self.failed(slot, failure);
-                    }
+            Some(Due::Late(slot, failure)) => match self.stage {
+                Stage::Answering(_) if self.is_finished(slot) => self.ended(slot),
+                Stage::Answering(_) | Stage::Trying | Stage::Resuming | Stage::Leaving(_) => {
+                    self.failed(slot, failure);
                 }
-            }
+            },
             Some(Due::Over(failure)) => match self.stage {
+                Stage::Answering(slot) if self.is_finished(slot) => self.ended(slot),
                 Stage::Answering(slot) => self.failed(slot, failure),
                 Stage::Trying | Stage::Resuming => {
                     (0..AT_ONCE).for_each(|slot| self.close(slot, Some(failure.clone())));
@@ -232,6 +230,11 @@ impl<'a, 'd> Drive<'a, 'd> {
             },
         }
         None
+    }
+
+    /// Whether nothing is missing of the answer of the attempt in this place, whatever becomes of its connection.
+    fn is_finished(&self, slot: usize) -> bool {
+        self.running[slot].as_ref().is_some_and(|running| running.incoming.is_finished())
     }
 
     fn gone(&mut self, failed: Failed) -> End {
