@@ -297,6 +297,18 @@ impl Attempts {
         self.tried.retain(|tried| *tried != live.target);
     }
 
+    /// The exchange is over before anything came of the attempts under way. They still count as made.
+    pub fn withdrawn(&mut self, standings: &mut Standings) {
+        for slot in 0..AT_ONCE {
+            let Some(live) = self.live[slot].take() else { continue };
+            // One that is committed has been told as served, one that is forced never began a trial.
+            if self.committed != Some(slot) && live.forced.is_none() {
+                let target = &self.model.targets[live.target];
+                standings.withdrawn(target, target.model_name(&self.asked));
+            }
+        }
+    }
+
     /// A request that is sent only once was sent, or is answered before; its answer is awaited from now on, and delivered
     /// so.
     pub fn sent(&mut self, slot: usize, delivery: Delivery, now: Duration) {

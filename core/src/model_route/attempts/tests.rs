@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::model_route::{Can, NamePattern, Reason, VirtualModel},
-    model_route::sample::{failure, model, target},
+    model_route::{
+        sample::{failure, model, target},
+        standing::State,
+    },
 };
 
 fn want() -> Want<'static> {
@@ -289,6 +292,20 @@ fn forced_failures_send_the_request_on_and_leave_no_trace_at_the_target() {
             assert_eq!(run.standings.share("r", target), 1.0, "{reason:?}");
         }
     }
+}
+
+#[test]
+fn trial_is_free_again_once_its_exchange_is_over_without_an_answer() {
+    let mut run = Run::new(model(vec![target("a", 0)]), Delivery::Stream);
+    let target = Arc::clone(&run.attempts.model.targets[0]);
+    let name = target.model_name("m");
+    run.standings.failed("r", &target, name, &failure(Reason::Connect), run.now);
+    run.now += seconds(10);
+    run.next().unwrap();
+    assert!(matches!(run.standings.state(&target, name, run.now), State::Resting { .. }), "it is being tried");
+    run.attempts.withdrawn(&mut run.standings);
+    assert_eq!(run.standings.state(&target, name, run.now), State::Trial);
+    assert_eq!(run.attempts.made(), 1);
 }
 
 /// An exchange whose first target broke behind its first token.

@@ -224,6 +224,7 @@ impl<'a, 'd> Drive<'a, 'd> {
                 Stage::Answering(slot) => self.failed(slot, failure),
                 Stage::Trying | Stage::Resuming => {
                     (0..AT_ONCE).for_each(|slot| self.close(slot, Some(failure.clone())));
+                    self.withdraw();
                     self.give_up(failure);
                 }
                 Stage::Leaving(_) => {}
@@ -239,7 +240,13 @@ impl<'a, 'd> Drive<'a, 'd> {
 
     fn gone(&mut self, failed: Failed) -> End {
         (0..AT_ONCE).for_each(|slot| self.close(slot, None));
+        self.withdraw();
         End::Gone(failed)
+    }
+
+    /// Nothing is awaited any more of those who were asked: a trial of one of them is free for the next request.
+    fn withdraw(&mut self) {
+        self.attempts.withdrawn(&mut self.around.worker.providers.standings.borrow_mut());
     }
 
     fn leave(&mut self) -> End {
