@@ -258,10 +258,14 @@ impl Attempts {
             return Err(self.exhausted());
         };
         let target = &self.model.targets[choice.target];
-        standings.begin(target, target.model_name(&self.asked), now);
         let turn = if self.made() == 0 { Turn::First } else { Turn::Later };
-        self.tried.push(choice.target);
         let forced = self.faults.strikes(target, turn);
+        // Who is not asked is not tried either.
+        if forced.is_none() {
+            standings.begin(target, target.model_name(&self.asked), now);
+        }
+        self.is_forced = false;
+        self.tried.push(choice.target);
         self.live[slot] = Some(Live { target: choice.target, begun: now, headed: false, moved: now, forced });
         self.hedge_at = match turn {
             Turn::First => self.hedge_after(standings, choice.target).map(|after| now.saturating_add(after)),
@@ -357,9 +361,8 @@ impl Attempts {
     pub fn failed(&mut self, slot: usize, failure: Failure, standings: &mut Standings, now: Duration) -> After {
         let Some(live) = self.live.get_mut(slot).and_then(Option::take) else { return After::Wait };
         let target = &self.model.targets[live.target];
-        match live.forced {
-            Some(_) => standings.withdrawn(target, target.model_name(&self.asked)),
-            None => standings.failed(&self.route, target, target.model_name(&self.asked), &failure, now),
+        if live.forced.is_none() {
+            standings.failed(&self.route, target, target.model_name(&self.asked), &failure, now);
         }
         self.is_forced = live.forced.is_some();
         if self.committed == Some(slot) {

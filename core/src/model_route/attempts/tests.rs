@@ -281,11 +281,13 @@ fn forced_failures_send_the_request_on_and_leave_no_trace_at_the_target() {
             let (slot, name) = run.next().unwrap();
             assert_eq!(name, expected);
             let failure = run.attempts.forced(slot).unwrap();
+            assert!(!run.attempts.is_forced(), "nothing is told yet of the attempt that began");
             assert_eq!(failure.reason, if name == "b" { Reason::Server } else { reason });
             let after = run.attempts.failed(slot, failure.clone(), &mut run.standings, run.now);
             assert_eq!(after, if is_last { After::GiveUp(failure) } else { After::Next }, "{reason:?} {name}");
         }
         assert!(run.attempts.is_forced());
+        assert_eq!(run.standings.changes(), fresh.changes());
         for target in &three().targets {
             let model = target.model_name("m");
             assert_eq!(run.standings.state(target, model, run.now), fresh.state(target, model, run.now));
