@@ -228,7 +228,9 @@ impl Drive<'_, '_> {
     /// Whether a target refuses to be asked for usage in streams, which the client did not ask for: it is asked again
     /// without, and so is it from then on.
     fn asks_too_much(&self, slot: usize, failure: &Failure) -> bool {
-        let Some(running) = &self.running[slot] else { return false };
+        // Who reads of an answer already would be given another one behind it.
+        let may_ask_again = matches!(self.stage, Stage::Trying | Stage::Resuming);
+        let Some(running) = self.running[slot].as_ref().filter(|_| may_ask_again) else { return false };
         let names_it = failure.message.contains(STREAM_OPTIONS) || failure.code.as_deref() == Some(STREAM_OPTIONS);
         names_it
             && self.asking.upload().is_none()
