@@ -134,6 +134,14 @@ impl Incoming {
         self.reading.delivery = delivery;
     }
 
+    /// Whether no head came yet.
+    pub(super) fn awaits_head(&self) -> bool {
+        match self.state {
+            State::Waiting => true,
+            State::Stream(_) | State::Whole(_) | State::Done => false,
+        }
+    }
+
     /// The head of the answer, once it is good.
     pub(super) fn take_head(&mut self) -> Option<Parts> {
         self.head.take()

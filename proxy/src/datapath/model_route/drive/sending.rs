@@ -72,7 +72,10 @@ impl Drive<'_, '_> {
                     let delivery = sending.delivery().unwrap_or(Delivery::Whole);
                     self.sending = None;
                     self.asking.release();
-                    self.sent(slot, delivery);
+                    // Behind the head of the answer it is too late to say how that is delivered.
+                    if self.running[slot].as_ref().is_none_or(|running| running.incoming.awaits_head()) {
+                        self.sent(slot, delivery);
+                    }
                 }
                 Err(failure) => {
                     self.refuse(slot, failure);
