@@ -78,7 +78,7 @@ pub(super) struct Running<'a> {
     pub(super) held: BytesMut,
     /// Whom it asks.
     pub(super) target: Arc<ModelTarget>,
-    /// Bytes of the prompt that it was sent.
+    /// Bytes of the prompt that it was sent; of a request that is passed on while it comes, those that came so far.
     pub(super) prompt: u64,
     /// When it began.
     pub(super) begun: Duration,

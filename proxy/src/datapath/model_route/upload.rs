@@ -34,6 +34,8 @@ pub(super) struct Sending {
     feed: Rc<Feed>,
     /// When the client has been silent for too long.
     pub(super) silent_at: Duration,
+    /// Bytes that came of it so far.
+    pub(super) came: u64,
 }
 
 impl Upload {
@@ -77,16 +79,15 @@ impl Upload {
     /// What is wrong with it.
     pub(super) fn begin(&self, rename: Option<&str>, now: Duration) -> Result<(Sending, Option<u64>), Failure> {
         let (long, feed) = (Long::new(&self.generate, rename), Rc::new(Feed::default()));
-        let mut sending = Sending { long, feed, silent_at: now.saturating_add(IDLE_LIMIT) };
-        let (mut came, mut given) = (0, 0);
+        let mut sending = Sending { long, feed, silent_at: now.saturating_add(IDLE_LIMIT), came: 0 };
+        let mut given = 0;
         for bytes in self.beginning.borrow().iter() {
-            came += bytes.len() as u64;
             given += sending.pass(bytes)?;
         }
         let is_settled = rename.is_none() || sending.long.model().is_some();
         let length = self.length.filter(|_| is_settled).map(|length| {
             let given = given + sending.long.kept_back() as u64;
-            (length + given).saturating_sub(came)
+            (length + given).saturating_sub(sending.came)
         });
         if self.is_whole {
             sending.end()?;
@@ -153,6 +154,7 @@ impl Sending {
     fn pass(&mut self, bytes: &Bytes) -> Result<u64, Failure> {
         let mut pieces = Vec::new();
         self.long.pass(bytes, &mut pieces).map_err(|refused| client_error::of_refused(&refused))?;
+        self.came += bytes.len() as u64;
         let mut given = 0;
         for piece in pieces {
             let bytes = match piece {

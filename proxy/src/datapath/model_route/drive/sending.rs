@@ -45,6 +45,9 @@ impl Drive<'_, '_> {
 
     /// The attempt in this place gets the request.
     pub(super) fn begin_sending(&mut self, slot: usize, sending: Sending) {
+        if let Some(running) = &mut self.running[slot] {
+            running.prompt = sending.came;
+        }
         match (self.asking.upload(), sending.delivery()) {
             (Some(upload), Some(delivery)) if upload.is_whole() => self.sent(slot, delivery),
             _ => self.sending = Some((slot, sending)),
@@ -66,7 +69,12 @@ impl Drive<'_, '_> {
             let (slot, Poll::Ready(part)) = (*slot, self.down.poll_part(cx)?) else { return Ok(moved) };
             moved = true;
             let now = self.around.worker.now();
-            match sending.part(&part, &self.asking.virtual_model, now) {
+            let passed = sending.part(&part, &self.asking.virtual_model, now);
+            // What is said of its length is not true before all of it came.
+            if let Some(running) = &mut self.running[slot] {
+                running.prompt = sending.came;
+            }
+            match passed {
                 Ok(false) => {}
                 Ok(true) => {
                     let delivery = sending.delivery().unwrap_or(Delivery::Whole);
