@@ -89,7 +89,13 @@ impl Asking {
         beginning: Beginning,
     ) -> Result<Asking, Failure> {
         let fields = head.fields();
-        let length = fields.first("content-length").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        let length: Option<u64> =
+            fields.first("content-length").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        // Nothing is so long. Made fit for a target, its length could not be said.
+        if length.is_some_and(|length| i64::try_from(length).is_err()) {
+            let message = "no request is as long as content-length says".to_owned();
+            return Err(Failure { status: 400, message, ..failure::without_answer(Reason::BadRequest) });
+        }
         let (upload, long, model) = Upload::new(&route, generate, (&beginning, length), |model| find(&route, model))?;
         let virtual_model = Arc::clone(model);
         let asked = long.asked(generate, &virtual_model.name.to_string());

@@ -87,7 +87,7 @@ impl Upload {
         let is_settled = rename.is_none() || sending.long.model().is_some();
         let length = self.length.filter(|_| is_settled).map(|length| {
             let given = given + sending.long.kept_back() as u64;
-            (length + given).saturating_sub(sending.came)
+            length.saturating_sub(sending.came).saturating_add(given)
         });
         if self.is_whole {
             sending.end()?;

@@ -118,6 +118,9 @@ fn what_cannot_be_passed_on_is_answered_413_and_what_is_wrong_with_it_400_or_404
             let answer = stage.ask(&chunked(&twice, size)).await;
             assert_eq!(answer.status, 400, "{answer:?}");
         }
+        let length = |bytes: u64| format!("content-length: {bytes}\r\n");
+        let endless = super::stage::chat(FRONT).replace(&length(FRONT.len() as u64), &length(u64::MAX));
+        assert_eq!(stage.ask(&endless).await.status, 400, "nothing is so long");
     });
 }
 
