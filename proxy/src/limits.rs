@@ -95,6 +95,11 @@ impl Reserved {
         self.reservation.settle(usage, rates, self.limits.now());
     }
 
+    /// As [`Reserved::settle`], of what cost so much in all, perhaps at several rates.
+    pub fn settle_at(self, usage: &Usage, money: u64) {
+        self.reservation.settle_at(usage, money, self.limits.now());
+    }
+
     /// Gives everything back: no target was asked.
     pub fn cancel(self) {
         self.reservation.cancel();

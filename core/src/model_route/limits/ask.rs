@@ -54,7 +54,7 @@ impl Ask {
     /// refuses whatever the estimate says.
     pub(super) fn of(&self, counted: Counted) -> u64 {
         let usage = Usage { input: self.input, output: self.output, cached: 0 };
-        let amount = used(counted, &usage, self.rates.as_ref());
+        let amount = used(counted, &usage, self.rates.map_or(0, |rates| rates.cost(&usage)));
         match counted {
             Counted::Money if self.rates.is_none() => 0,
             Counted::Money | Counted::Input | Counted::Output | Counted::Total => amount.max(1),
@@ -63,13 +63,13 @@ impl Ask {
     }
 }
 
-/// How much of a limit of this kind was used.
-pub(super) fn used(counted: Counted, usage: &Usage, rates: Option<&Rates>) -> u64 {
+/// How much of a limit of this kind was used, at this cost.
+pub(super) fn used(counted: Counted, usage: &Usage, money: u64) -> u64 {
     match counted {
         Counted::Input => usage.input,
         Counted::Output => usage.output,
         Counted::Total => usage.input.saturating_add(usage.output),
         Counted::Requests | Counted::Concurrent => 1,
-        Counted::Money => rates.map_or(0, |rates| rates.cost(usage)),
+        Counted::Money => money,
     }
 }

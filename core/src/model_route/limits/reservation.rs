@@ -42,8 +42,9 @@ impl Reservation {
 
     /// Counts what was used so far, where that is more than was reserved: others see it before the stream has ended.
     pub fn observe(&mut self, usage: &Usage, rates: Option<&Rates>, now: Duration) {
+        let money = rates.map_or(0, |rates| rates.cost(usage));
         for hold in &mut self.holds {
-            let used = ask::used(hold.limit.of, usage, rates);
+            let used = ask::used(hold.limit.of, usage, money);
             if used > hold.taken {
                 hold.raise(used - hold.taken, now);
                 hold.taken = used;
@@ -52,9 +53,14 @@ impl Reservation {
     }
 
     /// Counts what was used in the end instead of what was reserved; more counts in the window now.
-    pub fn settle(mut self, usage: &Usage, rates: Option<&Rates>, now: Duration) {
+    pub fn settle(self, usage: &Usage, rates: Option<&Rates>, now: Duration) {
+        self.settle_at(usage, rates.map_or(0, |rates| rates.cost(usage)), now);
+    }
+
+    /// As [`Reservation::settle`], of what cost so much in all, perhaps at several rates.
+    pub fn settle_at(mut self, usage: &Usage, money: u64, now: Duration) {
         for hold in mem::take(&mut self.holds) {
-            let used = ask::used(hold.limit.of, usage, rates);
+            let used = ask::used(hold.limit.of, usage, money);
             match hold.limit.of {
                 Counted::Concurrent => hold.tally.give_back(hold.window, hold.taken),
                 Counted::Input | Counted::Output | Counted::Total | Counted::Requests | Counted::Money => {

@@ -226,7 +226,11 @@ fn money_is_counted_by_the_price_of_the_model() {
     let held = reserve().expect("3,000");
     assert!(reserve().is_err());
     held.settle(&usage(0, 0), Some(&big), at(0));
-    assert!(reserve().is_ok());
+    // What several attempts cost, each at its own rates.
+    reserve().expect("all of it came back").settle_at(&usage(1, 1), 2_999, at(0));
+    assert!(reserve().is_err());
+    let cheap = Ask { input: 0, output: 0, rates: Some(big) };
+    assert!(ledger.reserve(&quota(&limits), &key("a"), &cheap, at(0)).is_ok(), "1 is left");
 }
 
 #[test]

@@ -145,7 +145,7 @@ pub(super) fn count_drill(worker: &Worker, route: &str, target: &ModelTarget, re
 
 /// Counts every attempt of an exchange, in the order in which they ended, and settles what was reserved.
 pub(super) fn settle(worker: &Worker, asking: &Asking, lane: &str, accounts: &mut [Account], caller: OfCaller) {
-    let mut whole: Option<(Usage, Option<Rates>)> = None;
+    let mut whole: Option<(Usage, u64)> = None;
     for account in accounts.iter_mut() {
         let target = Arc::clone(&account.target);
         if let (Made::Drill, Some(failure)) = (account.made, &account.failed) {
@@ -164,12 +164,14 @@ pub(super) fn settle(worker: &Worker, asking: &Asking, lane: &str, accounts: &mu
             operation: asking.api().operation(),
             lane,
         });
-        series.count(&account.attempted(rates));
+        let attempted = account.attempted(rates);
+        series.count(&attempted);
         if let Some((usage, source)) = account.used {
             learn(worker, (model, account), (usage, source));
-            let (sum, of) = whole.get_or_insert((Usage::default(), rates));
+            let (sum, money) = whole.get_or_insert((Usage::default(), 0));
             *sum = sum_of(sum, &usage);
-            *of = rates;
+            // Every target at its own price.
+            *money = money.saturating_add(attempted.money);
         }
         match (account.reserved.take(), account.used) {
             (Some(reserved), Some((usage, _))) => reserved.settle(&usage, rates.as_ref()),

@@ -54,10 +54,10 @@ pub(super) fn of_caller(worker: &Worker, asking: &Asking, lane: Option<&str>) ->
 }
 
 impl OfCaller {
-    /// Counts what was used; `None` = no target was asked, or none used anything.
-    pub(super) fn settle(self, used: Option<(Usage, Option<Rates>)>) {
+    /// Counts what was used, and what that cost; `None` = no target was asked, or none used anything.
+    pub(super) fn settle(self, used: Option<(Usage, u64)>) {
         match (self.reserved, used) {
-            (Some(reserved), Some((usage, rates))) => reserved.settle(&usage, rates.as_ref()),
+            (Some(reserved), Some((usage, money))) => reserved.settle_at(&usage, money),
             (Some(reserved), None) => reserved.cancel(),
             (None, _) => {}
         }
