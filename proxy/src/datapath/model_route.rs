@@ -272,7 +272,8 @@ async fn ended(mut record: Box<Exchange>, down: &mut Downstream<'_>, end: End) -
             Ended::Answered
         }
         End::Cut(failure) => {
-            record.detail = Some(format!("{}: {}", failure.reason.as_str(), failure.message));
+            // Not in the words of the target, which may quote the prompt.
+            record.detail = Some(failure.reason.as_str().to_owned());
             // A reset would take with it what its connection has not sent yet.
             for _ in 0..TURNS {
                 tokio::task::yield_now().await;
