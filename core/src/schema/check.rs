@@ -128,7 +128,8 @@ fn compare(one: &Number, other: &Number) -> Ordering {
         return one.cmp(&other);
     }
     let (one, other) = (one.as_f64().unwrap_or(0.0), other.as_f64().unwrap_or(0.0));
-    one.total_cmp(&other)
+    // Zero is zero, whatever its sign; JSON has nothing that has no order.
+    one.partial_cmp(&other).unwrap_or(Ordering::Equal)
 }
 
 /// Equal as JSON Schema has it: 1 is 1.0, and the order of members says nothing.

@@ -34,6 +34,8 @@ fn each_keyword_lets_pass_and_refuses() {
         (json!({"const": 1, "enum": [1, 2]}), json!(1), json!(2), Some("`enum`")),
         (json!({"anyOf": [{"type": "string"}, {"minimum": 3}]}), json!("a"), json!(2), Some("`anyOf`")),
         (json!({"minimum": 2}), json!(2), json!(1.9), Some("`minimum`")),
+        (json!({"minimum": 0}), json!(-0.0), json!(-0.1), Some("`minimum`")),
+        (json!({"enum": [-0.0]}), json!(0), json!(1), Some("`enum`")),
         (json!({"maximum": 2.5}), json!("text"), json!(3), Some("`maximum`")),
         (json!({"exclusiveMinimum": 2}), json!(2.1), json!(2), Some("`exclusiveMinimum`")),
         (json!({"exclusiveMaximum": 2}), json!(-1), json!(2.0), Some("`exclusiveMaximum`")),
