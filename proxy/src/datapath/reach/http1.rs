@@ -121,6 +121,11 @@ impl IdleConnections {
         list.back().is_some_and(|idle| now.saturating_sub(idle.since) + SOON < IDLE_LIMIT)
     }
 
+    /// Closes what will be closed soon.
+    pub(super) fn drop_fading(&self, now: Duration) {
+        self.0.borrow_mut().retain(|idle| now.saturating_sub(idle.since) + SOON < IDLE_LIMIT);
+    }
+
     /// Closes what is idle too long.
     pub(super) fn sweep(&self, now: Duration) {
         let mut list = self.0.borrow_mut();

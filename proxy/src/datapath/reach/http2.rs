@@ -102,6 +102,13 @@ impl SharedConnections {
         self.list.borrow_mut().clear();
     }
 
+    /// Closes what will be closed soon.
+    pub(super) fn drop_fading(&self, now: Duration) {
+        self.list
+            .borrow_mut()
+            .retain(|shared| shared.streams.get() > 0 || now.saturating_sub(shared.used) + SOON < IDLE_LIMIT);
+    }
+
     /// Closes what is idle too long.
     pub(super) fn sweep(&self, now: Duration) {
         self.list

@@ -130,6 +130,9 @@ pub async fn warm(
     }
     let mut warmed = Ok(());
     for upstream in places {
+        // Taken and given back, one of these would look young, while its server closes it as soon as before.
+        upstream.idle.drop_fading(now);
+        upstream.shared.drop_fading(now);
         match provider(worker, upstream, limit, connections).await {
             Ok(Reached::Http1(pooled)) => pooled.give_back(worker),
             Ok(Reached::Http2(ready)) => drop(ready),
