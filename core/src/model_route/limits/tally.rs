@@ -17,6 +17,8 @@ pub(super) const AMOUNT_MAX: u64 = (1 << AMOUNT_BITS) - 1;
 const AMOUNT_BITS: u32 = 48;
 /// Windows that a number can be told to belong to before their names come again: 18 hours of seconds in each slot.
 const TAGS: u64 = (1 << (64 - AMOUNT_BITS)) - 1;
+/// Tags by which a worker may be late: 64 windows. What is further ahead is old, of before the tags came again.
+const LATE_MAX: u64 = 32;
 
 /// Which limit of a key a tally is. Its amount may change without its counts being lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl Tagged {
             return Seen::Now(packed & AMOUNT_MAX);
         }
         let ahead = (held + TAGS - wanted) % TAGS;
-        if held != 0 && ahead < TAGS / 2 { Seen::After } else { Seen::Before }
+        if held != 0 && ahead <= LATE_MAX { Seen::After } else { Seen::Before }
     }
 
     fn get(&self, window: u64) -> Option<u64> {

@@ -52,6 +52,14 @@ fn limit_is_used_up_and_is_whole_again_in_the_next_window() {
 }
 
 #[test]
+fn key_that_nobody_asked_for_in_many_windows_is_whole_again() {
+    let ledger = Ledger::default();
+    let limits = [limit(Counted::Requests, 1, Duration::from_secs(1))];
+    let reserve = |now| ledger.reserve(&quota(&limits), &key("a"), &ask(1, 1), at(now)).is_ok();
+    assert_eq!([reserve(0), reserve(0), reserve(68_400), reserve(68_400)], [true, false, true, false]);
+}
+
+#[test]
 fn keys_count_apart_and_the_same_key_together() {
     let ledger = Ledger::default();
     let limits = [limit(Counted::Requests, 1, MINUTE)];
