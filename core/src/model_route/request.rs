@@ -21,7 +21,7 @@ use self::{
     json::Image,
     members::{Member, Members},
 };
-use crate::model::model_route::{Api, Dialect};
+use crate::model::model_route::{Api, Dialect, MODEL_NAME_MAX};
 
 /// What a request asks a model for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,15 @@ impl Refused {
     }
 }
 
+/// Whether a request may call a model so: what is longer than any configured name would only fill tables.
+fn check_name(model: &str) -> Result<(), Refused> {
+    match model.len() {
+        0 => Err(Refused::of("model", "is empty")),
+        1..=MODEL_NAME_MAX => Ok(()),
+        _ => Err(Refused::of("model", "is too long")),
+    }
+}
+
 /// Reads what the body of a call asks for.
 ///
 /// # Errors
@@ -140,9 +149,7 @@ pub fn read(generate: &Generate, body: &[u8]) -> Result<Asked, Refused> {
             (model, if streamed { Delivery::Stream } else { Delivery::Whole })
         }
     };
-    if model.is_empty() {
-        return Err(Refused::of("model", "is empty"));
-    }
+    check_name(&model)?;
     let config = members.object_of(CONFIG, CONFIG_NAMES)?;
     let (stream_options, usage_asked) = stream_options(&members)?;
     Ok(Asked {

@@ -9,7 +9,7 @@ mod tests;
 
 use std::{mem, ops::Range};
 
-use super::{Asked, Delivery, Generate, Method, Needs, Places, Refused, StreamOptions, UsageAsked};
+use super::{Asked, Delivery, Generate, Method, Needs, Places, Refused, StreamOptions, UsageAsked, check_name};
 use crate::model_route::rewrite::Piece;
 
 /// Longest value of a member that is read, and longest name that is looked at, bytes; a model's name has at most 256
@@ -277,9 +277,7 @@ impl Long {
             Some(Read::Model) => {
                 let model: String =
                     serde_json::from_slice(&value).map_err(|_| Refused::of("model", "must be a string"))?;
-                if model.is_empty() {
-                    return Err(Refused::of("model", "is empty"));
-                }
+                check_name(&model)?;
                 let renamed = self.rename.as_ref().filter(|rename| **rename != model);
                 let new = renamed.map(|rename| serde_json::Value::from(rename.as_str()).to_string().into_bytes());
                 self.model = Some(model);

@@ -213,6 +213,14 @@ fn depth_is_bounded() {
 }
 
 #[test]
+fn name_of_a_model_is_bounded() {
+    let named = |length: usize| json!({"model": "m".repeat(length), "messages": []}).to_string();
+    let read = |length| read(&of(Api::ChatCompletions), named(length).as_bytes());
+    assert!(read(MODEL_NAME_MAX).is_ok());
+    assert_eq!(read(MODEL_NAME_MAX + 1).unwrap_err().to_string(), "`model` is too long");
+}
+
+#[test]
 fn every_beginning_of_a_body_is_refused() {
     let body = br#"{"messages":[{"content":"a\"\\","x":[1,-2.5e3,true,{}]}],"model":"m","stream":false}"#;
     for end in 0..body.len() {
