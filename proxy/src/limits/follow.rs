@@ -8,6 +8,7 @@ use mesh_core::{
     model_route::limits::{
         Store,
         lease::{Beat, Call, CellAsk, Holder, Occasion},
+        ledger::STORES_MAX,
         store::Reach,
     },
 };
@@ -69,19 +70,31 @@ impl Follower {
         let (wake, woken) = watch::channel(0u64);
         let mut tasks = JoinSet::new();
         let mut followed: Vec<(Place, watch::Sender<()>)> = Vec::new();
+        let mut unwanted: Vec<Arc<Store>> = Vec::new();
+        let mut is_full = false;
         loop {
             let wanted = places();
             followed.retain(|(place, _)| wanted.contains(place));
+            unwanted = self.forget(&unwanted, &wanted);
+            let mut lacks_room = false;
             for place in wanted {
                 if followed.iter().any(|(known, _)| *known == place) {
                     continue;
                 }
                 let store = self.limits.ledger.store(&place.0, place.1);
+                if !self.limits.ledger.stores().iter().any(|known| Arc::ptr_eq(known, &store)) {
+                    lacks_room = true;
+                    continue;
+                }
                 let (stop, stopped) = watch::channel(());
                 let session = Session::new(&self, store, woken.clone());
                 tasks.spawn(session.run(stopped));
                 followed.push((place, stop));
             }
+            if lacks_room && !is_full {
+                tracing::warn!(stores = STORES_MAX, "too many stores of model limits: limits of further ones refuse");
+            }
+            is_full = lacks_room;
             select! {
                 () = sleep(STORES_INTERVAL) => {}
                 note = thirst.0.recv() => match note {
@@ -94,6 +107,18 @@ impl Follower {
         }
         drop(followed);
         tasks.join_all().await;
+    }
+
+    /// Lets go of stores that no route names and none named at the look before: a worker may know of a new route
+    /// earlier than this task does. Returns those that no route names now.
+    fn forget(&self, before: &[Arc<Store>], wanted: &[Place]) -> Vec<Arc<Store>> {
+        let ledger = &self.limits.ledger;
+        let is_wanted = |store: &Arc<Store>| {
+            wanted.iter().any(|(place, on_down)| *place == store.place && *on_down == store.on_down)
+        };
+        let was_unwanted = |store: &Arc<Store>| before.iter().any(|one| Arc::ptr_eq(one, store));
+        ledger.retain_stores(|store| is_wanted(store) || !was_unwanted(store));
+        ledger.stores().iter().filter(|store| !is_wanted(store)).cloned().collect()
     }
 }
 

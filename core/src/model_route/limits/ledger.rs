@@ -282,6 +282,15 @@ impl Ledger {
         find(&self.stores.load()).unwrap_or_else(|| Store::new(place.clone(), on_down))
     }
 
+    /// Lets go of the stores that `keeps` does not want. What is under way there ends as it began; a store that is named
+    /// again is a new one.
+    pub fn retain_stores(&self, keeps: impl Fn(&Arc<Store>) -> bool) {
+        if self.stores.load().iter().all(&keeps) {
+            return;
+        }
+        self.stores.rcu(|stores| Arc::new(stores.iter().filter(|store| keeps(store)).cloned().collect::<Vec<_>>()));
+    }
+
     /// Remembers the demand of a leased limit, and says once when the lease is low.
     fn watch(&self, tally: &Tally, window: u64, wanted: u64, amount: u64) {
         if tally.store.is_none() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::{ledger::STORES_MAX, *};
 use crate::model::model_route::{
     Counted, Dialect, KeyPart, Limit, LimitMode, LimitStore, NamePattern, OnStoreDown, Price, Usage,
 };
@@ -299,6 +299,38 @@ fn keys_beyond_the_bound_put_out_those_used_longest_ago() {
     assert!(ledger.forgotten() as usize >= 2 * KEYS_MAX - KEYS_MAX / 10);
     assert!(reserve("open", 100).is_err(), "what is under way is not forgotten");
     drop(held);
+}
+
+#[test]
+fn what_is_under_way_is_still_open_when_limits_change() {
+    let ledger = Ledger::default();
+    let (one, two) = ([limit(Counted::Requests, 5, MINUTE)], [limit(Counted::Total, 100, MINUTE)]);
+    let reserve = |limits: &[Limit]| ledger.reserve(&quota(limits), &key("a"), &ask(1, 1), at(0)).expect("fits");
+    let open = || -> Vec<u64> {
+        let load = |account: &std::sync::Arc<table::Account>| account.open.load(std::sync::atomic::Ordering::SeqCst);
+        ledger.table.all().iter().map(load).collect()
+    };
+    let held = reserve(&one);
+    drop(reserve(&two));
+    assert_eq!(open(), [1]);
+    drop(held);
+    assert_eq!(open(), [0]);
+}
+
+#[test]
+fn stores_that_nobody_names_make_room() {
+    let ledger = Ledger::default();
+    let store = |number: usize| {
+        let place = LimitStore::Redis { url: format!("redis://{number}"), password: None };
+        ledger.store(&place, OnStoreDown::Open)
+    };
+    let has = |store: &std::sync::Arc<Store>| ledger.stores().iter().any(|known| std::sync::Arc::ptr_eq(known, store));
+    let first = store(0);
+    assert!((1..STORES_MAX).all(|number| has(&store(number))));
+    assert!(!has(&store(STORES_MAX)), "there is no room");
+    ledger.retain_stores(|store| std::sync::Arc::ptr_eq(store, &first));
+    assert!(has(&first) && ledger.stores().len() == 1);
+    assert!(has(&store(STORES_MAX)));
 }
 
 #[test]
