@@ -126,7 +126,7 @@ pub(super) fn begin<'a>(
     target: &Arc<ModelTarget>,
     outgoing: Outgoing,
     incoming: Incoming,
-    reserved: Option<Reserved>,
+    reserved: &mut Option<Reserved>,
 ) -> Result<Running<'a>, Failed> {
     let pipe = Rc::new(Pipe::default());
     let head = head(around.worker, target, &outgoing)?;
@@ -145,7 +145,7 @@ pub(super) fn begin<'a>(
         begun: around.worker.now(),
         first_event: None,
         first_token: None,
-        reserved,
+        reserved: reserved.take(),
         kept,
     })
 }

@@ -17,14 +17,17 @@ use mesh_core::{
 };
 
 use super::{Drive, End, Stage};
-use crate::datapath::{
-    model_route::{
-        account::Account,
-        attempt::{self, failure_of},
-        incoming::{self, Came, HELD_MAX},
-        quota,
+use crate::{
+    datapath::{
+        model_route::{
+            account::Account,
+            attempt::{self, failure_of},
+            incoming::{self, Came, HELD_MAX},
+            quota,
+        },
+        relay::{Failed, Part},
     },
-    relay::{Failed, Part},
+    limits::Reserved,
 };
 
 /// Member of a request that some targets do not know.
@@ -63,10 +66,14 @@ impl Drive<'_, '_> {
                 }
             }
             let reserved = quota::of_target(worker, asking, &target);
-            let begun = reserved.and_then(|reserved| {
-                let (outgoing, incoming, sending) = self.outgoing(&target)?;
-                let begun = attempt::begin(self.around, &target, outgoing, incoming, reserved);
-                begun.map(|running| (running, sending)).map_err(|failed| failure_of(&failed))
+            let begun = reserved.and_then(|mut reserved| {
+                let begun = self.outgoing(&target).and_then(|(outgoing, incoming, sending)| {
+                    let begun = attempt::begin(self.around, &target, outgoing, incoming, &mut reserved);
+                    begun.map(|running| (running, sending)).map_err(|failed| failure_of(&failed))
+                });
+                // What no attempt took is for nobody: the target was not asked.
+                reserved.into_iter().for_each(Reserved::cancel);
+                begun
             });
             match begun {
                 Ok((running, sending)) => {
