@@ -57,7 +57,13 @@ impl Usage {
             Ok(Some(table)) => table,
             Ok(None) => Table::new(now),
             Err(error) => {
-                warn!(%error, "what was used of models before is not known");
+                match place.set_aside() {
+                    Ok(aside) => {
+                        let aside = aside.display();
+                        warn!(%error, %aside, "what was used of models before is not known; its file was set aside");
+                    }
+                    Err(failed) => warn!(%error, %failed, "what was used of models before is not known"),
+                }
                 Table::new(now)
             }
         };
@@ -149,6 +155,8 @@ mod tests {
         for text in ["", "{", "[]", r#"{"version": 99}"#] {
             std::fs::write(folder.path().join("usage-0.json"), text).unwrap();
             assert_eq!(Usage::open(folder.path()).all().rows, [], "{text}");
+            assert_eq!(std::fs::read_to_string(folder.path().join("usage-0.json.bad")).unwrap(), text);
+            assert!(!folder.path().join("usage-0.json").exists());
         }
         assert_eq!(Usage::open(Path::new("/nonexistent")).all().rows, []);
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -95,6 +95,16 @@ impl Place {
             return Err(NotKept::Form { path: self.file.clone(), version: kept.version });
         }
         Ok(Some(kept.table(now)))
+    }
+
+    /// Keeps what cannot be used out of the way of the next write, under the name that is returned.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub(super) fn set_aside(&self) -> io::Result<PathBuf> {
+        let aside = self.file.with_extension("json.bad");
+        fs::rename(&self.file, &aside)?;
+        Ok(aside)
     }
 
     /// Replaces what is kept.
