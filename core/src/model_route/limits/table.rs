@@ -31,7 +31,7 @@ pub(super) struct Account {
     /// In the order of the limits that were last asked for.
     pub(super) tallies: Vec<Arc<Tally>>,
     /// Reservations that are neither settled nor cancelled.
-    pub(super) open: AtomicU64,
+    pub(super) open: Arc<AtomicU64>,
     /// When it was last asked for, milliseconds since 1970.
     used: AtomicU64,
 }
@@ -65,7 +65,8 @@ impl Account {
         Arc::new(Account {
             key: key.clone(),
             tallies: shapes.iter().map(tally).collect(),
-            open: AtomicU64::default(),
+            // What is under way goes on when limits change.
+            open: before.map_or_else(Arc::default, |account| Arc::clone(&account.open)),
             used: AtomicU64::default(),
         })
     }

@@ -253,9 +253,11 @@ impl Tracked {
         };
         self.tally.granted(window)?;
         self.window = window;
-        self.tally.hold(window, spent);
+        let held = self.tally.hold(window, spent);
+        // Workers may have spent meanwhile. Seats are given back all the same: nobody is served any more.
+        let keep = if self.tally.shape.window == 0 { 0 } else { held };
         let amount = self.tally.amount.load(SeqCst);
-        Some(CellAsk { at: self.at(), amount, keep: spent, spent, more: 0 })
+        Some(CellAsk { at: self.at(), amount, keep, spent: keep, more: 0 })
     }
 
     fn hear(&mut self, ask: &CellAsk, answer: &CellAnswer) {
