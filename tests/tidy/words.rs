@@ -16,6 +16,8 @@ const MAY_SPAWN: &[&str] = &[
     "controller/src/runtime.rs",
     // Reads files beside the runtime, and awaits that.
     "controller/src/follow.rs",
+    // Writes a file beside the runtime, and awaits that.
+    "controller/src/publish/usage.rs",
     "controller/src/sources/file.rs",
     "mesh-ctl/src/commands/demo.rs",
     "examples/demo/app/src/main.rs",

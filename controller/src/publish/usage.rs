@@ -16,7 +16,10 @@ use mesh_proto::{
     convert::usage::{TARGETS_MAX, from_wire},
     mesh::v1::ModelUsage,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -95,16 +98,23 @@ impl Usage {
         loop {
             tokio::select! {
                 () = stopping.cancelled() => break,
-                _ = ticks.tick() => self.write(),
+                _ = ticks.tick() => self.write().await,
             }
         }
-        self.write();
+        self.write().await;
     }
 
-    fn write(&self) {
+    /// Beside the runtime, whose only thread serves all proxies.
+    async fn write(self: &Arc<Self>) {
+        let usage = Arc::clone(self);
+        spawn_blocking(move || usage.write_now()).await.expect("writing what was used does not panic");
+    }
+
+    fn write_now(&self) {
         let Some(place) = &self.place else { return };
-        let Some(text) = self.table().take_changes() else { return };
-        if let Err(error) = place.write(&text) {
+        // Copied, because reports wait for the lock.
+        let Some(table) = self.table().take_changes() else { return };
+        if let Err(error) = place.write(&kept::text(&table)) {
             warn!(%error, "what was used of models cannot be kept for the next start");
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use mesh_core::model_route::usage::{Used, UsedOf};
 
 use super::{
-    Reading, kept,
+    Reading,
     windows::{Key, Ring},
 };
 
@@ -23,7 +23,7 @@ const FINE: (u64, u64) = (60, 180);
 const COARSE: (u64, u64) = (3_600, 744);
 
 /// What was used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Table {
     pub(super) since: u64,
     pub(super) rows: BTreeMap<Key, Used>,
@@ -105,9 +105,9 @@ impl Table {
         reading(since, &ring.used(since))
     }
 
-    /// How it is kept, if it changed since the last call.
-    pub(super) fn take_changes(&mut self) -> Option<Vec<u8>> {
-        std::mem::take(&mut self.is_changed).then(|| kept::text(self))
+    /// A copy to be kept, if it changed since the last call.
+    pub(super) fn take_changes(&mut self) -> Option<Table> {
+        std::mem::take(&mut self.is_changed).then(|| self.clone())
     }
 }
 
