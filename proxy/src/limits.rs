@@ -71,8 +71,8 @@ impl Limits {
     }
 }
 
-/// What an exchange holds of its limits. Dropped without a word (the exchange was cut off), what was reserved, or was
-/// observed if that is more, counts as used, and it is no stream under way any more.
+/// What an exchange holds of its limits. Dropped without a word (the exchange was cut off), what was reserved
+/// counts as used, and it is no stream under way any more.
 #[derive(Debug)]
 pub struct Reserved {
     reservation: Reservation,
@@ -83,11 +83,6 @@ impl Reserved {
     /// Limits in shadow mode that would have refused.
     pub fn shadowed(&self) -> &[Limit] {
         self.reservation.shadowed()
-    }
-
-    /// Counts what was used so far, where that is more than was reserved.
-    pub fn observe(&mut self, usage: &Usage, rates: Option<&Rates>) {
-        self.reservation.observe(usage, rates, self.limits.now());
     }
 
     /// Counts what was used instead of what was reserved.

@@ -40,18 +40,6 @@ impl Reservation {
         &self.shadowed
     }
 
-    /// Counts what was used so far, where that is more than was reserved: others see it before the stream has ended.
-    pub fn observe(&mut self, usage: &Usage, rates: Option<&Rates>, now: Duration) {
-        let money = rates.map_or(0, |rates| rates.cost(usage));
-        for hold in &mut self.holds {
-            let used = ask::used(hold.limit.of, usage, money);
-            if used > hold.taken {
-                hold.raise(used - hold.taken, now);
-                hold.taken = used;
-            }
-        }
-    }
-
     /// Counts what was used in the end instead of what was reserved; more counts in the window now.
     pub fn settle(self, usage: &Usage, rates: Option<&Rates>, now: Duration) {
         self.settle_at(usage, rates.map_or(0, |rates| rates.cost(usage)), now);
