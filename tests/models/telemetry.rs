@@ -80,7 +80,16 @@ impl Told {
             until("lines of the trace", PATIENCE, || async { Some(all()).filter(|lines| lines.len() >= count) }).await;
         lines.sort_by_key(|line| line["attempt"].as_u64());
         assert_eq!(lines.len(), count, "{lines:?}");
+        self.assert_nothing_of_what_was_said().await;
         lines
+    }
+
+    async fn assert_nothing_of_what_was_said(&self) {
+        let pod = self.world.mesh.pod(CALLER);
+        let (_, metrics) = pod.fetch("/metrics").await.expect("the sidecar answers /metrics");
+        for (place, text) in [("log", pod.log()), ("/metrics", metrics)] {
+            assert!(SAID.iter().all(|said| !text.contains(said)), "something of what was said is in the {place}");
+        }
     }
 
     async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
@@ -144,7 +153,7 @@ async fn call_that_succeeds_is_told_with_what_its_target_billed() {
 #[tokio::test]
 async fn fallback_over_two_reasons_is_told_with_both_and_each_target_that_was_asked() {
     let told = Told::start(&["a", "b", "c"]).await;
-    told.world.stand_in.next("a", &[json!({"status": 429})]).await;
+    told.world.stand_in.next("a", &[json!({"status": 429, "headers": {"retry-after": "60"}})]).await;
     told.world.stand_in.next("b", &[json!({"hang": "role", "ping_ms": 100})]).await;
     let trace = "0af7651916cd43dd8448eb211c803103";
     let answer = told.call(trace, json!({"stream": true})).await;
