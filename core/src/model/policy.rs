@@ -128,7 +128,9 @@ pub enum Clients {
 pub struct TrafficPolicy {
     /// Time limits.
     pub timeouts: Timeouts,
-    /// What is repeated, how often and when.
+    /// What is repeated, how often and when. State of an earlier version has the number of
+    /// attempts alone, under that name.
+    #[serde(alias = "attempts", deserialize_with = "retries::kept")]
     pub retries: Retries,
     /// Upper bounds toward one endpoint.
     pub limits: Limits,

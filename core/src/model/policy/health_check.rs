@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// How instances of a service are probed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
     /// What is asked.
+    #[serde(deserialize_with = "kept")]
     pub probe: Probe,
     /// Time between two probes of an instance. Default 10 s.
     pub interval: Duration,
@@ -83,6 +84,28 @@ pub enum Probe {
         /// Name of the gRPC service; empty = the server as a whole.
         service: String,
     },
+}
+
+/// What state on disk holds: a probe, or the word that an earlier version kept for one without fields.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Whole(Probe),
+    Word(Word),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Word {
+    Tcp,
+}
+
+/// Reads a probe as any version keeps it.
+fn kept<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Probe, D::Error> {
+    Ok(match Kept::deserialize(deserializer)? {
+        Kept::Whole(probe) => probe,
+        Kept::Word(Word::Tcp) => Probe::Tcp(TcpProbe::default()),
+    })
 }
 
 /// A request; an answer with one of the expected statuses is a success.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 /// Repeats of failed attempts. Routes may have retries of their own.
@@ -35,6 +35,22 @@ impl Default for Retries {
             body_limit: 65_536,
         }
     }
+}
+
+/// What state on disk holds: retries, or what an earlier version kept of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Attempts(u32),
+    Whole(Retries),
+}
+
+/// Reads retries as any version keeps them.
+pub(super) fn kept<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Retries, D::Error> {
+    Ok(match Kept::deserialize(deserializer)? {
+        Kept::Attempts(attempts) => Retries { attempts, ..Retries::default() },
+        Kept::Whole(retries) => retries,
+    })
 }
 
 /// How many repeats a proxy may make to a service.
