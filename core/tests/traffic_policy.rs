@@ -20,8 +20,10 @@ use mesh_core::{
         route::{PathMatch, RouteMatch, ValueCondition, ValueMatch},
     },
     resources::{
-        Domains, Problem, compile, parse,
-        traffic_policy::{Absent, FIELDS, Field},
+        Domains, Problem, compile,
+        document::parse_taking,
+        parse,
+        traffic_policy::{Absent, FIELDS, Field, NotYet},
     },
 };
 use serde_yaml_ng::Value;
@@ -33,8 +35,9 @@ mod broken;
 
 const FULL: &str = include_str!("traffic/full.yaml");
 
+/// Reads also what no proxy heeds yet.
 fn read(text: &str) -> Result<TrafficPolicy, Vec<Problem>> {
-    let world = compile(&parse("policy.yaml", text)?, &Domains::default())?;
+    let world = compile(&parse_taking("policy.yaml", text, NotYet::Taken)?, &Domains::default())?;
     Ok(world.traffic["cart.shop"].clone())
 }
 
@@ -320,7 +323,8 @@ fn the_table_of_fields_has_exactly_what_the_reader_takes() {
             for map in at(broken.get_mut("spec").unwrap(), &path) {
                 map.insert("zzz".into(), 1.into());
             }
-            let problems = parse("a.yaml", &serde_yaml_ng::to_string(&broken).unwrap()).unwrap_err();
+            let text = serde_yaml_ng::to_string(&broken).unwrap();
+            let problems = parse_taking("a.yaml", &text, NotYet::Taken).unwrap_err();
             let unknown = problems.iter().find(|problem| problem.path.ends_with("zzz")).expect(&path);
             let (_, allowed) = unknown.message.split_once("(allowed: ").expect(&unknown.message);
             let allowed: BTreeSet<&str> = allowed.trim_end_matches(')').split(", ").collect();
@@ -367,12 +371,48 @@ fn the_defaults_of_the_table_are_those_of_the_reader() {
 }
 
 #[test]
+fn what_no_proxy_heeds_yet_is_refused_unless_it_says_what_happens_anyway() {
+    let problems = parse("policy.yaml", FULL).unwrap_err();
+    let is_refused = |path: &str| {
+        let whole = format!("TrafficPolicy shop/cart: spec.{path}");
+        problems.iter().any(|problem| problem.path == whole && problem.message == "is not in force yet: leave it out")
+    };
+    for path in ["timeouts.perTry", "retries.on", "outlierDetection.successRate", "zones.matches", "rateLimits"] {
+        assert!(is_refused(path), "{path}: {problems:#?}");
+    }
+    assert!(!is_refused("healthCheck.sharedBy"), "0 is what happens anyway");
+    let rest = "  timeouts: {perTry: 0s}\n  retries: {attempts: 2}\n  healthCheck: {tcp: {}, sharedBy: 0}\n";
+    parse("policy.yaml", &policy(rest)).unwrap();
+    for field in fields().filter(|field| !field.is_in_force()) {
+        assert!(!matches!(field.path, "service" | "retries.attempts" | "zones.preferSame"), "{}", field.path);
+    }
+}
+
+#[test]
+fn state_of_an_earlier_version_keeps_its_attempts_and_its_probe() {
+    let second = r#"{"secs":1,"nanos":0}"#;
+    let text = format!(
+        r#"{{"timeouts":{{"connect":{second},"request":null,"response_headers":null,"idle":{second}}},"attempts":1,
+        "limits":{{"connections":7,"requests":9}},"health_check":{{"probe":"tcp","interval":{second},"timeout":{second},
+        "unhealthy_threshold":3,"healthy_threshold":2}},"zones":{{"prefer_same":true}},"labels":{{}}}}"#
+    );
+    let policy: TrafficPolicy = serde_json::from_str(&text).unwrap();
+    assert_eq!((policy.retries.attempts, policy.limits.connections), (1, 7));
+    assert_eq!(policy.health_check.as_ref().map(|check| &check.probe), Some(&Probe::Tcp(TcpProbe::default())));
+    let full = read(FULL).unwrap();
+    for policy in [policy, full] {
+        let text = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<TrafficPolicy>(&text).unwrap(), policy);
+    }
+}
+
+#[test]
 fn the_reference_page_is_the_table() {
     let cell = |text: &str| text.replace('|', "\\|");
     let mut page =
         "# Fields of a TrafficPolicy\n\nEvery field below `spec`; `docs/traffic-policy.md` explains them with \
                     examples. `[]` stands for each element of a list. Durations are written as `500ms`, `2s`, `1m30s`, \
-                    `1h`, percentages as `70` or `70%`.\n"
+                    `1h`, percentages as `70` or `70%`. Fields that are not in force yet are refused.\n"
             .to_owned();
     let mut part = None;
     for field in fields() {
@@ -390,7 +430,9 @@ fn the_reference_page_is_the_table() {
             Absent::Default(default) => format!("`{default}`"),
             Absent::Means(text) => cell(text),
         };
-        writeln!(page, "| `{}` | {} | {absent} | {} |", field.path, cell(field.value), cell(field.meaning)).unwrap();
+        let meaning = cell(field.meaning);
+        let meaning = if field.is_in_force() { meaning } else { format!("**Not in force yet.** {meaning}") };
+        writeln!(page, "| `{}` | {} | {absent} | {meaning} |", field.path, cell(field.value)).unwrap();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/traffic-policy.md");
     if std::env::var_os("UPDATE_GENERATED").is_some() {

@@ -12,6 +12,7 @@ use super::{
     node::{Context, Node},
     problem::{Origin, Problem},
     services::AddressCalls,
+    traffic_policy::NotYet,
 };
 use crate::discovery::nacos::Name;
 
@@ -149,7 +150,8 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Server>, Vec<Problem>> {
         whole(line, format!("not YAML: {}", without_place(&error.to_string())))
     })?;
     let origin = Origin::new(file, 1, Arc::from(text));
-    let context = Context { origin: &origin, subject: String::new(), problems: RefCell::default() };
+    let (subject, not_yet) = (String::new(), NotYet::Refused);
+    let context = Context { origin: &origin, subject, not_yet, problems: RefCell::default() };
     let found = read::servers(&Node::root(&value, &context));
     let mut problems = context.problems.into_inner();
     problems.sort();

@@ -5,6 +5,7 @@ mod balancing;
 mod fields;
 mod health_check;
 mod measures;
+mod not_yet;
 mod outlier;
 mod rate_limits;
 mod retries;
@@ -13,6 +14,7 @@ mod zones;
 
 pub use self::{
     fields::{Absent, FIELDS, Field},
+    not_yet::NotYet,
     shown::{Origin, Shown, explain},
 };
 
@@ -48,8 +50,12 @@ const SPEC: &[&str] = &[
 ];
 
 /// Reads the specification.
-pub(super) fn read(spec: &Node<'_>, namespace: &str) -> Option<TrafficPolicy> {
-    let spec = spec.object(SPEC)?;
+pub(super) fn read(node: &Node<'_>, namespace: &str) -> Option<TrafficPolicy> {
+    let spec = node.object(SPEC)?;
+    match node.not_yet() {
+        NotYet::Refused => not_yet::refuse(node),
+        NotYet::Taken => {}
+    }
     let default = Policy::default();
     let service = spec.required("service").and_then(|node| service_label(&node, namespace));
     let policy = Policy {

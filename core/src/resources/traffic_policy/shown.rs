@@ -28,15 +28,16 @@ pub enum Origin {
 }
 
 /// Parts that do nothing unless they are written.
-const OPTIONAL: [&str; 5] =
-    ["healthCheck.http", "healthCheck.tcp", "healthCheck.grpc", "healthCheck", "outlierDetection.successRate"];
+const OPTIONAL: [&str; 4] = ["healthCheck.http", "healthCheck.tcp", "healthCheck.grpc", "healthCheck"];
 
-/// Every field that counts, in the order of the reference page. `document` is the resource as written, if there is one.
+/// Every field that counts and is in force, in the order of the reference page. `document` is the resource as written, if
+/// there is one.
 pub fn explain(document: Option<&str>) -> Vec<Shown> {
     let document: Value = document.and_then(|text| serde_yaml_ng::from_str(text).ok()).unwrap_or_default();
     let spec = &document["spec"];
     let mut rows: Vec<Shown> = Vec::new();
-    for field in FIELDS.iter().copied().flatten().filter(|field| field.path != "service") {
+    let is_shown = |field: &&Field| field.path != "service" && field.is_in_force();
+    for field in FIELDS.iter().copied().flatten().filter(is_shown) {
         if let Some(row) = row(spec, field)
             && rows.iter().all(|other| other.path != row.path)
         {
@@ -99,15 +100,17 @@ mod tests {
         assert_eq!(value(&rows, "timeouts.connect"), Some(("1s", Origin::Default)));
         assert_eq!(value(&rows, "loadBalancing.algorithm"), Some(("peakEwma", Origin::Default)));
         assert_eq!(value(&rows, "warmUp.duration"), Some(("120s", Origin::Default)));
-        for none in ["healthCheck", "outlierDetection.successRate"] {
-            assert_eq!(value(&rows, none), Some(("none", Origin::Default)), "{none}");
+        assert_eq!(value(&rows, "healthCheck"), Some(("none", Origin::Default)));
+        for not_yet in ["outlierDetection.successRate", "panicThreshold", "retries.on", "rateLimits"] {
+            assert_eq!(value(&rows, not_yet), None, "{not_yet}");
         }
         assert!(rows.iter().all(|row| !row.path.starts_with("healthCheck.") && !row.path.contains("[]")));
     }
 
     #[test]
     fn what_is_written_is_marked_and_the_rest_of_its_part_has_defaults() {
-        let text = "spec:\n  service: a\n  warmUp: off\n  healthCheck: {grpc: {}, interval: 5s}\n  retries: {on: [reset, 503]}\n";
+        let text = "spec:\n  service: a\n  warmUp: off\n  healthCheck: {grpc: {}, interval: 5s}\n  \
+                    loadBalancing: {algorithm: maglev, hashOn: [sourceIP]}\n";
         let rows = explain(Some(text));
         assert_eq!(value(&rows, "warmUp"), Some(("off", Origin::Written)));
         assert_eq!(value(&rows, "warmUp.duration"), None);
@@ -115,7 +118,7 @@ mod tests {
         assert_eq!(value(&rows, "healthCheck.timeout"), Some(("1s", Origin::Default)));
         assert_eq!(value(&rows, "healthCheck.grpc.service"), Some(("the server as a whole", Origin::Default)));
         assert_eq!(value(&rows, "healthCheck.http.path"), None);
-        assert_eq!(value(&rows, "retries.on"), Some(("[\"reset\",503]", Origin::Written)));
+        assert_eq!(value(&rows, "loadBalancing.hashOn"), Some(("[\"sourceIP\"]", Origin::Written)));
         assert_eq!(value(&rows, "retries.attempts"), Some(("3", Origin::Default)));
     }
 }
