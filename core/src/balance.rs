@@ -86,7 +86,13 @@ impl Balancer {
             }
             (LoadBalancing::RoundRobin, _) => {
                 let turns = self.turns.get_or_insert_with(|| Turns::new(members, offer.random[0]));
-                turns.next(offer.candidates, offer.weights).map(|found| (found, Reason::Turn))
+                // On the scale of what they are owed from the beginning.
+                let alike = |position: usize| members[position].weight.max(1);
+                let weight: &dyn Fn(usize) -> u32 = match offer.weights {
+                    Weights::Equal => &alike,
+                    Weights::Each(weight) | Weights::Warming { weight, .. } => weight,
+                };
+                turns.next(offer.candidates, weight).map(|found| (found, Reason::Turn))
             }
             (LoadBalancing::Random, _) => chance(offer).map(|found| (found, Reason::Chance)),
             (LoadBalancing::RingHash { .. } | LoadBalancing::Maglev { .. }, None) => {
@@ -103,7 +109,12 @@ impl Balancer {
 
     /// The instances of the service are others now. Whose turn it is among those that stay is kept.
     pub fn renew(&mut self, before: &[Arc<Endpoint>], members: &[Arc<Endpoint>]) {
-        (self.ring, self.table) = (None, None);
+        // Rings and tables are made of addresses and weights alone: what else changes leaves them as they are.
+        let is_same =
+            |(one, other): (&Arc<Endpoint>, &Arc<Endpoint>)| one.address == other.address && one.weight == other.weight;
+        if before.len() != members.len() || !before.iter().zip(members).all(is_same) {
+            (self.ring, self.table) = (None, None);
+        }
         self.turns = self.turns.take().map(|turns| turns.renewed(before, members));
     }
 }

@@ -195,6 +195,19 @@ fn turns_go_round_and_spread_a_heavy_instance_out() {
 }
 
 #[test]
+fn turns_are_even_where_several_sets_of_candidates_alternate() {
+    let members = members(&[WEIGHT_ONE; 4]);
+    let mut balancer = Balancer::default();
+    let mut counts = [0_u32; 4];
+    for round in 0..400 {
+        let candidates: &[usize] = if round % 2 == 0 { &[0, 1] } else { &[2, 3] };
+        let offer = quiet(candidates, Weights::Equal, round);
+        counts[balancer.pick(&LoadBalancing::RoundRobin, &members, &offer).unwrap().0] += 1;
+    }
+    assert!(counts.iter().all(|count| (98..=102).contains(count)), "{counts:?}");
+}
+
+#[test]
 fn instances_that_stay_keep_their_turns() {
     let before = members(&[3, 2, 1]);
     let mut after = before.clone();
