@@ -130,6 +130,8 @@ pub struct Account {
 
 /// Largest weight that may be written.
 const WEIGHT_MAX: f64 = 10_000.0;
+/// Latest moment since which an instance may be ready, Unix seconds: milliseconds of our days are beyond it.
+const READY_SINCE_MAX: u64 = 100_000_000_000;
 
 /// Reads the list of a document of kind `Services`.
 pub(super) fn read(document: &Object<'_>) -> Vec<Service> {
@@ -193,6 +195,9 @@ fn endpoint(node: &Node<'_>, namespace: &str, ports: &[Port]) -> Option<Endpoint
     let enabled = object.get("enabled").and_then(|node| node.boolean()).unwrap_or(true);
     let draining = object.get("draining").and_then(|node| node.boolean()).unwrap_or(false);
     let ready_since = object.get("readySince").and_then(|node| node.integer(0..=u64::MAX));
+    if ready_since.is_some_and(|seconds| seconds > READY_SINCE_MAX) {
+        object.problem("readySince", "is in seconds since 1970; this is too great, as milliseconds are".to_owned());
+    }
     let address: SocketAddr = address?;
     Some(Endpoint {
         pod: pod.unwrap_or_else(|| address.to_string()),

@@ -59,9 +59,10 @@ impl Newcomers {
     pub fn warming(&self, service: &Service, policy: &WarmUp, now: u64) -> Vec<(usize, u64)> {
         let length = millis(policy.duration);
         let starts = service.endpoints().iter().enumerate().filter_map(|(position, endpoint)| {
-            let ready = endpoint.ready_since.map(|seconds| seconds.saturating_mul(1_000));
+            // A moment that has not come says nothing: its clock goes before ours, or it is no moment.
+            let ready = endpoint.ready_since.map(|seconds| seconds.saturating_mul(1_000)).filter(|ready| *ready <= now);
             let seen = self.since(endpoint.address).filter(|start| *start != NEVER);
-            // One whose clock goes before ours is not made to wait for ours.
+            // Our own clock may have been set back.
             ready.max(seen).map(|start| (position, start.min(now)))
         });
         starts.filter(|(_, start)| now.saturating_sub(*start) < length).collect()

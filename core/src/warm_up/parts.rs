@@ -57,18 +57,23 @@ impl Parts {
     /// Works the parts out at `now`; `warming` are positions with their starts, in order (Unix milliseconds).
     pub fn work_out(&mut self, policy: &WarmUp, warming: &[(usize, u64)], now: u64, level: &Level<'_>) -> Reason {
         self.new.clear();
-        for (position, start) in warming {
+        // Shares cost a power each: none is needed where too many are new.
+        let length = u64::try_from(policy.duration.as_millis()).unwrap_or(u64::MAX);
+        let is_new = |(position, start): &&(usize, u64)| {
+            now.saturating_sub(*start) < length && level.candidates.binary_search(position).is_ok()
+        };
+        let count = warming.iter().filter(is_new).count();
+        if count > 0 && !applies(count, level.candidates.len()) {
+            return Reason::HalfNew;
+        }
+        for (position, start) in warming.iter().filter(is_new) {
             let share = share(policy, now.saturating_sub(*start));
-            if share < WEIGHT_ONE && level.candidates.binary_search(position).is_ok() {
+            if share < WEIGHT_ONE {
                 self.new.push(Part { position: *position, share, room: Room::Left });
             }
         }
         if self.new.is_empty() {
             return Reason::NobodyNew;
-        }
-        if !applies(self.new.len(), level.candidates.len()) {
-            self.new.clear();
-            return Reason::HalfNew;
         }
         let per_weight = self.per_weight(level);
         for part in &mut self.new {

@@ -125,6 +125,14 @@ fn one_that_comes_later_starts_when_it_is_seen_or_ready_whichever_is_later() {
 }
 
 #[test]
+fn a_ready_since_that_never_comes_says_nothing() {
+    let policy = WarmUp::default();
+    let service = service(vec![endpoint(1), Endpoint { ready_since: Some(NOW), ..endpoint(2) }]);
+    let newcomers = Newcomers::default().renewed(Seen::AtOnce, &service, &policy, NOW);
+    assert_eq!(newcomers.warming(&service, &policy, NOW), []);
+}
+
+#[test]
 fn one_that_takes_no_traffic_at_first_starts_when_it_does() {
     let policy = WarmUp::default();
     let first = service(vec![endpoint(1)]);
