@@ -21,7 +21,11 @@ use mesh_core::{
 };
 
 use crate::{
-    datapath::{enforce::Plan, forwarded, lane, message::RequestHead},
+    datapath::{
+        enforce::{Plan, To},
+        forwarded, lane,
+        message::RequestHead,
+    },
     worker::Worker,
 };
 
@@ -176,11 +180,11 @@ impl Balances {
 /// Finds the key by which an instance is chosen, where the service's are chosen by one. A request that is to have a cookie
 /// for it, and has none, is answered with one.
 pub fn find_key(worker: &Worker, plan: &mut Plan, head: Option<&RequestHead>, peer: IpAddr) {
-    let traffic = Arc::clone(&plan.traffic);
-    let on = traffic.load_balancing.hash_on();
-    if on.is_empty() {
+    if plan.traffic.load_balancing.hash_on().is_empty() {
         return;
     }
+    let traffic = Arc::clone(&plan.traffic);
+    let on = traffic.load_balancing.hash_on();
     let found = match head {
         Some(head) => {
             let source = forwarded::source(head.fields(), peer, worker.config.forwarded_hops);
@@ -190,7 +194,7 @@ pub fn find_key(worker: &Worker, plan: &mut Plan, head: Option<&RequestHead>, pe
     };
     match found {
         Key::Found(key) => plan.key = Some(key),
-        Key::ToSet(HashOn::Cookie { name, ttl: Some(ttl) }) if head.is_some() => {
+        Key::ToSet(HashOn::Cookie { name, ttl: Some(ttl) }) if head.is_some() && matches!(plan.to, To::Service(_)) => {
             let value = format!("{:016x}{:016x}", worker.random(), worker.random());
             plan.key = Some(hash(value.as_bytes()));
             plan.filters.push(Filter::ResponseHeaders(set_cookie(name, &value, *ttl)));
@@ -201,7 +205,7 @@ pub fn find_key(worker: &Worker, plan: &mut Plan, head: Option<&RequestHead>, pe
 
 fn set_cookie(name: &str, value: &str, ttl: Duration) -> HeaderChange {
     let age = if ttl.is_zero() { String::new() } else { format!("; Max-Age={}", ttl.as_secs().max(1)) };
-    let cookie = format!("{name}={value}; Path=/; HttpOnly{age}");
+    let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{age}");
     HeaderChange { remove: Vec::new(), set: Vec::new(), add: vec![("set-cookie".to_owned(), cookie)] }
 }
 

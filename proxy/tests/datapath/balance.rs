@@ -124,7 +124,7 @@ async fn a_request_without_cookie_gets_one_that_leads_to_the_same_instance() {
         let first = call(&mut client, "").await;
         let cookie = field(&first, "set-cookie").unwrap_or_else(|| panic!("{first}"));
         let (pair, rest) = cookie.split_once("; ").unwrap();
-        assert_eq!(rest, "Path=/; HttpOnly; Max-Age=60");
+        assert_eq!(rest, "Path=/; HttpOnly; SameSite=Lax; Max-Age=60");
         let next = call(&mut client, &format!("cookie: {pair}\r\n")).await;
         assert_eq!((served(&next), field(&next, "set-cookie")), (served(&first), None));
     }
