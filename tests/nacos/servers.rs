@@ -35,6 +35,7 @@ async fn documents_outlive_a_kill_and_ephemeral_instances_do_not(server: Server)
     api.register(&instance).await.expect("registered");
     api.publish("LANEMESH", "policy.yaml", "text: kept").await.expect("published");
     until("document readable", PATIENCE, || async { api.document("LANEMESH", "policy.yaml").await.ok()? }).await;
+    registry.written("text: kept").await;
     registry.kill();
     assert!(api.document("LANEMESH", "policy.yaml").await.is_err(), "a killed server must not answer");
     registry.start_again(Data::Kept).await;

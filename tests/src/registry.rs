@@ -31,6 +31,8 @@ use crate::{
 const READY: Duration = Duration::from_secs(120);
 /// How long until a user that was just made is known to the Java server, which looks every 15 s.
 const KNOWN: Duration = Duration::from_secs(60);
+/// How long until rnacos has handed a document to the system; it does so within a second.
+const WRITTEN: Duration = Duration::from_secs(30);
 /// First letters of the folders of the servers; the test's process id follows.
 const FOLDER: &str = "lanemesh-registry-";
 
@@ -149,6 +151,20 @@ impl Registry {
     /// Resident memory, KiB.
     pub fn resident(&self) -> u64 {
         self.process.resident()
+    }
+
+    /// Waits until a document with this text is in its files: rnacos answers before it has handed its log to the system,
+    /// and what a kill finds in between is lost. The Java server commits first.
+    ///
+    /// # Panics
+    /// When it does not get there.
+    pub async fn written(&self, text: &str) {
+        match self.server {
+            Server::Rnacos => {}
+            Server::Nacos31 => return,
+        }
+        let data = self.folder.data();
+        until("document in the server's files", WRITTEN, || std::future::ready(holds(&data, text).then_some(()))).await;
     }
 
     /// `SIGKILL`; returns when it is gone.
@@ -289,6 +305,15 @@ impl Drop for Folder {
         // What stays is removed by the next test.
         let _ = std::fs::remove_dir_all(&self.path);
     }
+}
+
+/// Whether some file in this folder, or in one below it, holds `text`.
+fn holds(folder: &Path, text: &str) -> bool {
+    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.any(|entry| match entry.path() {
+        below if below.is_dir() => holds(&below, text),
+        file => std::fs::read(file).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes())),
+    })
 }
 
 /// Removes the folders of tests that no longer run.
