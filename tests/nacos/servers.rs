@@ -29,7 +29,7 @@ async fn listed(api: &OpenApi, service: &str) {
 }
 
 async fn documents_outlive_a_kill_and_ephemeral_instances_do_not(server: Server) {
-    let mut registry = Registry::start(server).await;
+    let mut registry = Registry::start_lasting(server).await;
     let api = registry.open_api().await;
     let instance = Registration::new("orders", ([10, 0, 0, 1], 80));
     api.register(&instance).await.expect("registered");

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpStream, sync::OnceCell};
+use tokio::{net::TcpStream, sync::OnceCell, time::timeout};
 
 use crate::{
     addresses::Block,
@@ -33,6 +33,12 @@ const READY: Duration = Duration::from_secs(120);
 const KNOWN: Duration = Duration::from_secs(60);
 /// How long until rnacos has handed a document to the system; it does so within a second.
 const WRITTEN: Duration = Duration::from_secs(30);
+/// How long rnacos may take to write down its member; if it does at all, it does at once.
+const NOTED: Duration = Duration::from_secs(1);
+/// How many servers are started to find one that did. About every third does not where the machine is busy.
+const LASTING_TRIES: usize = 20;
+/// Where rnacos says whether it leads its cluster.
+const RNACOS_STATE: &str = "/nacos/v1/raft/metrics";
 /// First letters of the folders of the servers; the test's process id follows.
 const FOLDER: &str = "lanemesh-registry-";
 
@@ -153,6 +159,28 @@ impl Registry {
         self.process.resident()
     }
 
+    /// As [`Registry::start`], of a server that takes writes again when it is killed and finds what it left. rnacos
+    /// sometimes never writes down that it is the member of its own cluster; one that did not is replaced.
+    ///
+    /// # Panics
+    /// When none does.
+    pub async fn start_lasting(server: Server) -> Registry {
+        for _ in 0..LASTING_TRIES {
+            let registry = Registry::start(server).await;
+            let (index, member) =
+                (registry.folder.data().join("index"), format!(":{}", registry.grpc_address().port()));
+            let noted = || std::future::ready(contains(&index, &member).then_some(()));
+            let lasts = match server {
+                Server::Nacos31 => true,
+                Server::Rnacos => timeout(NOTED, until("rnacos's member", READY, noted)).await.is_ok(),
+            };
+            if lasts {
+                return registry;
+            }
+        }
+        panic!("{server:?} does not write down its own member in {LASTING_TRIES} starts");
+    }
+
     /// Waits until a document with this text is in its files: rnacos answers before it has handed its log to the system,
     /// and what a kill finds in between is lost. The Java server commits first.
     ///
@@ -200,9 +228,11 @@ impl Registry {
     }
 
     async fn ready(&self) {
-        let path = match self.server {
-            Server::Rnacos => "/health",
-            Server::Nacos31 => "/nacos/v3/admin/core/state/readiness",
+        let path = match (self.server, &self.login) {
+            // Not `/health`, which says yes before there is a leader that takes writes.
+            (Server::Rnacos, None) => RNACOS_STATE,
+            (Server::Rnacos, Some(_)) => "/health",
+            (Server::Nacos31, _) => "/nacos/v3/admin/core/state/readiness",
         };
         let what = format!("{:?} ready", self.server);
         let anybody = OpenApi::anonymous(self.address());
@@ -210,7 +240,8 @@ impl Registry {
             assert!(!self.process.has_ended(), "{:?} ended: {}", self.server, self.process.log());
             let answer = anybody.get(path).await.ok()?;
             TcpStream::connect(self.grpc_address()).await.ok()?;
-            (answer.status == 200).then_some(())
+            let leads = path != RNACOS_STATE || answer.text().contains("\"state\":\"Leader\"");
+            (answer.status == 200 && leads).then_some(())
         })
         .await;
     }
@@ -312,8 +343,12 @@ fn holds(folder: &Path, text: &str) -> bool {
     let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.any(|entry| match entry.path() {
         below if below.is_dir() => holds(&below, text),
-        file => std::fs::read(file).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes())),
+        file => contains(&file, text),
     })
+}
+
+fn contains(file: &Path, text: &str) -> bool {
+    std::fs::read(file).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
 /// Removes the folders of tests that no longer run.
