@@ -76,7 +76,7 @@ pub async fn exchange(
 ) -> Ended {
     exchange.peer = connection.identity.clone();
     if let Some(found) = model_route::find(worker, connection, &exchange) {
-        return Box::pin(model_route::exchange(worker, connection, Box::new(exchange), down, found)).await;
+        return model_route::exchange(worker, connection, Box::new(exchange), down, found).await;
     }
     let mut plan = match enforced(worker, connection, &exchange).await {
         Ok(Verdict::Go(plan)) => plan,

@@ -33,6 +33,7 @@ use mesh_core::{
 };
 
 use self::{
+    account::Account,
     attempt::Around,
     body::Taken,
     drive::{Drive, End},
@@ -182,7 +183,7 @@ async fn ask(
         Ok(faults) => faults,
         Err(failure) => {
             told::refused(&mut record, (asking.api(), asking.model()), &failure);
-            return refuse(record, down, (asking.api(), failure), Vec::new()).await;
+            return Box::pin(refuse(record, down, (asking.api(), failure), Vec::new())).await;
         }
     };
     let lane = around.carried.as_ref().map(|carried| carried.full_name(&around.snapshot.lanes));
@@ -190,7 +191,7 @@ async fn ask(
         Ok(caller) => caller,
         Err((failure, told)) => {
             told::refused(&mut record, (asking.api(), asking.model()), &failure);
-            return refuse(record, down, (asking.api(), failure), told).await;
+            return Box::pin(refuse(record, down, (asking.api(), failure), told)).await;
         }
     };
     let (worker, begun) = (around.worker, around.worker.now());
@@ -201,14 +202,9 @@ async fn ask(
         let replay = if asking.upload().is_some() { Replay::Once } else { Replay::Whole };
         Attempts::new(model, asking.model(), asking.delivery(), replay, &mut standings, begun).drilled(faults)
     };
-    let mut drive = Drive::new(around, asking, down, attempts, (begun, mem::take(&mut caller.told)));
-    let end = poll_fn(|cx| drive.poll(timer, cx)).await;
-    record.status = drive.status;
-    record.bytes_out = drive.bytes_out;
-    record.attempts = u32::try_from(drive.made()).unwrap_or(u32::MAX);
-    let mut accounts = mem::take(&mut drive.accounts);
-    let came = told::Came { overhead: drive.overhead, error: drive.error };
-    drop(drive);
+    let limits = mem::take(&mut caller.told);
+    let (end, mut accounts, came) =
+        drive(&mut record, Drive::new(around, asking, down, attempts, (begun, limits)), timer).await;
     let unheld = asking.upload().map(|upload| format!("passed on without being held: {}", upload.why.as_str()));
     record.detail = account::drills(&accounts).map(|drills| format!("drill: {drills}")).or(unheld);
     if let Some(overhead) = came.overhead {
@@ -218,6 +214,20 @@ async fn ask(
     told::call(&mut record, asking, &accounts, came);
     told::attempts(worker, asking, accounts);
     ended(record, down, end).await
+}
+
+/// Moves an exchange to its end. A function of its own, so that nothing of it is kept while the rest is told.
+async fn drive(
+    record: &mut Exchange,
+    mut drive: Drive<'_, '_>,
+    timer: &mut Deadline,
+) -> (End, Vec<Account>, told::Came) {
+    let end = poll_fn(|cx| drive.poll(timer, cx)).await;
+    record.status = drive.status;
+    record.bytes_out = drive.bytes_out;
+    record.attempts = u32::try_from(drive.made()).unwrap_or(u32::MAX);
+    let came = told::Came { overhead: drive.overhead, error: drive.error };
+    (end, mem::take(&mut drive.accounts), came)
 }
 
 /// Failures that the application of this pod forces by a field of its request.

@@ -133,7 +133,7 @@ pub(super) fn begin<'a>(
     let prompt = outgoing.prompt;
     let down = InnerDownstream::new(Rc::clone(&pipe), outgoing.body);
     let kept = Kept::default();
-    let future: Attempting<'a> = Box::pin(run(around, Arc::clone(target), (head, kept.clone()), down));
+    let future: Attempting<'a> = Box::pin(run(around, Arc::clone(target), record(around, head, kept.clone()), down));
     Ok(Running {
         future: Some(future),
         waits: false,
@@ -185,27 +185,38 @@ pub(super) fn authority(endpoint: &ModelEndpoint) -> String {
     }
 }
 
-async fn run(
-    around: &Around<'_>,
-    target: Arc<ModelTarget>,
-    (head, kept): (RequestHead, Kept),
-    down: InnerDownstream,
-) -> Result<(), Failed> {
+/// What is told of an attempt as of any exchange.
+fn record(around: &Around<'_>, head: RequestHead, kept: Kept) -> Box<Exchange> {
     let Around { worker, connection, .. } = around;
     let mut record = Box::new(Exchange::open(worker, Direction::Outbound, Protocol::Http1, connection.peer));
     record.span = around.span.map(|span| span.child(worker.random()));
     record.kept = Some(kept);
     record.label(around.carried.clone());
-    let plan = match plan(around, &target, &head, Offer::Both).await {
-        Ok(plan) => plan,
+    record.head = Some(head);
+    record
+}
+
+async fn run(
+    around: &Around<'_>,
+    target: Arc<ModelTarget>,
+    mut record: Box<Exchange>,
+    down: InnerDownstream,
+) -> Result<(), Failed> {
+    let planned = match &record.head {
+        Some(head) => plan(around, &target, head, Offer::Both).await,
+        None => Err(Refused::new(Outcome::Internal, "an attempt without head")),
+    };
+    match planned {
+        Ok(plan) => {
+            let mut down = Downstream::Inner(down);
+            exchange::attempt(around.worker, around.connection, record, &plan, &mut down).await
+        }
         Err(refused) => {
             record.detail = Some(refused.detail.clone());
             record.finish(refused.outcome);
-            return Err(Failed::ended(refused.outcome, refused.detail));
+            Err(Failed::ended(refused.outcome, refused.detail))
         }
-    };
-    record.head = Some(head);
-    exchange::attempt(worker, connection, record, &plan, &mut Downstream::Inner(down)).await
+    }
 }
 
 /// The way to a target, which may choose among the protocols of `offer`.

@@ -105,7 +105,7 @@ pub(super) struct Incoming {
     written: u64,
     finished: bool,
     /// How it is read where it goes on with another stream.
-    resumed: Option<translate::Stream>,
+    resumed: Option<Box<translate::Stream>>,
 }
 
 impl Incoming {
@@ -126,7 +126,7 @@ impl Incoming {
 
     /// As [`Incoming::new`], of a target that goes on with what the client has read of another one.
     pub(super) fn resumed(reading: Reading, stream: translate::Stream) -> Incoming {
-        Incoming { resumed: Some(stream), ..Incoming::new(reading) }
+        Incoming { resumed: Some(Box::new(stream)), ..Incoming::new(reading) }
     }
 
     /// What the client wants is known only now.
@@ -200,7 +200,7 @@ impl Incoming {
             Delivery::Stream if is_good && is_events => {
                 let Reading { client, target, choices, usage, .. } = &self.reading;
                 let translated = || translate::Stream::new(*target, *client, self.reading.asked(), (*usage).into());
-                let translation = self.resumed.take().or_else(|| (client != target).then(translated));
+                let translation = self.resumed.take().or_else(|| (client != target).then(|| Box::new(translated())));
                 let reader = Reader::new(*target, *choices);
                 State::Stream(Box::new(Events { reader, translation, held: BytesMut::new() }))
             }

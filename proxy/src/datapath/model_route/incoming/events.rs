@@ -19,7 +19,7 @@ pub(super) struct Events {
     /// What it says.
     pub(super) reader: Reader,
     /// Into the client's dialect, where that is another.
-    pub(super) translation: Option<translate::Stream>,
+    pub(super) translation: Option<Box<translate::Stream>>,
     /// What came of the event that has begun.
     pub(super) held: BytesMut,
 }
@@ -49,7 +49,7 @@ impl Events {
                 mem::take(held).freeze()
             };
             taken = end;
-            failed = pass(whole, event.says, translation.as_mut(), (reading, sequence), on).err();
+            failed = pass(whole, event.says, translation.as_deref_mut(), (reading, sequence), on).err();
         });
         if let Some(failure) = failed {
             return Err(failure);
