@@ -5,10 +5,14 @@
 mod applications;
 #[path = "lifecycle/callers.rs"]
 mod callers;
+#[path = "lifecycle/control.rs"]
+mod control;
 #[path = "lifecycle/ends.rs"]
 mod ends;
 #[path = "lifecycle/notices.rs"]
 mod notices;
+#[path = "lifecycle/registered.rs"]
+mod registered;
 #[path = "lifecycle/restarts.rs"]
 mod restarts;
 #[path = "lifecycle/world.rs"]

@@ -4,6 +4,7 @@
 //! (no `Origin`, a loopback `Host`), or a page that somebody opens on this machine could steer the mesh.
 
 mod answers;
+mod drain;
 mod endpoints;
 mod explain;
 mod lanes;
@@ -238,11 +239,15 @@ async fn post(console: &Console, name: &str, text: String) -> Answer {
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
         "lane" => lanes::change(console, &text).await,
+        "drain" => match drain::order(console, &text) {
+            Ok(value) => json(StatusCode::OK, &value),
+            Err((status, reason)) => refused(status, &reason),
+        },
         "tokens" => match answers::token(console, &text) {
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
-        _ => refused(StatusCode::NOT_FOUND, "no such action; there are validate, apply, explain, lane, tokens"),
+        _ => refused(StatusCode::NOT_FOUND, "no such action; there are validate, apply, explain, lane, drain, tokens"),
     }
 }
 

@@ -8,11 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use mesh_core::resources::{
-    Compiled, Domains, Input, Problem, Resource, Spec, compile_all,
-    mesh_service::Member,
-    registered::Registered,
-    services::{Account, Endpoint},
+use mesh_core::{
+    lifecycle::Marks,
+    resources::{
+        Compiled, Domains, Input, Problem, Resource, Spec, compile_all,
+        mesh_service::Member,
+        registered::Registered,
+        services::{Account, Endpoint},
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +39,8 @@ pub enum News {
         /// By any name that is the source's own; `None` = no longer told.
         services: Vec<(String, Option<Arc<Registered>>)>,
     },
+    /// What callers are told of workloads whose proxies are or were connected.
+    Marks(Marks),
     /// Workloads whose proxies are connected, by address of their pod.
     Meshed(BTreeMap<IpAddr, Meshed>),
     /// The source has said for the first time whatever it can say.

@@ -88,6 +88,11 @@ impl Follower {
                     is_stale = true;
                     done.extend(answer);
                 }
+                News::Marks(marks) => {
+                    // Needs no compiling, and callers wait for it.
+                    self.apply(Event::Marks(marks));
+                    done.extend(answer);
+                }
                 News::TrustAnchors(anchors) => {
                     self.apply(Event::TrustAnchors(anchors));
                     done.extend(answer);

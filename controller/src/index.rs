@@ -3,6 +3,7 @@
 //! Readers get immutable views. Knows no gRPC and no client.
 
 pub mod lanes;
+pub mod marks;
 pub mod policies;
 pub mod routes;
 pub mod services;
@@ -16,6 +17,7 @@ use std::{
 
 use mesh_core::{
     lane,
+    lifecycle::Marks,
     model::{lane::LaneGroup, service::ServiceKey},
     resources::{Domains, World},
 };
@@ -25,6 +27,8 @@ use mesh_core::{
 pub enum Event {
     /// This is what all sources say together, and nothing else.
     World(Arc<World>),
+    /// This is what callers are told of workloads besides.
+    Marks(Marks),
     /// The authority's trust anchors, DER.
     TrustAnchors(Vec<Arc<[u8]>>),
     /// It is this moment, Unix milliseconds: lanes drain and end by time alone.
@@ -79,13 +83,17 @@ impl View {
 #[derive(Debug)]
 pub struct Index {
     view: Arc<View>,
+    /// What the sources say; the view's world is marked.
+    said: Arc<World>,
+    marks: Marks,
     now: u64,
 }
 
 impl Index {
     /// An index that knows nothing yet.
     pub fn new(domains: Domains) -> Self {
-        Index { view: Arc::new(View { domains, ..View::default() }), now: 0 }
+        let view = Arc::new(View { domains, ..View::default() });
+        Index { view, said: Arc::default(), marks: Marks::new(), now: 0 }
     }
 
     /// The current state.
@@ -96,7 +104,15 @@ impl Index {
     /// Takes an event in and says what changed by it.
     pub fn apply(&mut self, event: Event) -> BTreeSet<Key> {
         match event {
-            Event::World(world) => self.replace(world),
+            Event::World(world) => {
+                self.said = world;
+                self.replace(marks::marked(&self.said, &self.marks))
+            }
+            Event::Marks(marks) if marks == self.marks => BTreeSet::new(),
+            Event::Marks(marks) => {
+                self.marks = marks;
+                self.replace(marks::marked(&self.said, &self.marks))
+            }
             Event::TrustAnchors(anchors) if anchors == self.view.anchors => BTreeSet::new(),
             Event::TrustAnchors(anchors) => {
                 self.view = Arc::new(View { anchors, ..View::clone(&self.view) });

@@ -15,6 +15,7 @@ pub mod meshed;
 pub mod publish;
 pub mod runtime;
 pub mod serve;
+pub mod sidecars;
 pub mod sign;
 pub mod sources;
 pub mod telemetry;

@@ -12,6 +12,7 @@ pub mod peer;
 pub mod probes;
 pub mod profile;
 pub mod proxies;
+pub mod standings;
 pub mod statistics;
 pub mod usage;
 
@@ -26,7 +27,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use self::{probes::Probes, proxies::Proxies, statistics::Statistics, usage::Usage};
+use self::{probes::Probes, proxies::Proxies, standings::Standings, statistics::Statistics, usage::Usage};
 use crate::{
     demand::{Demand, Guard, Want},
     index::{Key, View},
@@ -43,6 +44,8 @@ pub struct Reported {
     pub probes: Arc<Probes>,
     /// What was used of models.
     pub usage: Arc<Usage>,
+    /// What proxies are told of themselves: orders, registrations.
+    pub standings: Arc<Standings>,
 }
 
 /// Keys that are remembered after their last watcher left, before they are swept out.
@@ -103,6 +106,11 @@ impl Published {
     /// Publishes a view and wakes whoever watches one of `changed`. Returns how many streams that were.
     pub fn publish(&self, view: Arc<View>, changed: &BTreeSet<Key>) -> usize {
         self.view.send_replace(view);
+        self.wake(changed)
+    }
+
+    /// Wakes whoever watches one of `changed`. Returns how many streams that were.
+    pub fn wake(&self, changed: &BTreeSet<Key>) -> usize {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let mut woken = 0;
         for sender in changed.iter().filter_map(|key| watched.keys.get(key)) {

@@ -28,6 +28,7 @@ use crate::{
         acceptor::{self, ACCEPTED_QUEUE, Security},
         tls,
     },
+    sidecars,
     sign::{
         authority::Authority,
         files::{self, Paths},
@@ -145,7 +146,13 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         ready,
     };
     running.own("source", source.run(stopping.clone()));
+    let sidecars = sidecars::Watcher {
+        proxies: Arc::clone(&reported.proxies),
+        published: Arc::clone(&published),
+        changes: changes.clone(),
+    };
     running.follow(registries, registrars, &reported, settings.state_directory()?.join(meshed::FILE));
+    running.own("sidecars", sidecars.run(stopping.clone()));
     running.own("usage", Arc::clone(&reported.usage).keep(stopping.clone()));
     running.own("guards", guards.run(stopping.clone()));
     running.own("anchors", anchors(signing.authority.subscribe(), changes, stopping.clone()));
@@ -200,7 +207,7 @@ impl Registries {
     /// Who registers workloads, one for each namespace that they are registered in.
     fn registrars(&self, published: &Arc<Published>, reported: &Reported) -> Vec<Registrar> {
         let metrics = &self.common.metrics;
-        self.servers.iter().flat_map(|server| Registrar::all(server, published, &reported.proxies, metrics)).collect()
+        self.servers.iter().flat_map(|server| Registrar::all(server, published, reported, metrics)).collect()
     }
 
     /// Names of all sources, the file's too.

@@ -3,7 +3,8 @@
 //! `resources` is what people write, `model` is what proxies and controller compute with, and the modules named like
 //! the steps of the data path (`detect`, `enforce`, `lane`, `pick`, `reach`, `retry`, `relay`) decide and say why.
 //! `health` says which instances a pick may use, `warm_up` how much of a new one, `balance` which of them takes a request,
-//! `drain` in which order a proxy goes down, `discovery` what of a registry's word is believed.
+//! `drain` in which order a proxy goes down, `lifecycle` what the controller makes of that, `discovery` what of a
+//! registry's word is believed.
 
 pub mod balance;
 pub mod detect;
@@ -14,6 +15,7 @@ pub mod fields;
 pub mod health;
 pub mod identity;
 pub mod lane;
+pub mod lifecycle;
 pub mod model;
 pub mod model_route;
 pub mod names;

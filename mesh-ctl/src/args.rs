@@ -71,6 +71,8 @@ pub(crate) enum Command {
     /// Look at policies
     #[command(subcommand)]
     Policy(Policy),
+    /// Have sidecars go down in order: callers go elsewhere, what is under way may end. Cannot be taken back
+    Drain(Drain),
     /// Versions of mesh-ctl and of the controller
     Version(Version),
     /// Write completion for a shell to standard output
@@ -85,6 +87,25 @@ pub(crate) enum Command {
     /// Parent of the processes of a demo; ends them when the demo is gone
     #[command(hide = true)]
     DemoGuard,
+}
+
+/// Arguments of `drain`.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Drain {
+    /// Pod, namespace/pod, or a service (NAME or NAME.NAMESPACE): all of its pods
+    pub(crate) name: String,
+    /// Do it although a service keeps no instance that takes calls
+    #[arg(long)]
+    pub(crate) leave_none: bool,
+    /// Wait until nothing comes in any more at any of them, and say how far they are
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Longest wait, for example 30s or 5m
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5m", requires = "wait")]
+    pub(crate) timeout: Duration,
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
 }
 
 /// Commands about policies.
@@ -395,6 +416,8 @@ mod tests {
             "model try chat-large --host m --message hi --stream --api messages --proxy http://127.0.0.1:4140 -o json",
             "model usage",
             "model usage --by identity,lane,model,target -o csv",
+            "drain demo/b-1 --wait --timeout 2m",
+            "drain b.demo --leave-none -o json",
             "version --client",
             "completion bash",
             "--controller 127.0.0.1:9 get lanes",

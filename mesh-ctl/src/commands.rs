@@ -10,6 +10,7 @@ mod apply;
 mod check;
 mod completion;
 mod demo;
+mod drain;
 mod files;
 mod get;
 mod lane;
@@ -42,6 +43,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Lane(command) => lane::run(&controller, command).await,
         Command::Model(command) => Box::pin(model::run(&controller, command)).await,
         Command::Policy(Policy::Explain { service, output }) => policy::explain(&controller, &service, output).await,
+        Command::Drain(order) => drain::run(&controller, &order).await,
         Command::Version(version) => version::run(&controller, &version).await,
         Command::Completion { shell } => completion::run(shell),
         Command::Reference => Ok(reference::run()),

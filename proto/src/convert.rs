@@ -7,6 +7,7 @@ mod entry;
 mod health;
 pub mod inbound;
 mod lanes;
+pub mod lifecycle;
 pub mod metadata;
 mod models;
 pub mod outbound;

@@ -94,6 +94,11 @@ impl Order {
         self.0.inbound.send_if_modified(|inbound| std::mem::replace(inbound, Inbound::Finished) == Inbound::Open)
     }
 
+    /// Whether nothing comes in any more.
+    pub fn is_inbound_finished(&self) -> bool {
+        *self.0.inbound.borrow() == Inbound::Finished
+    }
+
     /// Returns once nothing comes in any more.
     pub async fn inbound_finished(&self) {
         // As above.

@@ -264,6 +264,8 @@ impl Parts {
             counters: Arc::clone(&self.counters),
             workers: self.workers.clone(),
             probed,
+            order: self.order.clone(),
+            notice: self.settings.down.notices.controller,
         }
     }
 

@@ -56,18 +56,20 @@ pub enum OutsideLanes {
     Trust,
 }
 
-/// How callers are told that this proxy drains, besides by the controller.
+/// How callers are told that this proxy drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notices {
     /// By a field of responses to mesh peers.
     pub marker: Notice,
     /// By `Connection: close` and GOAWAY.
     pub close: Notice,
+    /// By the controller, which is told.
+    pub controller: Notice,
 }
 
 impl Default for Notices {
     fn default() -> Self {
-        Notices { marker: Notice::Given, close: Notice::Given }
+        Notices { marker: Notice::Given, close: Notice::Given, controller: Notice::Given }
     }
 }
 

@@ -17,11 +17,11 @@ use mesh_proto::convert::time;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Console, endpoints, lanes, models};
+use super::{Console, drain, endpoints, lanes, models};
 use crate::{
     compose::SourceName,
     config::duration,
-    publish::{probes::Seen, proxies::Proxy},
+    publish::{probes::Seen, proxies::Proxy, standings::Standings},
     sign::tokens::Grant,
     sources::{
         SourceState, file,
@@ -51,7 +51,10 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
         "lanes" => lanes::groups(console),
         "models" => models::routes(view.world()),
         "policies" => policies(console.states.resources().iter().flat_map(|list| list.iter())),
-        "proxies" => console.reported.proxies.all().iter().map(proxy).collect(),
+        "proxies" => {
+            let all = console.reported.proxies.all();
+            all.iter().map(|one| proxy(one, &console.reported.standings)).collect()
+        }
         "resources" => resources(console.states.resources().iter().flat_map(|list| list.iter())),
         "source" => console.states.all().iter().map(source).collect(),
         "registrations" => registrations(console),
@@ -187,7 +190,9 @@ fn registrations(console: &Console) -> Vec<Value> {
     console.ledgers.iter().flat_map(of).collect()
 }
 
-fn proxy(proxy: &Proxy) -> Value {
+/// A proxy, and what it is told of itself.
+pub(super) fn proxy(proxy: &Proxy, standings: &Standings) -> Value {
+    let workload = World::workload_key(&proxy.namespace, &proxy.pod);
     json!({
         "namespace": proxy.namespace,
         "pod": proxy.pod,
@@ -202,6 +207,11 @@ fn proxy(proxy: &Proxy) -> Value {
         "refusedReason": proxy.nack,
         "certificateNotAfter": proxy.certificate_not_after.map(seconds),
         "snapshotWritten": proxy.snapshot_written.map(seconds),
+        "started": proxy.started,
+        "life": drain::life(proxy),
+        "lifeSince": proxy.life.map(|life| seconds(life.since)),
+        "readySince": proxy.life.and_then(|life| life.ready_since).map(seconds),
+        "drainOrdered": standings.is_ordered(&workload, proxy.started),
         "draining": proxy.draining,
         "subscriptions": proxy.subscriptions,
         "unusableInstances": proxy.unusable.len(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::stream;
-use mesh_core::resources::World;
+use mesh_core::{lifecycle::Standing, resources::World};
 use mesh_proto::{
     convert::policy::Policy,
     mesh::v1::{Hello, PolicySnapshot, ProxyReport, mesh_policy_server::MeshPolicy, proxy_report::Report},
@@ -62,9 +62,9 @@ impl MeshPolicy for Mesh {
     }
 }
 
-/// The snapshot for one workload. Its revision is a hash of the rest, so that replicas which read the same sources give
+/// The snapshot for one proxy. Its revision is a hash of the rest, so that replicas which read the same sources give
 /// equal contents equal revisions.
-pub fn snapshot(view: &View, namespace: &str, pod: &str) -> PolicySnapshot {
+pub fn snapshot(view: &View, standing: Standing, namespace: &str, pod: &str) -> PolicySnapshot {
     let (workload, ports) = view.about(namespace, pod);
     let policy = Policy {
         revision: String::new(),
@@ -74,6 +74,7 @@ pub fn snapshot(view: &View, namespace: &str, pod: &str) -> PolicySnapshot {
         workload,
         ports,
         models: view.world().model_routes.to_vec(),
+        standing,
     };
     let mut message = policy.to_wire();
     let hash = Sha256::digest(message.encode_to_vec());
@@ -113,6 +114,8 @@ struct Named {
     caller: String,
     namespace: String,
     pod: String,
+    /// When its process began.
+    started: u64,
     sent: Option<String>,
     open: OpenStream,
     metrics: Arc<Metrics>,
@@ -161,6 +164,7 @@ impl Unnamed {
             caller,
             namespace,
             pod,
+            started: hello.started,
             sent: None,
             open: self.open,
             metrics: self.metrics,
@@ -172,7 +176,10 @@ impl Named {
     /// The next snapshot to send; `None` when the proxy ended the stream.
     async fn snapshot(&mut self) -> Result<Option<PolicySnapshot>, Status> {
         loop {
-            let snapshot = snapshot(&self.published.view(), &self.namespace, &self.pod);
+            let view = self.published.view();
+            let workload = World::workload_key(&self.namespace, &self.pod);
+            let standing = self.reported.standings.of(&workload, self.started, view.world());
+            let snapshot = snapshot(&view, standing, &self.namespace, &self.pod);
             if self.sent.as_ref() != Some(&snapshot.revision) {
                 self.entry.sent(&snapshot.revision);
                 self.sent = Some(snapshot.revision.clone());
@@ -215,7 +222,7 @@ impl Named {
                 warn!(namespace, pod, revision = nack.revision, reason, "snapshot refused by proxy");
                 self.metrics.nacked();
             }
-            Report::Status(_) | Report::Unusable(_) => (),
+            Report::Status(_) | Report::Unusable(_) | Report::Lifecycle(_) => (),
             Report::Lanes(lanes) => self.reported.statistics.note(lanes, unix_milliseconds()),
             Report::Models(usage) => self.reported.usage.note(&self.caller, usage),
             Report::Probe(note) => self.reported.probes.note(namespace, pod, note),

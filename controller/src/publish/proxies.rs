@@ -4,15 +4,17 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use mesh_core::{
     identity::Identity,
+    lifecycle::{Said, State},
     resources::{World, services::Account},
 };
 use mesh_proto::{
     convert::{
+        lifecycle::Life,
         time,
         unusable::{INSTANCES_MAX, UnusableInstance},
     },
@@ -58,8 +60,14 @@ pub struct Proxy {
     pub certificate_not_after: Option<SystemTime>,
     /// When its snapshot on disk was written.
     pub snapshot_written: Option<SystemTime>,
+    /// When its process began, Unix milliseconds; 0 = not known.
+    pub started: u64,
+    /// How far its life is; `None` = it has not said.
+    pub life: Option<Life>,
     /// Takes no new exchanges.
     pub draining: bool,
+    /// It has sent a status.
+    pub has_status: bool,
     /// Destinations that it is subscribed to.
     pub subscriptions: u32,
     /// Since when it is connected.
@@ -72,7 +80,7 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 pub struct Proxies {
     connected: Mutex<BTreeMap<u64, Proxy>>,
-    /// Goes up when a proxy comes or goes, or begins or ends to drain.
+    /// Goes up when a proxy comes or goes, or its life gets further.
     changes: watch::Sender<u64>,
 }
 
@@ -132,7 +140,10 @@ impl Proxies {
             nack: None,
             certificate_not_after: None,
             snapshot_written: None,
+            started: hello.started,
+            life: None,
             draining: false,
+            has_status: false,
             subscriptions: 0,
             connected_since: SystemTime::now(),
             unusable: Vec::new(),
@@ -144,19 +155,19 @@ impl Proxies {
         Entry { table: Arc::clone(self), number }
     }
 
-    /// Changes when a proxy comes or goes, or begins or ends to drain.
+    /// Changes when a proxy comes or goes, or its life gets further.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Which workloads have a proxy here, by `<namespace>/<pod>`, and whether it drains. Of several proxies of one
-    /// workload one that does not drain counts.
-    pub fn draining_by_workload(&self) -> BTreeMap<String, bool> {
+    /// How far the life of each workload's proxy is, by `<namespace>/<pod>`.
+    pub fn said(&self) -> BTreeMap<String, Said> {
         let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<String, Said> = BTreeMap::new();
         for proxy in connected.values() {
-            let draining = found.entry(World::workload_key(&proxy.namespace, &proxy.pod)).or_insert(true);
-            *draining &= proxy.draining;
+            let said = said(proxy);
+            let known = found.entry(World::workload_key(&proxy.namespace, &proxy.pod)).or_insert(said);
+            *known = known.of_two(said);
         }
         found
     }
@@ -203,11 +214,15 @@ impl Entry {
             }
             Report::Nack(nack) => proxy.nack = Some(short(&nack.reason)),
             Report::Status(status) => {
-                let changes = proxy.draining != status.draining;
+                let before = said(proxy);
                 note(proxy, status);
-                if changes {
-                    self.table.changes.send_modify(|count| *count += 1);
-                }
+                self.tell(before, proxy);
+            }
+            Report::Lifecycle(life) => {
+                let before = said(proxy);
+                proxy.life = Life::from_wire(life).ok().or(proxy.life);
+                proxy.draining = proxy.life.is_some_and(|life| life.state.is_leaving());
+                self.tell(before, proxy);
             }
             // What cannot be read is left out.
             Report::Unusable(unusable) => {
@@ -223,7 +238,36 @@ fn note(proxy: &mut Proxy, status: &Status) {
     proxy.certificate_not_after = read("certificate_not_after", status.certificate_not_after);
     proxy.snapshot_written = read("snapshot_written", status.snapshot_written);
     proxy.draining = status.draining;
+    proxy.has_status = true;
     proxy.subscriptions = status.subscriptions;
+}
+
+impl Entry {
+    /// Wakes who follows lives of proxies, if that of this one got further.
+    fn tell(&self, before: Said, proxy: &Proxy) {
+        if before != said(proxy) {
+            self.table.changes.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+/// What a proxy has said of its life. Those of earlier versions say only that they drain, and take calls before.
+fn said(proxy: &Proxy) -> Said {
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let host = proxy.host;
+    match proxy.life {
+        Some(life) => {
+            Said { state: life.state, since: seconds(life.since), ready_since: life.ready_since.map(seconds), host }
+        }
+        None => {
+            let state = match (proxy.draining, proxy.has_status) {
+                (true, _) => State::Draining,
+                (false, true) => State::Ready,
+                (false, false) => State::NotReady,
+            };
+            Said { state, since: seconds(proxy.connected_since), ready_since: None, host }
+        }
+    }
 }
 
 impl Drop for Entry {

@@ -10,13 +10,13 @@ use tonic::{Code, Streaming, transport::Channel};
 
 use crate::harness::{Controller, LANES, SERVICES, next, workload};
 
-async fn get(channel: &Channel, path: &str) -> Result<Streaming<Update>, tonic::Status> {
+pub(crate) async fn get(channel: &Channel, path: &str) -> Result<Streaming<Update>, tonic::Status> {
     let context_token = workload("demo", "a-1");
     let ask = GetDestination { path: path.to_owned(), context_token, ..GetDestination::default() };
     DestinationClient::new(channel.clone()).get(ask).await.map(tonic::Response::into_inner)
 }
 
-async fn change(stream: &mut Streaming<Update>) -> Change {
+pub(crate) async fn change(stream: &mut Streaming<Update>) -> Change {
     Change::from_wire(next(stream).await.unwrap(), "lanemesh").unwrap()
 }
 

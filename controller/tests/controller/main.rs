@@ -13,6 +13,8 @@ mod identity;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod mesh;
 #[cfg(test)]
 mod models;

@@ -118,6 +118,15 @@ pub struct Register {
     pub group: String,
     /// Cluster; `DEFAULT` without.
     pub cluster: Option<String>,
+    /// How long a workload has been ready before it is registered; zero = it is as soon as it is ready.
+    pub delay: Duration,
+}
+
+impl Register {
+    /// Whether a service of the mesh is one of the rule's.
+    pub fn selects(&self, namespace: &str, name: &str) -> bool {
+        self.services.iter().any(|one| one.selects(namespace, name))
+    }
 }
 
 /// Services of a namespace of the mesh: `<namespace>/<name>`, or `<namespace>/*`.
@@ -207,7 +216,8 @@ servers:
   addressCalls: pinned
   policies: {namespace: public, group: MESH}
   register:
-  - {services: [shop/*, default/b], group: billing, cluster: hz}
+  - {services: [shop/*, default/b], group: billing, cluster: hz, delay: 30s}
+  - {services: [shop/c], register: afterReady}
 - {name: other, addresses: ["a:1"], grpcPort: 2, policies: off}
 "#;
         let servers = parse("nacos.yaml", text).unwrap();
@@ -222,9 +232,9 @@ servers:
         assert_eq!(main.policies, Some(Policies { namespace: "public".to_owned(), group: "MESH".to_owned() }));
         let register = &main.register[0];
         assert_eq!((register.namespace.as_str(), register.cluster.as_deref()), ("prod-1", Some("hz")));
-        let selects = |namespace, name| register.services.iter().any(|one| one.selects(namespace, name));
-        assert!(selects("shop", "any") && selects("default", "b"));
-        assert!(!selects("default", "c") && !selects("shops", "any"));
+        assert!(register.selects("shop", "any") && register.selects("default", "b"));
+        assert!(!register.selects("default", "c") && !register.selects("shops", "any"));
+        assert_eq!((register.delay, main.register[1].delay), (Duration::from_secs(30), Duration::ZERO));
         assert_eq!((servers[1].addresses[0].grpc_port, servers[1].policies.as_ref()), (2, None));
     }
 

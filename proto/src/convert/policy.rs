@@ -6,6 +6,7 @@ use std::{
 };
 
 use mesh_core::{
+    lifecycle::Standing,
     model::{
         lane::{LaneGroup, LaneRef},
         model_route::ModelRoute,
@@ -14,7 +15,7 @@ use mesh_core::{
     snapshot::Workload,
 };
 
-use super::{Invalid, lanes, models, traffic};
+use super::{Invalid, lanes, lifecycle, models, traffic};
 use crate::mesh::v1 as wire;
 
 /// Everything that one revision of `mesh.v1` says.
@@ -34,6 +35,8 @@ pub struct Policy {
     pub ports: BTreeSet<u16>,
     /// Model routes.
     pub models: Vec<Arc<ModelRoute>>,
+    /// How the process of the proxy stands with the controller.
+    pub standing: Standing,
 }
 
 impl Policy {
@@ -51,6 +54,7 @@ impl Policy {
                 ports: self.ports.iter().copied().map(u32::from).collect(),
             }),
             model_routes: self.models.iter().map(|route| models::to_wire(route)).collect(),
+            standing: lifecycle::standing_to_wire(self.standing),
         }
     }
 
@@ -71,6 +75,7 @@ impl Policy {
             message.traffic.into_iter().map(|(name, policy)| Ok((name, Arc::new(traffic::from_wire(policy)?))));
         let models = message.model_routes.into_iter().map(|route| models::from_wire(route).map(Arc::new));
         Ok(Policy {
+            standing: lifecycle::standing_from_wire(message.standing)?,
             models: models.collect::<Result<_, _>>()?,
             revision: message.revision,
             lanes: message.lane_groups.into_iter().map(lanes::group_from_wire).collect::<Result<_, _>>()?,

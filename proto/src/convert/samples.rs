@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh_core::{
     identity::Identity,
+    lifecycle::{Registration, Standing},
     model::{
         endpoint::{Endpoint, ProtocolHint},
         lane::LaneRef,
@@ -245,8 +246,8 @@ pub(super) fn policy() -> BoxedStrategy<Policy> {
     let ports = proptest::collection::btree_set(1..=u16::MAX, 0..4);
     let anchors = vec(vec(any::<u8>(), 0..9).prop_map(Arc::<[u8]>::from), 0..3);
     let models = vec(models::route().prop_map(Arc::new), 0..3);
-    (word(), vec(lanes::group(), 0..3), traffic, anchors, workload, ports, models)
-        .prop_map(|(revision, lanes, traffic, trust_anchors, workload, ports, models)| Policy {
+    (word(), vec(lanes::group(), 0..3), traffic, anchors, workload, ports, models, standing())
+        .prop_map(|(revision, lanes, traffic, trust_anchors, workload, ports, models, standing)| Policy {
             revision,
             lanes,
             traffic,
@@ -254,6 +255,16 @@ pub(super) fn policy() -> BoxedStrategy<Policy> {
             workload,
             ports,
             models,
+            standing,
         })
         .boxed()
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    let registration = prop_oneof![
+        Just(Registration::NotOurs),
+        (0..100_000_u64).prop_map(|seconds| Registration::Awaited(Duration::from_secs(seconds))),
+        Just(Registration::Visible),
+    ];
+    (any::<bool>(), registration).prop_map(|(drain, registration)| Standing { drain, registration })
 }

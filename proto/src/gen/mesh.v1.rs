@@ -348,7 +348,7 @@ pub struct Price {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProxyReport {
     /// The report; the first of a stream is `hello`, and only the first.
-    #[prost(oneof = "proxy_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "proxy_report::Report", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub report: ::core::option::Option<proxy_report::Report>,
 }
 /// Nested message and enum types in `ProxyReport`.
@@ -380,7 +380,23 @@ pub mod proxy_report {
         /// What its calls to models used.
         #[prost(message, tag = "8")]
         Models(super::ModelUsage),
+        /// How far its life is.
+        #[prost(message, tag = "9")]
+        Lifecycle(super::Lifecycle),
     }
+}
+/// How far the life of a proxy is. Sent right after `hello`, and at once when it changes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Lifecycle {
+    /// The stage.
+    #[prost(enumeration = "LifecycleState", tag = "1")]
+    pub state: i32,
+    /// When it began.
+    #[prost(message, optional, tag = "2")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the process was ready for the first time; absent = it has not been.
+    #[prost(message, optional, tag = "3")]
+    pub ready_since: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Every instance that the proxy does not use now, because calls to it or probes of it failed. Sent when it is not as it was,
 /// every two seconds at most.
@@ -546,6 +562,9 @@ pub struct Hello {
     /// Port on which calls of the mesh are taken; 0 = none.
     #[prost(uint32, tag = "9")]
     pub inbound_port: u32,
+    /// Unix milliseconds at which the process began, which tells it from one before it in the same pod; 0 = not known.
+    #[prost(uint64, tag = "10")]
+    pub started: u64,
 }
 /// A snapshot is in force.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -604,6 +623,22 @@ pub struct PolicySnapshot {
     /// Model routes, ordered by name.
     #[prost(message, repeated, tag = "6")]
     pub model_routes: ::prost::alloc::vec::Vec<ModelRoute>,
+    /// How the process stands with the controller; absent = with every default. Not kept over a restart.
+    #[prost(message, optional, tag = "8")]
+    pub standing: ::core::option::Option<Standing>,
+}
+/// How the process of a proxy stands with the controller.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Standing {
+    /// It is ordered to drain, once and for all.
+    #[prost(bool, tag = "1")]
+    pub drain: bool,
+    /// Whether its workload is registered with registries by the controller.
+    #[prost(enumeration = "Registration", tag = "2")]
+    pub registration: i32,
+    /// Longest time for which readiness waits until it is, seconds.
+    #[prost(uint32, tag = "3")]
+    pub registration_wait_seconds: u32,
 }
 /// What is known about a workload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1288,6 +1323,76 @@ pub struct GrpcProbe {
     /// Name of the gRPC service; empty = the server as a whole.
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
+}
+/// Stage of a proxy's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LifecycleState {
+    /// Something is missing before calls should come.
+    NotReady = 0,
+    /// Calls may come. Whether it is registered where others look is left out of it.
+    Ready = 1,
+    /// It has the order to stop: calls should go elsewhere.
+    Draining = 2,
+    /// Nothing comes in any more.
+    Drained = 3,
+}
+impl LifecycleState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::NotReady => "LIFECYCLE_STATE_NOT_READY",
+            Self::Ready => "LIFECYCLE_STATE_READY",
+            Self::Draining => "LIFECYCLE_STATE_DRAINING",
+            Self::Drained => "LIFECYCLE_STATE_DRAINED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LIFECYCLE_STATE_NOT_READY" => Some(Self::NotReady),
+            "LIFECYCLE_STATE_READY" => Some(Self::Ready),
+            "LIFECYCLE_STATE_DRAINING" => Some(Self::Draining),
+            "LIFECYCLE_STATE_DRAINED" => Some(Self::Drained),
+            _ => None,
+        }
+    }
+}
+/// Whether a workload is registered with registries by the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Registration {
+    /// The controller does not register it.
+    None = 0,
+    /// It will be.
+    Awaited = 1,
+    /// It is, in every registry that it is to be registered with.
+    Visible = 2,
+}
+impl Registration {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::None => "REGISTRATION_NONE",
+            Self::Awaited => "REGISTRATION_AWAITED",
+            Self::Visible => "REGISTRATION_VISIBLE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REGISTRATION_NONE" => Some(Self::None),
+            "REGISTRATION_AWAITED" => Some(Self::Awaited),
+            "REGISTRATION_VISIBLE" => Some(Self::Visible),
+            _ => None,
+        }
+    }
 }
 /// What becomes of a label whose request ended long ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -67,8 +67,8 @@ variables! {
         "Over how long connections of callers are ended after the order to stop, so that they do not all come elsewhere at once; a quarter of the grace at most.";
     STREAM_DEADLINE = "LANEMESH_STREAM_DEADLINE", "duration, up to 1h", "20s",
         "Time from the order to stop to the moment at which event streams and gRPC streams that still go on are ended.";
-    DRAIN_NOTICES = "LANEMESH_DRAIN_NOTICES", "marker | close, …", "marker,close",
-        "How callers are told of the order to stop, besides by the controller: by a field of responses to mesh peers, by Connection: close and GOAWAY.";
+    DRAIN_NOTICES = "LANEMESH_DRAIN_NOTICES", "marker | close | controller, …", "marker,close,controller",
+        "How callers are told of the order to stop: by a field of responses to mesh peers, by Connection: close and GOAWAY, by the controller.";
     SIDECAR_MODE = "LANEMESH_SIDECAR_MODE", "classic | native", "classic",
         "Whether the proxy ends by itself when its application has ended, or is told by a signal after that (Kubernetes: an init container with restartPolicy Always).";
     LOG = "LANEMESH_LOG", "filter", "warn,mesh_proxy=info",

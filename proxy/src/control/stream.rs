@@ -3,7 +3,9 @@
 //! when a stream breaks. `watch` holds the streams of Linkerd's API, `mesh` the one of our own, `follow` the bookkeeping.
 
 mod follow;
+mod life;
 mod mesh;
+mod registration;
 mod statistics;
 mod unusable;
 mod usage;
@@ -23,14 +25,16 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-use self::follow::Following;
+use self::{follow::Following, life::Life, registration::Waiting};
 use super::snapshot::{Builder, Event};
 use crate::{
     cause::error_chain,
+    drain::{Cause, Order},
     identity::Credentials,
     shared::{Ask, Shared},
     telemetry::{control::ControlCounters, worker::WorkerMetrics},
     wall_clock,
+    worker::Notice,
 };
 
 /// Shortest time between two snapshots: a burst of news becomes one.
@@ -84,6 +88,10 @@ pub struct Streams {
     pub workers: Vec<Arc<WorkerMetrics>>,
     /// What was seen of probes.
     pub probed: mpsc::Receiver<wire::ProbeNote>,
+    /// The order to drain, which the controller may give.
+    pub order: Order,
+    /// Whether the controller tells callers that this proxy drains.
+    pub notice: Notice,
 }
 
 /// Name of the missing policy in [`Streams::missing`].
@@ -112,6 +120,8 @@ struct Owner {
     published: Instant,
     /// When lanes are looked at next, because one ends by itself.
     settles: Option<Instant>,
+    order: Order,
+    waiting: Waiting,
 }
 
 impl Streams {
@@ -133,6 +143,7 @@ impl Streams {
                 () = at(publish) => owner.publish(),
                 () = at(forget) => owner.forget(),
                 () = at(owner.settles) => owner.settle(),
+                () = at(owner.waiting.until()) => owner.waiting.give_up(&owner.missing),
                 _ = idle.tick() => owner.following.drop_idle(&owner.workers, &mut owner.builder),
                 () = owner.following.reap() => {}
             }
@@ -155,7 +166,7 @@ impl Streams {
         };
         let status = mesh::Status {
             credentials: self.credentials.subscribe(),
-            draining: self.shared.draining.clone(),
+            life: Life::new(self.missing.subscribe(), self.shared.draining.clone(), self.order.clone(), self.notice),
             counters: Arc::clone(&self.counters),
             statistics: statistics::Statistics::new(self.workers.clone(), Arc::clone(&self.shared)),
             unusable: unusable::Unusable::new(self.workers.clone()),
@@ -182,6 +193,8 @@ impl Streams {
             workers: self.workers,
             published: Instant::now(),
             settles: None,
+            order: self.order,
+            waiting: Waiting::default(),
         };
         owner.settle();
         owner
@@ -232,6 +245,11 @@ impl Owner {
             if self.following.serve_port(*port) && !self.builder.current().inbound.contains_key(port) {
                 self.missing.send_if_modified(|missing| missing.insert(missing_port(*port)));
             }
+        }
+        // Before anything else is no longer missing: readiness must not come and go.
+        self.waiting.take(policy.standing.registration, &self.missing, Instant::now());
+        if policy.standing.drain {
+            self.order.give(Cause::Controller);
         }
         self.builder.apply(Event::Policy(Box::new(policy)));
         self.settle();

@@ -192,5 +192,6 @@ pub(super) fn hello(settings: &Settings) -> Hello {
         role: settings.role.label().to_owned(),
         address: address.map(|ip| ip.to_string()).unwrap_or_default(),
         inbound_port: inbound.map_or(0, |listen| u32::from(listen.port())),
+        started: wall_clock::now(),
     }
 }

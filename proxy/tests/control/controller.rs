@@ -211,7 +211,8 @@ impl Controller {
                     | Report::Lanes(_)
                     | Report::Probe(_)
                     | Report::Unusable(_)
-                    | Report::Models(_),
+                    | Report::Models(_)
+                    | Report::Lifecycle(_),
                 )
                 | None => {}
             }

@@ -11,6 +11,7 @@ use mesh_proxy::{
         client::{self, Proof},
         stream::{Asker, Channels, MISSING_POLICY, Streams},
     },
+    drain::Order,
     identity::{
         Credentials,
         rotate::{self, Rotation},
@@ -18,6 +19,7 @@ use mesh_proxy::{
     net::tls::Trust,
     shared::{Ask, Shared},
     telemetry::control::ControlCounters,
+    worker::Notice,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
@@ -91,7 +93,7 @@ impl Follower {
         let credentials = Arc::new(watch::Sender::new(Arc::new(credentials)));
         let (asks, asked) = mpsc::channel(16);
         let (announce, revision) = watch::channel(0);
-        let (_, draining) = watch::channel(false);
+        let (order, draining) = Order::new();
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::default(),
             tls: ArcSwapOption::empty(),
@@ -117,6 +119,8 @@ impl Follower {
             counters: Arc::new(ControlCounters::default()),
             workers: Vec::new(),
             probed: mpsc::channel(1).1,
+            order,
+            notice: Notice::Given,
         };
         let missing = missing.subscribe();
         let token = TempDir::new().expect("a temporary folder");

@@ -128,8 +128,8 @@ async fn ends_of_connections_are_spread_over_the_window_and_notices_can_be_withh
     let long = Limits { grace: Duration::from_secs(4_000_000), window: Duration::from_secs(1_000_000), ..DRAIN };
     for (notices, marked) in [
         (Notices::default(), true),
-        (Notices { marker: Notice::Withheld, close: Notice::Given }, false),
-        (Notices { marker: Notice::Given, close: Notice::Withheld }, true),
+        (Notices { marker: Notice::Withheld, close: Notice::Given, controller: Notice::Given }, false),
+        (Notices { marker: Notice::Given, close: Notice::Withheld, controller: Notice::Given }, true),
     ] {
         // One in a million is told within the first second.
         let (callee, address) = callee(&issuer, |config| {

@@ -7,16 +7,18 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use mesh_core::{
     discovery::nacos::{
         Name,
         registration::{
-            GRACE, Judged, Presence, Registered, Registration, Registrations, Slot, Step, Verdict, judge, wanted,
+            GRACE, Judged, Presence, Registered, Registration, Registrations, Slot, Step, Verdict, judge, visible,
+            wanted,
         },
     },
+    lifecycle::{Said, State as Stage},
     resources::nacos::{Register, Server},
 };
 use tokio::{
@@ -33,7 +35,7 @@ use super::{
 };
 use crate::{
     compose::SourceName,
-    publish::{Published, proxies::Proxies},
+    publish::{Published, Reported, proxies::Proxies, standings::Standings},
     telemetry::{Metrics, Selected},
 };
 
@@ -91,6 +93,7 @@ pub struct Registrar {
     rules: Vec<Register>,
     published: Arc<Published>,
     proxies: Arc<Proxies>,
+    standings: Arc<Standings>,
     metrics: Arc<Metrics>,
     seen: BTreeMap<String, Seen>,
     registered: Registered,
@@ -100,7 +103,7 @@ pub struct Registrar {
 
 /// What is known of a proxy that is or was here.
 struct Seen {
-    draining: bool,
+    said: Said,
     gone: Option<Instant>,
 }
 
@@ -118,7 +121,7 @@ impl Registrar {
     pub fn all(
         server: &Server,
         published: &Arc<Published>,
-        proxies: &Arc<Proxies>,
+        reported: &Reported,
         metrics: &Arc<Metrics>,
     ) -> Vec<Registrar> {
         let mut rules: BTreeMap<&str, Vec<Register>> = BTreeMap::new();
@@ -132,14 +135,19 @@ impl Registrar {
             failures: BTreeMap::new(),
             rules,
             published: Arc::clone(published),
-            proxies: Arc::clone(proxies),
+            proxies: Arc::clone(&reported.proxies),
+            standings: Arc::clone(&reported.standings),
             metrics: Arc::clone(metrics),
             seen: BTreeMap::new(),
             registered: Registered::default(),
             connections: Vec::new(),
             running: JoinSet::new(),
         };
-        rules.into_iter().map(one).collect()
+        let registrars: Vec<Registrar> = rules.into_iter().map(one).collect();
+        for registrar in &registrars {
+            registrar.standings.registers(&registrar.source, registrar.rules.clone());
+        }
+        registrars
     }
 
     /// What the console shows of it.
@@ -166,11 +174,10 @@ impl Registrar {
             proxies.mark_unchanged();
             let judged = self.judged();
             let done = self.carry_out(&wanted(&judged), &ending).await;
+            let due = self.due(&judged);
             self.show(judged);
-            let is_awaited = self.seen.values().any(|seen| seen.gone.is_some());
             wait = match done {
-                Ok(()) if is_awaited => GRACE,
-                Ok(()) => Duration::ZERO,
+                Ok(()) => due.unwrap_or_default(),
                 Err(error) => {
                     warn!(%error, "not registered; tried again");
                     AGAIN
@@ -187,20 +194,47 @@ impl Registrar {
 
     /// What is decided now of every instance that a rule selects.
     fn judged(&mut self) -> Vec<Judged> {
-        let (now, here) = (Instant::now(), self.proxies.draining_by_workload());
+        let (now, here) = (Instant::now(), self.proxies.said());
         for (workload, seen) in &mut self.seen {
             if !here.contains_key(workload) {
                 seen.gone = seen.gone.or(Some(now));
             }
         }
         self.seen.retain(|_, seen| seen.gone.is_none_or(|gone| now.duration_since(gone) < GRACE));
-        for (workload, draining) in here {
-            self.seen.insert(workload, Seen { draining, gone: None });
+        for (workload, said) in here {
+            self.seen.insert(workload, Seen { said, gone: None });
         }
-        let presence =
-            |seen: &Seen| Presence { draining: seen.draining, gone: seen.gone.map(|gone| now.duration_since(gone)) };
+        let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ready = |said: &Said| match (said.ready_since, said.state) {
+            // By its clock, which may go before ours.
+            (Some(since), _) => Some(today.saturating_sub(Duration::from_secs(since))),
+            // One of an earlier version does not say when.
+            (None, Stage::Ready) => Some(Duration::MAX),
+            (None, Stage::NotReady | Stage::Draining | Stage::Drained) => None,
+        };
+        let presence = |seen: &Seen| Presence {
+            state: seen.said.state,
+            ready: ready(&seen.said),
+            gone: seen.gone.map(|gone| now.duration_since(gone)),
+        };
         let presences = self.seen.iter().map(|(workload, seen)| (workload.clone(), presence(seen))).collect();
         judge(&self.rules, self.published.view().world(), &presences)
+    }
+
+    /// When something is due although nothing else changes.
+    fn due(&self, judged: &[Judged]) -> Option<Duration> {
+        let delayed = judged.iter().filter_map(|one| match one.verdict {
+            Verdict::Delayed(left) => Some(left),
+            Verdict::Registered
+            | Verdict::Awaited
+            | Verdict::NotReady
+            | Verdict::NoProxy
+            | Verdict::Draining
+            | Verdict::OutOfTraffic
+            | Verdict::FromRegistry => None,
+        });
+        let is_awaited = self.seen.values().any(|seen| seen.gone.is_some());
+        delayed.chain(is_awaited.then_some(GRACE)).min()
     }
 
     /// Shows how each of these stands.
@@ -213,11 +247,15 @@ impl Registrar {
             {
                 State::Registered
             }
+            Verdict::NotReady | Verdict::Delayed(_) => State::Waiting,
             Verdict::Registered | Verdict::Awaited => {
                 let failure = self.failures.get(&(judged.name.clone(), judged.address)).or(down);
                 failure.map_or(State::Waiting, |(reason, remedy)| State::Failed(reason.clone(), remedy))
             }
         };
+        let has = |one: &Judged| self.registered.has(&one.name, one.address, &one.registration);
+        let changed = self.standings.visible(&self.source, visible(&judged, &has));
+        self.published.wake(&changed);
         let shown = |judged: Judged| Shown { state: state(&judged), judged };
         let rows: Vec<Shown> = judged.into_iter().map(shown).collect();
         let mut selected = Selected::default();

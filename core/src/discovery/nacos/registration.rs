@@ -13,6 +13,7 @@ use std::{
 
 use super::{Name, list::DEFAULT_CLUSTER};
 use crate::{
+    lifecycle::State,
     model::{endpoint::Endpoint, lane::LaneRef},
     resources::{World, nacos::Register, services::Protocol},
 };
@@ -33,8 +34,10 @@ pub type Slot = usize;
 /// What a proxy said last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// It takes no new exchanges.
-    pub draining: bool,
+    /// How far its life is.
+    pub state: State,
+    /// For how long its process has been ready, counted from the first time; `None` = it has not been.
+    pub ready: Option<Duration>,
     /// For how long it has not been connected; `None` = it is.
     pub gone: Option<Duration>,
 }
@@ -60,6 +63,10 @@ pub enum Verdict {
     Awaited,
     /// Its proxy is not connected to this controller.
     NoProxy,
+    /// Its proxy has not been ready yet, or its application has not.
+    NotReady,
+    /// Its proxy is ready; its rule has it wait so much longer.
+    Delayed(Duration),
     /// Its proxy takes no new exchanges.
     Draining,
     /// It has weight 0.
@@ -72,6 +79,10 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Verdict::Registered => "registered",
+            Verdict::NotReady => "not registered yet: its proxy, or its application, is not ready",
+            Verdict::Delayed(left) => {
+                return write!(f, "not registered yet: its rule has it wait {} s longer", left.as_secs().max(1));
+            }
             Verdict::Awaited => "registered: its proxy lost the connection a moment ago",
             Verdict::NoProxy => "not registered: its proxy is not connected to this controller",
             Verdict::Draining => "not registered: its proxy is draining",
@@ -81,17 +92,57 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Whether an instance is registered.
-pub fn verdict(endpoint: &Endpoint, presence: Option<Presence>) -> Verdict {
-    match presence {
-        Some(_) | None if endpoint.labels.contains_key(REGISTRANT) => Verdict::FromRegistry,
-        None => Verdict::NoProxy,
-        Some(_) if endpoint.weight == 0 => Verdict::OutOfTraffic,
-        Some(Presence { draining: true, .. }) => Verdict::Draining,
-        Some(Presence { draining: false, gone: None }) => Verdict::Registered,
-        Some(Presence { draining: false, gone: Some(gone) }) if gone < GRACE => Verdict::Awaited,
-        Some(Presence { draining: false, gone: Some(_) }) => Verdict::NoProxy,
+/// Whether an instance is registered by a rule that waits for `delay` after its proxy is ready.
+pub fn verdict(endpoint: &Endpoint, presence: Option<Presence>, delay: Duration) -> Verdict {
+    if is_from_registry(endpoint) {
+        return Verdict::FromRegistry;
     }
+    let Some(Presence { state, ready, gone }) = presence else { return Verdict::NoProxy };
+    match (ready, gone) {
+        _ if endpoint.weight == 0 => Verdict::OutOfTraffic,
+        _ if state.is_leaving() => Verdict::Draining,
+        (_, Some(gone)) if gone >= GRACE => Verdict::NoProxy,
+        // An application that is not ready for a while stays: its callers find that out, and it was there.
+        (None, _) => Verdict::NotReady,
+        (Some(ready), _) if ready < delay => Verdict::Delayed(delay - ready),
+        (Some(_), Some(_)) => Verdict::Awaited,
+        (Some(_), None) => Verdict::Registered,
+    }
+}
+
+fn is_from_registry(endpoint: &Endpoint) -> bool {
+    endpoint.labels.contains_key(REGISTRANT)
+}
+
+/// Longest delay of the rules that register an instance of a workload, `None` where no rule does.
+pub fn concerns(rules: &[Register], world: &World, workload: &str) -> Option<Duration> {
+    let workload = world.workloads.get(workload).filter(|workload| workload.identity.is_some())?;
+    let services = workload.services.iter().filter_map(|label| world.services.get(label));
+    let is_ours = |endpoint: &Endpoint| {
+        endpoint.weight > 0 && !is_from_registry(endpoint) && workload.addresses.contains(&endpoint.address)
+    };
+    let delays = services.flat_map(|service| {
+        let has = service.ports.values().any(|port| port.endpoints.iter().any(|endpoint| is_ours(endpoint)));
+        let selected = rules.iter().filter(move |rule| has && rule.selects(&service.namespace, &service.name));
+        selected.map(|rule| rule.delay)
+    });
+    delays.max()
+}
+
+/// Workloads of which every instance that should be registered is, as `has` says.
+pub fn visible(judged: &[Judged], has: &dyn Fn(&Judged) -> bool) -> BTreeSet<String> {
+    let mut found: BTreeMap<&str, bool> = BTreeMap::new();
+    for one in judged {
+        let is_visible = match one.verdict {
+            Verdict::Registered | Verdict::Awaited => has(one),
+            Verdict::NotReady | Verdict::Delayed(_) | Verdict::NoProxy => false,
+            Verdict::Draining | Verdict::OutOfTraffic | Verdict::FromRegistry => continue,
+        };
+        if let Some(workload) = &one.workload {
+            *found.entry(workload).or_insert(true) &= is_visible;
+        }
+    }
+    found.into_iter().filter(|(_, visible)| *visible).map(|(workload, _)| workload.to_owned()).collect()
 }
 
 /// An instance that a rule selects, with what is decided of it.
@@ -103,6 +154,8 @@ pub struct Judged {
     pub name: Name,
     /// The instance.
     pub address: SocketAddr,
+    /// Its workload, `<namespace>/<pod>`, where a proxy of it is or was here.
+    pub workload: Option<String>,
     /// Whether it is registered, and why not.
     pub verdict: Verdict,
     /// What is registered about it if it is.
@@ -123,23 +176,24 @@ pub fn judge(rules: &[Register], world: &World, presences: &BTreeMap<String, Pre
     for (key, presence) in presences {
         let workload = world.workloads.get(key).filter(|workload| workload.identity.is_some());
         let addresses = workload.into_iter().flat_map(|workload| &workload.addresses);
-        here.extend(addresses.map(|address| (*address, *presence)));
+        here.extend(addresses.map(|address| (*address, (key, *presence))));
     }
     let mut found = Vec::new();
     for service in world.services.values() {
-        let selects = |rule: &&Register| rule.services.iter().any(|one| one.selects(&service.namespace, &service.name));
-        for rule in rules.iter().filter(selects) {
+        for rule in rules.iter().filter(|rule| rule.selects(&service.namespace, &service.name)) {
             let name = Name::new(&rule.namespace, &rule.group, &service.name);
             let endpoints = service
                 .ports
                 .values()
                 .flat_map(|port| port.endpoints.iter().map(move |endpoint| (endpoint, port.protocol)));
             for (endpoint, protocol) in endpoints {
+                let known = here.get(&endpoint.address);
                 found.push(Judged {
                     label: service.label(),
                     name: name.clone(),
                     address: endpoint.address,
-                    verdict: verdict(endpoint, here.get(&endpoint.address).copied()),
+                    workload: known.map(|(workload, _)| (*workload).clone()),
+                    verdict: verdict(endpoint, known.map(|(_, presence)| *presence), rule.delay),
                     registration: registration(rule, endpoint, protocol),
                 });
             }
@@ -278,7 +332,7 @@ services:
   endpoints:
   - {address: '10.0.1.1:8080', pod: c-1, identity: {serviceAccount: c}}
 ";
-    const HERE: Presence = Presence { draining: false, gone: None };
+    const HERE: Presence = Presence { state: State::Ready, ready: Some(Duration::ZERO), gone: None };
 
     fn rules() -> Vec<Register> {
         let text = "servers: [{addresses: [a], register: [{services: [shop/b], group: G, cluster: hz}]}]";
@@ -344,15 +398,52 @@ services:
 
     #[test]
     fn a_proxy_that_drains_takes_its_instance_back_and_one_that_is_gone_after_a_grace() {
-        let gone = |seconds| Presence { draining: false, gone: Some(Duration::from_secs(seconds)) };
+        let gone = |seconds| Presence { gone: Some(Duration::from_secs(seconds)), ..HERE };
         for (presence, expected) in [
             (Some(HERE), 2),
-            (Some(Presence { draining: true, gone: None }), 0),
+            (Some(Presence { state: State::Draining, ..HERE }), 0),
+            (Some(Presence { state: State::Drained, ..HERE }), 0),
             (Some(gone(2)), 2),
             (Some(gone(3)), 0),
             (None, 0),
         ] {
             assert_eq!(planned(|_| presence).len(), expected, "{presence:?}");
+        }
+    }
+
+    #[test]
+    fn an_instance_is_registered_once_its_proxy_was_ready_and_not_before_its_rule_says() {
+        let world = compile(&parse("", SERVICES).unwrap(), &Domains::default()).unwrap();
+        let endpoint = &world.services["b.shop"].ports[&80].endpoints[0];
+        let ready = |seconds| Some(Presence { ready: Some(Duration::from_secs(seconds)), ..HERE });
+        let (none, delay) = (Duration::ZERO, Duration::from_secs(30));
+        let left = |seconds| Verdict::Delayed(Duration::from_secs(seconds));
+        let not_yet = Some(Presence { state: State::NotReady, ready: None, gone: None });
+        let not_any_more = Some(Presence { state: State::NotReady, ..HERE });
+        for (presence, delay, expected) in [
+            (not_yet, none, Verdict::NotReady),
+            (not_any_more, none, Verdict::Registered),
+            (ready(0), none, Verdict::Registered),
+            (ready(0), delay, left(30)),
+            (ready(29), delay, left(1)),
+            (ready(30), delay, Verdict::Registered),
+        ] {
+            assert_eq!(verdict(endpoint, presence, delay), expected, "{presence:?} {delay:?}");
+        }
+    }
+
+    #[test]
+    fn a_workload_is_visible_when_all_of_it_is_registered_that_should_be() {
+        let world = compile(&parse("", SERVICES).unwrap(), &Domains::default()).unwrap();
+        let presences = ["shop/b-1", "shop/b-2", "shop/b-3"].map(|workload| (workload.to_owned(), HERE));
+        let judged = judge(&rules(), &world, &presences.into());
+        let visible = |has: &str| visible(&judged, &|one| one.address.to_string() == has);
+        assert_eq!(visible("10.0.0.2:8080"), BTreeSet::from(["shop/b-2".to_owned()]));
+        let concerned = |workload| concerns(&rules(), &world, workload);
+        assert_eq!((concerned("shop/b-1"), concerned("shop/b-2")), (Some(Duration::ZERO), Some(Duration::ZERO)));
+        // Without weight, without sidecar, from a registry, of another service, not there.
+        for workload in ["shop/b-3", "shop/b-4", "shop/b-5", "shop/c-1", "shop/x"] {
+            assert_eq!(concerned(workload), None, "{workload}");
         }
     }
 

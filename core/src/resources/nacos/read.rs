@@ -35,6 +35,8 @@ const GUARD_DEFAULT: Duration = Duration::from_secs(5 * 60);
 const IDLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3_600));
 /// How long a service stays watched that nobody asks for, by default.
 const IDLE_DEFAULT: Duration = Duration::from_secs(10 * 60);
+/// Bounds of the time that a workload is ready before it is registered.
+const DELAY: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3_600));
 
 /// Reads the servers; what is wrong is recorded with the node.
 pub(super) fn servers(root: &Node<'_>) -> Vec<Server> {
@@ -250,14 +252,20 @@ fn policies(object: &Object<'_>, namespaces: &[Namespace]) -> Option<Policies> {
 }
 
 fn register(node: &Node<'_>, namespaces: &[Namespace]) -> Option<Register> {
-    let object = node.object(&["services", "namespace", "group", "cluster"])?;
+    let object = node.object(&["services", "namespace", "group", "cluster", "register", "delay"])?;
     let services = object.required_list("services");
     bounded(&object, "services", services.len(), LIST_MAX);
+    let at_once = object.get("register").and_then(|node| node.choice(&[("afterReady", ())]));
+    let delay = duration(&object, "delay", DELAY).unwrap_or_default();
+    if at_once.is_some() && !delay.is_zero() {
+        object.problem("delay", "excludes register: afterReady, which is at once".to_owned());
+    }
     Some(Register {
         services: services.iter().filter_map(selected).collect(),
         namespace: namespace(&object, namespaces),
         group: object.get("group").and_then(|node| name(&node)).unwrap_or_else(|| DEFAULT_GROUP.to_owned()),
         cluster: object.get("cluster").and_then(|node| name(&node)).filter(|cluster| cluster != DEFAULT_CLUSTER),
+        delay,
     })
 }
 

@@ -23,7 +23,7 @@ impl Reader {
         };
         let (grace, floor) = (part(v::TERMINATION_GRACE), part(v::DRAIN_FLOOR));
         let (window, streams) = (part(v::DRAIN_WINDOW), part(v::STREAM_DEADLINE));
-        let notices = self.read(v::DRAIN_NOTICES, "marker, close, or both separated by a comma", notices);
+        let notices = self.read(v::DRAIN_NOTICES, "marker, close, controller, or several separated by commas", notices);
         let mode = self.read(v::SIDECAR_MODE, "classic or native", |text| match text {
             "classic" => Some(Mode::Classic),
             "native" => Some(Mode::Native),
@@ -44,11 +44,13 @@ impl Reader {
 }
 
 fn notices(text: &str) -> Option<Notices> {
-    let mut notices = Notices { marker: Notice::Withheld, close: Notice::Withheld };
+    let withheld = Notice::Withheld;
+    let mut notices = Notices { marker: withheld, close: withheld, controller: withheld };
     for one in text.split(',') {
         match one.trim() {
             "marker" => notices.marker = Notice::Given,
             "close" => notices.close = Notice::Given,
+            "controller" => notices.controller = Notice::Given,
             _ => return None,
         }
     }
@@ -72,7 +74,8 @@ mod tests {
         assert_eq!(down, Down { limits: Limits { floor: Duration::ZERO, ..Limits::default() }, ..Down::default() });
         assert_eq!(read("LANEMESH_SIDECAR_MODE", "native").unwrap().mode, Mode::Native);
         let marker = read("LANEMESH_DRAIN_NOTICES", "marker").unwrap().notices;
-        assert_eq!(marker, Notices { marker: Notice::Given, close: Notice::Withheld });
+        let withheld = Notice::Withheld;
+        assert_eq!(marker, Notices { marker: Notice::Given, close: withheld, controller: withheld });
         for (name, value) in [
             ("LANEMESH_STREAM_DEADLINE", "2h"),
             ("LANEMESH_DRAIN_WINDOW", "5"),

@@ -18,6 +18,7 @@ use tonic::{Code, Status as RpcStatus, transport::Channel};
 
 use super::{
     News,
+    life::Life,
     statistics::Statistics,
     unusable::Unusable,
     usage::UsageReports,
@@ -37,7 +38,7 @@ const UNIMPLEMENTED_PAUSE: Duration = Duration::from_secs(300);
 /// What a status report is made of.
 pub(super) struct Status {
     pub(super) credentials: watch::Receiver<Arc<Credentials>>,
-    pub(super) draining: watch::Receiver<bool>,
+    pub(super) life: Life,
     pub(super) counters: Arc<ControlCounters>,
     pub(super) statistics: Statistics,
     pub(super) unusable: Unusable,
@@ -52,7 +53,7 @@ impl Status {
         Report::Status(StatusReport {
             certificate_not_after: self.credentials.borrow().held.as_ref().map(|held| timestamp(held.not_after)),
             snapshot_written: (written > std::time::SystemTime::UNIX_EPOCH).then(|| timestamp(written)),
-            draining: *self.draining.borrow(),
+            draining: self.life.state().is_leaving(),
             subscriptions: u32::try_from(ControlCounters::get(&self.counters.subscriptions)).unwrap_or(u32::MAX),
         })
     }
@@ -108,6 +109,10 @@ async fn follow_once(
     let report = |report| ProxyReport { report: Some(report) };
     status.unusable.begin();
     send(&reports, report(Report::Hello(hello.clone()))).await?;
+    status.life.begin();
+    if let Some(life) = status.life.report() {
+        send(&reports, report(Report::Lifecycle(life))).await?;
+    }
     let mut client = MeshPolicyClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
     let mut stream = client.watch(ReceiverStream::new(queue)).await?.into_inner();
     let mut tick = interval(STATUS_INTERVAL);
@@ -136,6 +141,9 @@ async fn follow_once(
                 };
                 send(&reports, report(answer)).await?;
             }
+            () = status.life.changed() => if let Some(life) = status.life.report() {
+                send(&reports, report(Report::Lifecycle(life))).await?;
+            },
             // A full queue means that the controller does not read: the next status says the same.
             _ = tick.tick() => drop(reports.try_send(report(status.report()))),
             Some(note) = status.probed.recv() => drop(reports.try_send(report(Report::Probe(note)))),
