@@ -13,3 +13,5 @@ mod notices;
 mod restarts;
 #[path = "lifecycle/world.rs"]
 mod world;
+#[path = "lifecycle/zones.rs"]
+mod zones;

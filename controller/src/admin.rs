@@ -8,6 +8,7 @@ mod endpoints;
 mod explain;
 mod lanes;
 mod models;
+mod zones;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -191,6 +192,10 @@ async fn api(console: &Console, path: &str, request: Request<Incoming>) -> Answe
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
+        Method::GET if name == "zones/shares" => match zones::shares(console, request.uri().query()) {
+            Ok(value) => json(StatusCode::OK, &value),
+            Err((status, reason)) => refused(status, &reason),
+        },
         Method::GET if name == "policies/explain" => match answers::policy(console, request.uri().query()) {
             Ok(value) => json(StatusCode::OK, &value),
             Err((status, reason)) => refused(status, &reason),
@@ -238,11 +243,12 @@ async fn post(console: &Console, name: &str, text: String) -> Answer {
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
         "lane" => lanes::change(console, &text).await,
+        "zone" => zones::change(console, &text).await,
         "tokens" => match answers::token(console, &text) {
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
-        _ => refused(StatusCode::NOT_FOUND, "no such action; there are validate, apply, explain, lane, tokens"),
+        _ => refused(StatusCode::NOT_FOUND, "no such action; there are validate, apply, explain, lane, zone, tokens"),
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Policy {
     pub workload: Workload,
     /// Ports that the workload serves.
     pub ports: BTreeSet<u16>,
+    /// Zones that are drained.
+    pub drained_zones: BTreeSet<String>,
     /// Model routes.
     pub models: Vec<Arc<ModelRoute>>,
 }
@@ -50,6 +52,7 @@ impl Policy {
                 services: self.workload.services.clone(),
                 ports: self.ports.iter().copied().map(u32::from).collect(),
             }),
+            drained_zones: self.drained_zones.iter().cloned().collect(),
             model_routes: self.models.iter().map(|route| models::to_wire(route)).collect(),
         }
     }
@@ -72,6 +75,7 @@ impl Policy {
         let models = message.model_routes.into_iter().map(|route| models::from_wire(route).map(Arc::new));
         Ok(Policy {
             models: models.collect::<Result<_, _>>()?,
+            drained_zones: message.drained_zones.into_iter().collect(),
             revision: message.revision,
             lanes: message.lane_groups.into_iter().map(lanes::group_from_wire).collect::<Result<_, _>>()?,
             traffic: traffic.collect::<Result<_, Invalid>>()?,

@@ -604,6 +604,9 @@ pub struct PolicySnapshot {
     /// Model routes, ordered by name.
     #[prost(message, repeated, tag = "6")]
     pub model_routes: ::prost::alloc::vec::Vec<ModelRoute>,
+    /// Zones whose instances are left where others can take over, ordered.
+    #[prost(string, repeated, tag = "7")]
+    pub drained_zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What is known about a workload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
