@@ -76,11 +76,11 @@ struct Bearer<'z> {
 /// The own zone as long as it has enough, and for the rest those that are named, then those that have some to spare. Every
 /// caller works out what callers of all zones do, so that spills of several zones together do not overload another one.
 fn near(policy: &Zones, own: &str, zones: &[Capacity<'_>]) -> Vec<Share> {
-    let bearer = |zone: &Capacity<'_>| Bearer { zone: zone.zone, usable: zone.usable, load: 0.0, lack: 0.0 };
-    let mut all: Vec<Bearer<'_>> = zones.iter().map(bearer).collect();
+    let bearer = |zone, usable| Bearer { zone, usable, load: 0.0, lack: 0.0 };
+    let mut all: Vec<Bearer<'_>> = zones.iter().map(|zone| bearer(zone.zone, zone.usable)).collect();
     let at = zones.iter().position(|zone| zone.zone == Some(own)).unwrap_or(all.len());
     if at == all.len() {
-        all.push(Bearer { zone: Some(own), usable: 0.0, load: 0.0, lack: 0.0 });
+        all.push(bearer(Some(own), 0.0));
     }
     let total: f64 = all.iter().map(|zone| zone.usable).sum();
     if total <= 0.0 {

@@ -270,10 +270,10 @@ fn what_comes_back_gets_its_part_bit_by_bit_and_what_goes_loses_it_at_once() {
         let mut plan = ground.plan(&policy, "a", Some(&whole), 1_000);
         assert_eq!(ground.part(&plan, "a"), 0.0);
         assert!(!plan.is_returning());
-        ground.drained.clear();
         let (mut last, mut now) = (0.0, 60_000);
-        // Nobody looked for a minute: nothing was known to come back until now.
-        plan = ground.plan(&policy, "a", Some(&Plan { made: Duration::from_millis(now), ..plan }), now);
+        plan = ground.plan(&policy, "a", Some(&plan), now);
+        ground.drained.clear();
+        plan = ground.plan(&policy, "a", Some(&plan), now);
         assert!(plan.is_returning() && !plan.is_due(Duration::from_millis(now)));
         while plan.is_returning() {
             now += 250;

@@ -110,7 +110,9 @@ fn among(
         }
     };
     // One whose time out is over gets this exchange, whatever its load: nobody would know otherwise that it is back.
-    let half_open = |position: &usize| !is_whole && usability(*position) == Usability::HalfOpen;
+    // Not in a zone that is left.
+    let is_left = |position: usize| endpoints[position].is_in(&plan.snapshot.drained_zones);
+    let half_open = |position: &usize| !is_whole && usability(*position) == Usability::HalfOpen && !is_left(*position);
     let (position, zone, exchange) = match candidates.iter().copied().find(half_open) {
         Some(position) => (Some(position), None, Exchange::Trial),
         None => {
