@@ -17,3 +17,5 @@ mod registered;
 mod restarts;
 #[path = "lifecycle/world.rs"]
 mod world;
+#[path = "lifecycle/zones.rs"]
+mod zones;

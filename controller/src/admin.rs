@@ -9,6 +9,7 @@ mod endpoints;
 mod explain;
 mod lanes;
 mod models;
+mod zones;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -192,6 +193,10 @@ async fn api(console: &Console, path: &str, request: Request<Incoming>) -> Answe
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
+        Method::GET if name == "zones/shares" => match zones::shares(console, request.uri().query()) {
+            Ok(value) => json(StatusCode::OK, &value),
+            Err((status, reason)) => refused(status, &reason),
+        },
         Method::GET if name == "policies/explain" => match answers::policy(console, request.uri().query()) {
             Ok(value) => json(StatusCode::OK, &value),
             Err((status, reason)) => refused(status, &reason),
@@ -243,11 +248,12 @@ async fn post(console: &Console, name: &str, text: String) -> Answer {
             Ok(value) => json(StatusCode::OK, &value),
             Err((status, reason)) => refused(status, &reason),
         },
+        "zone" => zones::change(console, &text).await,
         "tokens" => match answers::token(console, &text) {
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
-        _ => refused(StatusCode::NOT_FOUND, "no such action; there are validate, apply, explain, lane, drain, tokens"),
+        _ => refused(StatusCode::NOT_FOUND, "no such action; there are validate, apply, explain, lane, drain, zone, tokens"),
     }
 }
 

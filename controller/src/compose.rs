@@ -121,6 +121,7 @@ impl Said {
             | Spec::ModelRoute(_)
             | Spec::HttpRoute(_)
             | Spec::GrpcRoute(_)
+            | Spec::Zone(_)
             | Spec::Services(_) => None,
         };
         self.all().filter_map(of).collect()

@@ -5,6 +5,7 @@ pub mod file;
 pub mod folder;
 pub mod lanes;
 pub mod nacos;
+pub mod zones;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -270,6 +270,13 @@ impl Instance {
         self.leaving = self.leaving.filter(|leaving| leaving.ready_since == ready_since);
     }
 
+    /// Whether it would be ejected if its level did not need it: it is used, but is not to be relied on.
+    pub fn is_kept(&self, policy: &OutlierDetection) -> bool {
+        let reached = |count: u32, limit: u32| limit > 0 && count >= limit;
+        reached(self.gateway_failures, policy.consecutive_gateway_failures)
+            || reached(self.local_origin_failures, policy.consecutive_local_origin_failures)
+    }
+
     /// Begins the trial of an instance that is [`Usability::HalfOpen`]; nobody else gets it until that ends.
     pub fn begin_trial(&mut self) {
         if let Standing::Out { since, .. } = self.standing {

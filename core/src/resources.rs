@@ -24,6 +24,7 @@ pub mod services;
 pub mod traffic_policy;
 mod wording;
 pub mod world;
+pub mod zone;
 
 pub use compile::{Compiled, Domains, Input, compile, compile_all};
 pub use document::parse;
@@ -79,6 +80,8 @@ pub enum Spec {
     HttpRoute(http_route::Route),
     /// Routes of gRPC calls.
     GrpcRoute(http_route::Route),
+    /// Whether a zone takes traffic.
+    Zone(zone::Zone),
     /// Services of the file source.
     Services(Vec<services::Service>),
 }
@@ -95,6 +98,7 @@ impl Spec {
             | Spec::ModelRoute(_)
             | Spec::HttpRoute(_)
             | Spec::GrpcRoute(_)
+            | Spec::Zone(_)
             | Spec::Services(_) => None,
         }
     }

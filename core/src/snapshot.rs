@@ -37,6 +37,9 @@ pub struct Snapshot {
     pub services: BTreeMap<ServiceKey, Arc<Service>>,
     /// How calls to a service are treated, by `<name>.<namespace>`; absent = [`TrafficPolicy::default`].
     pub traffic: BTreeMap<String, Arc<TrafficPolicy>>,
+    /// Zones whose instances are left where others can take over.
+    #[serde(default)]
+    pub drained_zones: Arc<BTreeSet<String>>,
     /// Lane groups, with every lane in the state it had when they were put in; see [`Snapshot::set_lanes`].
     pub lanes: Arc<Vec<LaneGroup>>,
     /// What entries have worked out of the lane groups.

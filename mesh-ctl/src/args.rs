@@ -2,6 +2,7 @@
 
 mod lane;
 mod model;
+mod zone;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -12,6 +13,7 @@ use mesh_core::names;
 pub(crate) use self::{
     lane::{Change, Explain, Group, Lane, Probe, Set, Watch},
     model::{By, Model, ModelExplain, Try, TryApi, Usage, UsageFormat},
+    zone::{Zone, ZoneChange},
 };
 use crate::{
     commands::{Instance, of_chain},
@@ -65,6 +67,9 @@ pub(crate) enum Command {
     /// See, change and explain lanes
     #[command(subcommand)]
     Lane(Lane),
+    /// See which zones serve, move the traffic of one away and back
+    #[command(subcommand)]
+    Zone(Zone),
     /// See, explain and try calls to language models, and what they use
     #[command(subcommand)]
     Model(Model),
@@ -397,7 +402,7 @@ mod tests {
             "proxy dump demo/b",
             "token create -n demo -s b --state-directory /tmp/x --ttl 1h",
             "lane explain GET http://gateway.demo/ -H x-mesh-lane:canary --entry gateway.demo",
-            "lane explain GET http://a/ --chain b,c --source-ip 10.0.0.1 --outside -o json",
+            "lane explain GET http://a/ --chain b,c --source-ip 10.0.0.1 --outside --zone eu-1a -o json",
             "lane list",
             "lane probe shop/canary http://a.demo/x --via 127.0.0.1:4140 --expect b,c -o json",
             "lane list shop -o yaml",
@@ -407,6 +412,10 @@ mod tests {
             "lane drain shop/canary --reason slow",
             "lane rollback shop/canary",
             "lane watch shop --duration 5s",
+            "zone list",
+            "zone list b.demo -o json",
+            "zone drain eu-1a --reason power",
+            "zone restore eu-1a",
             "model list",
             "model list chat* --admin demo/b -o yaml",
             "model explain chat-large",

@@ -21,6 +21,7 @@ mod reference;
 pub(crate) mod token;
 mod validate;
 mod version;
+mod zone;
 
 pub(crate) use demo::{Instance, of_chain};
 
@@ -41,6 +42,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Proxy(Proxy::Dump { proxy, output }) => proxy::dump(&controller, &proxy, output).await,
         Command::Token(Token::Create(create)) => token::create(&create),
         Command::Lane(command) => lane::run(&controller, command).await,
+        Command::Zone(command) => zone::run(&controller, command).await,
         Command::Model(command) => Box::pin(model::run(&controller, command)).await,
         Command::Policy(Policy::Explain { service, output }) => policy::explain(&controller, &service, output).await,
         Command::Drain(order) => drain::run(&controller, &order).await,

@@ -40,6 +40,8 @@ pub struct Health {
     /// Told when a service with a health check comes into use.
     pub came_into_use: Notify,
     swept: Cell<Duration>,
+    /// Versions given out.
+    versions: Cell<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +49,8 @@ struct Instances {
     known: AHashMap<SocketAddr, Instance>,
     /// How many of them are not plainly usable.
     out: usize,
+    /// Another number whenever something of this changed that a pick heeds.
+    version: u64,
 }
 
 impl Instances {
@@ -81,6 +85,30 @@ impl Health {
     pub fn usability(&self, service: &ServiceKey, address: SocketAddr, now: Duration) -> Usability {
         let services = self.services.borrow();
         services.get(service).map_or(Usability::Usable, |instances| instances.usability(address, now))
+    }
+
+    /// Whether an instance is usable, and not only because its level needs it.
+    pub fn is_sound(
+        &self,
+        service: &ServiceKey,
+        address: SocketAddr,
+        now: Duration,
+        policy: &OutlierDetection,
+    ) -> bool {
+        let services = self.services.borrow();
+        let known = services.get(service).and_then(|instances| instances.known.get(&address));
+        known.is_none_or(|known| known.usability(now) == Usability::Usable && !known.is_kept(policy))
+    }
+
+    /// A number that is another one whenever what is known of the service's instances has changed; 0 = nothing is.
+    pub fn version(&self, service: &ServiceKey) -> u64 {
+        let services = self.services.borrow();
+        if services.is_empty() { 0 } else { services.get(service).map_or(0, |instances| instances.version) }
+    }
+
+    fn next_version(&self) -> u64 {
+        self.versions.set(self.versions.get() + 1);
+        self.versions.get()
     }
 
     /// A request for a service whose instances are probed.
@@ -173,7 +201,12 @@ impl Health {
         let mut services = self.services.borrow_mut();
         let instances = services.entry(key.clone()).or_default();
         let mut instance = instances.known.get(&address).copied().unwrap_or_default();
+        let looks = |instance: &Instance| (instance.usability(now), instance.is_kept(policy));
+        let before = looks(&instance);
         let changed = change(&mut instance, instances);
+        if looks(&instance) != before || instances.version == 0 {
+            instances.version = self.next_version();
+        }
         if instance.is_blank(now, policy) {
             instances.known.remove(&address);
         } else {
@@ -235,6 +268,7 @@ impl Health {
             let traffic = snapshot.traffic.get(key.label()).map(Arc::as_ref);
             let is_probed =
                 traffic.is_some_and(|traffic| traffic.health_check.is_some()) && self.used.borrow().contains_key(key);
+            let before = (instances.known.len(), instances.out);
             let outlier = traffic.map_or_else(OutlierDetection::default, |traffic| traffic.outlier_detection);
             instances.known.retain(|address, instance| {
                 if !is_probed {
@@ -245,6 +279,9 @@ impl Health {
                 !instance.is_blank(now, &outlier)
             });
             instances.count(now);
+            if (instances.known.len(), instances.out) != before {
+                instances.version = self.next_version();
+            }
             !instances.known.is_empty()
         });
         self.publish(worker);

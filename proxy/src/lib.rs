@@ -22,3 +22,4 @@ pub mod shared;
 pub mod telemetry;
 pub mod wall_clock;
 pub mod worker;
+pub mod zones;

@@ -34,6 +34,7 @@ use crate::{
     providers::{Providers, Room},
     shared::Shared,
     telemetry::worker::{Direction, Sink},
+    zones::Zoning,
 };
 
 /// What a proxy does with traffic at its outbound listener.
@@ -191,6 +192,8 @@ pub struct Worker {
     pub health: Health,
     /// What is kept between picks: whose turn it is, rings and tables, who is new.
     pub balances: Balances,
+    /// What is kept between picks: which zones serve.
+    pub zones: Zoning,
     /// What is known of the targets of model routes.
     pub providers: Providers,
     /// Destinations where the server speaks first.
@@ -223,6 +226,7 @@ impl Worker {
             upstreams: Upstreams::default(),
             health: Health::default(),
             balances: Balances::default(),
+            zones: Zoning::default(),
             providers: Providers::new(config.secrets_directory.clone()),
             server_first: ServerFirst::default(),
             series: SeriesCache::new(Arc::clone(&sink.metrics)),
@@ -292,6 +296,7 @@ impl Worker {
         self.upstreams.tick(self.now());
         self.health.tick(self);
         self.balances.tick(self);
+        self.zones.tick(self);
         self.providers.tick(&self.sink.metrics.models, self.now(), self.started);
         self.memory.tick();
         datapath::wire::shed_memory();

@@ -17,7 +17,7 @@ use mesh_proto::convert::time;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Console, drain, endpoints, lanes, models};
+use super::{Console, drain, endpoints, lanes, models, zones};
 use crate::{
     compose::SourceName,
     config::duration,
@@ -34,7 +34,7 @@ use crate::{
 
 /// Collections, for people who asked for another one.
 pub(super) const COLLECTIONS: &str = "services, endpoints, lanes, models, models/usage, policies, policies/explain, proxies, probes/<trace id>, \
-                                      resources, source, registrations, notes, version";
+                                      resources, source, registrations, notes, zones, zones/shares, version";
 
 /// Life of a token when none is asked for.
 const TOKEN_LIFE: &str = "24h";
@@ -49,6 +49,7 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
         "services" => services(view.world(), &console.registered.all()),
         "endpoints" => endpoints::all(view.world(), &console.registered.all()),
         "lanes" => lanes::groups(console),
+        "zones" => zones::all(console),
         "models" => models::routes(view.world()),
         "policies" => policies(console.states.resources().iter().flat_map(|list| list.iter())),
         "proxies" => {
@@ -125,6 +126,7 @@ pub(super) fn policy(console: &Console, query: Option<&str>) -> Result<Value, (S
         | Spec::ModelRoute(_)
         | Spec::HttpRoute(_)
         | Spec::GrpcRoute(_)
+        | Spec::Zone(_)
         | Spec::Services(_) => false,
     };
     let written = resources.iter().flat_map(|list| list.iter()).find(of_service);
@@ -133,7 +135,7 @@ pub(super) fn policy(console: &Console, query: Option<&str>) -> Result<Value, (S
     let near = written.is_none() && view.world().traffic.get(&service).is_some_and(|policy| policy.zones.prefer_same);
     let policy = match (written, near) {
         (Some(resource), _) => format!("{}/{}", resource.metadata.namespace, resource.metadata.name),
-        (None, true) => "none; its registry has zones, so zones.preferSame is true".to_owned(),
+        (None, true) => "none; its registry has zones, so zones.preferSame is true and zones.threshold is 1".to_owned(),
         (None, false) => "none".to_owned(),
     };
     Ok(json!({ "service": service, "policy": policy, "fields": fields }))

@@ -2,7 +2,7 @@
 //! the code of the data path. Instances that take no traffic are not counted, nor those that a connected proxy does not use;
 //! the answer names both, and says what was not known.
 
-mod aside;
+pub(super) mod aside;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +26,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::aside::Reports;
+use super::zones::{Ground, percent};
 use crate::{index::View, publish::proxies::Proxy};
 
 /// Longest chain of services that is explained.
@@ -53,6 +54,8 @@ struct Question {
     /// Where the caller is.
     #[serde(default)]
     from: From,
+    /// Zone of the caller, to be told which zones serve.
+    zone: Option<String>,
 }
 
 /// Where a caller is.
@@ -96,7 +99,16 @@ pub(super) fn explain(view: &View, proxies: &[Proxy], text: &str) -> Result<Valu
     let reports = Reports::of(proxies);
     let usable = |service: &Service, position: usize| reports.against(service, position).is_empty();
     let hops = lane::explain(carried.as_ref(), view.lanes(), &chain, &usable);
-    let hops: Vec<_> = hops.iter().map(|found| hop(found, &reports)).collect();
+    let hops: Vec<_> = hops
+        .iter()
+        .map(|found| {
+            let mut shown = hop(found, &reports);
+            if let Some(zone) = &question.zone {
+                shown["zones"] = zones(view, found, &reports, zone);
+            }
+            shown
+        })
+        .collect();
     Ok(json!({
         "request": { "method": question.method, "url": question.url, "entry": label },
         "entry": decided,
@@ -208,6 +220,18 @@ fn service(view: &View, name: &str) -> Result<Service, String> {
 fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
     let first = items.next()?;
     items.next().is_none().then_some(first)
+}
+
+/// Which zones serve callers in a zone, at the level that serves.
+fn zones(view: &View, hop: &lane::Hop<'_>, reports: &Reports<'_>, own: &str) -> Value {
+    let members = match &hop.choice {
+        Choice::Use { level: lane::Level::Lane(lane), .. } => hop.service.in_lane(lane).to_vec(),
+        Choice::Use { level: lane::Level::Baseline, .. } => hop.service.baseline(view.lanes()).into_owned(),
+        Choice::RejectMissing(_) | Choice::RejectUnhealthy(_) => return json!([]),
+    };
+    let ground = Ground::among(view, hop.service.key().label(), hop.service.clone(), members, reports);
+    let share = |(zone, part, reason): (Option<String>, f64, &'static str)| json!({ "zone": zone, "percent": percent(part), "reason": reason });
+    ground.shares(Some(own)).into_iter().map(share).collect()
 }
 
 fn hop(hop: &lane::Hop<'_>, reports: &Reports<'_>) -> Value {

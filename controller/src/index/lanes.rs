@@ -1,4 +1,4 @@
-//! What every proxy gets: lane groups, traffic policies and model routes; and the groups as they stand at a moment, for askers that do
+//! What every proxy gets: lane groups, traffic policies, drained zones and model routes; and the groups as they stand at a moment, for askers that do
 //! not reckon with time themselves.
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -48,7 +48,11 @@ impl View {
 }
 
 pub(super) fn changed(old: &World, new: &World, changed: &mut BTreeSet<Key>) {
-    if old.groups != new.groups || old.traffic != new.traffic || old.model_routes != new.model_routes {
+    let is_same = old.groups == new.groups
+        && old.traffic == new.traffic
+        && old.zones == new.zones
+        && old.model_routes == new.model_routes;
+    if !is_same {
         changed.insert(Key::Mesh);
     }
 }

@@ -73,6 +73,7 @@ pub fn snapshot(view: &View, standing: Standing, namespace: &str, pod: &str) -> 
         trust_anchors: view.anchors().to_vec(),
         workload,
         ports,
+        drained_zones: view.world().drained_zones(),
         models: view.world().model_routes.to_vec(),
         standing,
     };

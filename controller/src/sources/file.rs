@@ -24,6 +24,7 @@ use super::{
     Change, Shared,
     folder::{self, ApplyError, Text},
     lanes::{self, Order, OrderError},
+    zones::{self, ZoneOrder},
 };
 use crate::{
     compose::{News, Said},
@@ -65,6 +66,13 @@ pub enum Request {
         order: Order,
         /// Done, or why not.
         answer: oneshot::Sender<Result<(), LaneError>>,
+    },
+    /// Drain or restore a zone and write it into the folder.
+    Zone {
+        /// What is wanted.
+        order: ZoneOrder,
+        /// Done, or why not.
+        answer: oneshot::Sender<Result<(), ApplyError>>,
     },
 }
 
@@ -197,6 +205,14 @@ impl FileSource {
                     let yaml = lanes::ordered(&ground.resources, &lane, &order, now)?;
                     write(&ground, &said, &yaml, now)?;
                     Ok(())
+                });
+                let written = written.await;
+                Box::new(move || drop(answer.send(written)))
+            }
+            Request::Zone { order, answer } => {
+                let written = blocking(move || {
+                    let ground = Ground::read(&place)?;
+                    write(&ground, &said, &zones::ordered(&ground.resources, &order, now), now).map(drop)
                 });
                 let written = written.await;
                 Box::new(move || drop(answer.send(written)))

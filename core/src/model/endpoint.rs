@@ -1,6 +1,9 @@
 //! One instance of a service, as a caller's sidecar sees it.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +48,11 @@ fn yes() -> bool {
 }
 
 impl Endpoint {
+    /// Whether it is in one of these zones.
+    pub fn is_in(&self, zones: &BTreeSet<String>) -> bool {
+        !zones.is_empty() && self.zone.as_ref().is_some_and(|zone| zones.contains(zone))
+    }
+
     /// Takes new exchanges: has weight, does not drain, and is healthy by the word of its registry. Instances with weight
     /// that are not open are used where nobody else is left.
     pub fn is_open(&self) -> bool {

@@ -10,7 +10,7 @@ mod workloads;
 
 use std::collections::BTreeMap;
 
-use super::{Problem, Resource, World, registered::Registered};
+use super::{Problem, Resource, Spec, World, registered::Registered, zone::Zone};
 use crate::names;
 
 /// Names that every identity and service path ends with.
@@ -81,6 +81,7 @@ pub fn compile_all(input: &Input<'_>, domains: &Domains) -> Result<Compiled, Vec
     access::apply(resources, domains, &mut built, &mut findings);
     let mut traffic = traffic::build(resources, &built, &mut findings);
     traffic::prefer_clusters(&given, &mut traffic);
+    let zones = zones(resources, &mut findings);
     let model_routes = models::build(resources, domains, (&built, &groups.groups), &mut findings);
     let Findings { mut problems, mut notes, .. } = findings;
     for list in [&mut problems, &mut notes] {
@@ -91,7 +92,7 @@ pub fn compile_all(input: &Input<'_>, domains: &Domains) -> Result<Compiled, Vec
         return Err(problems);
     }
     let groups = groups.finish(&built.workloads);
-    let world = World { services: built.services, workloads: built.workloads, groups, traffic, model_routes };
+    let world = World { services: built.services, workloads: built.workloads, groups, traffic, zones, model_routes };
     Ok(Compiled { world, notes })
 }
 
@@ -127,6 +128,18 @@ impl Findings {
     fn registered(&mut self, registered: &Registered, path: &str, message: String) {
         self.notes.push(Problem { file: None, line: None, path: format!("{registered}: {path}"), message });
     }
+}
+
+/// What is said of each zone, once.
+fn zones(resources: &[&Resource], findings: &mut Findings) -> BTreeMap<String, Zone> {
+    let mut found: BTreeMap<String, Zone> = BTreeMap::new();
+    for resource in resources.iter().copied() {
+        let Spec::Zone(zone) = &resource.spec else { continue };
+        if found.insert(zone.zone.clone(), zone.clone()).is_some() {
+            findings.add(resource, "spec.zone", format!("another resource speaks of zone {} already", zone.zone));
+        }
+    }
+    found
 }
 
 fn duplicates(resources: &[&Resource], findings: &mut Findings) {

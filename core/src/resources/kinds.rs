@@ -3,7 +3,7 @@
 use super::{
     Metadata, Spec, access_policy, grpc_route, http_route, lane, lane_group, mesh_service, model_route,
     node::{Node, Object},
-    services, traffic_policy,
+    services, traffic_policy, zone,
 };
 use crate::{
     model::lane::LaneName,
@@ -36,6 +36,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind { name: "ModelRoute", api_version: API_VERSION, read: model_route },
     Kind { name: "HTTPRoute", api_version: GATEWAY_API, read: http_route },
     Kind { name: "GRPCRoute", api_version: GATEWAY_API, read: grpc_route },
+    Kind { name: "Zone", api_version: API_VERSION, read: zone },
     Kind { name: "Services", api_version: API_VERSION, read: services },
 ];
 
@@ -137,6 +138,12 @@ fn grpc_route(root: &Node<'_>) -> Option<(Metadata, Spec)> {
     let (metadata, spec) = head(root)?;
     let route = grpc_route::read(&spec, &metadata.namespace)?;
     Some((metadata, Spec::GrpcRoute(route)))
+}
+
+fn zone(root: &Node<'_>) -> Option<(Metadata, Spec)> {
+    let (metadata, spec) = head(root)?;
+    let zone = zone::read(&spec, &metadata.name)?;
+    Some((metadata, Spec::Zone(zone)))
 }
 
 fn services(root: &Node<'_>) -> Option<(Metadata, Spec)> {

@@ -12,6 +12,7 @@ mod retries;
 mod shown;
 mod zones;
 
+pub(super) use self::zones::zone as zone_name;
 pub use self::{
     fields::{Absent, FIELDS, Field},
     not_yet::NotYet,

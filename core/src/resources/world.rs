@@ -1,14 +1,17 @@
 //! Everything that a set of resources says, in model types: what the controller's index holds and publishes from.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use serde::Serialize;
 
-use super::services::{AddressCalls, Protocol};
+use super::{
+    services::{AddressCalls, Protocol},
+    zone::{Zone, ZoneState},
+};
 use crate::{
     identity::Identity,
     model::{
@@ -32,6 +35,8 @@ pub struct World {
     pub groups: Vec<LaneGroup>,
     /// How calls to a service are treated, by `<name>.<namespace>`; absent = the default.
     pub traffic: BTreeMap<String, TrafficPolicy>,
+    /// What is said of zones, by their names.
+    pub zones: BTreeMap<String, Zone>,
     /// Model routes, ordered by name.
     pub model_routes: Vec<Arc<ModelRoute>>,
 }
@@ -40,6 +45,15 @@ impl World {
     /// Key of a workload in [`World::workloads`].
     pub fn workload_key(namespace: &str, pod: &str) -> String {
         format!("{namespace}/{pod}")
+    }
+
+    /// Names of the zones that are drained.
+    pub fn drained_zones(&self) -> BTreeSet<String> {
+        let drained = self.zones.values().filter(|zone| match zone.state {
+            ZoneState::Drained => true,
+            ZoneState::Serving => false,
+        });
+        drained.map(|zone| zone.zone.clone()).collect()
     }
 
     /// The service and port that a host in the namespace of the caller means: `name`, `name.namespace`,

@@ -199,6 +199,9 @@ pub(crate) struct Explain {
     /// The caller is outside the mesh: what it says of lanes is taken off, as a gateway does
     #[arg(long)]
     pub(crate) outside: bool,
+    /// Zone of the caller, to see which zones serve
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<String>,
     /// Format of the result
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,

@@ -33,6 +33,8 @@ pub struct Policy {
     pub workload: Workload,
     /// Ports that the workload serves.
     pub ports: BTreeSet<u16>,
+    /// Zones that are drained.
+    pub drained_zones: BTreeSet<String>,
     /// Model routes.
     pub models: Vec<Arc<ModelRoute>>,
     /// How the process of the proxy stands with the controller.
@@ -53,6 +55,7 @@ impl Policy {
                 services: self.workload.services.clone(),
                 ports: self.ports.iter().copied().map(u32::from).collect(),
             }),
+            drained_zones: self.drained_zones.iter().cloned().collect(),
             model_routes: self.models.iter().map(|route| models::to_wire(route)).collect(),
             standing: lifecycle::standing_to_wire(self.standing),
         }
@@ -77,6 +80,7 @@ impl Policy {
         Ok(Policy {
             standing: lifecycle::standing_from_wire(message.standing)?,
             models: models.collect::<Result<_, _>>()?,
+            drained_zones: message.drained_zones.into_iter().collect(),
             revision: message.revision,
             lanes: message.lane_groups.into_iter().map(lanes::group_from_wire).collect::<Result<_, _>>()?,
             traffic: traffic.collect::<Result<_, Invalid>>()?,

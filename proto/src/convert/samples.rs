@@ -246,14 +246,17 @@ pub(super) fn policy() -> BoxedStrategy<Policy> {
     let ports = proptest::collection::btree_set(1..=u16::MAX, 0..4);
     let anchors = vec(vec(any::<u8>(), 0..9).prop_map(Arc::<[u8]>::from), 0..3);
     let models = vec(models::route().prop_map(Arc::new), 0..3);
-    (word(), vec(lanes::group(), 0..3), traffic, anchors, workload, ports, models, standing())
-        .prop_map(|(revision, lanes, traffic, trust_anchors, workload, ports, models, standing)| Policy {
+    let drained = proptest::collection::btree_set(word(), 0..3);
+    let rest = (ports, models, standing(), drained);
+    (word(), vec(lanes::group(), 0..3), traffic, anchors, workload, rest)
+        .prop_map(|(revision, lanes, traffic, trust_anchors, workload, (ports, models, standing, drained_zones))| Policy {
             revision,
             lanes,
             traffic,
             trust_anchors,
             workload,
             ports,
+            drained_zones,
             models,
             standing,
         })

@@ -639,6 +639,9 @@ pub struct Standing {
     /// Longest time for which readiness waits until it is, seconds.
     #[prost(uint32, tag = "3")]
     pub registration_wait_seconds: u32,
+    /// Zones whose instances are left where others can take over, ordered.
+    #[prost(string, repeated, tag = "7")]
+    pub drained_zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What is known about a workload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

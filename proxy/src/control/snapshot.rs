@@ -183,10 +183,14 @@ impl Builder {
             }
         }
         let traffic = replace(&mut snapshot.traffic, traffic);
+        let zones = *snapshot.drained_zones != policy.drained_zones;
+        if zones {
+            snapshot.drained_zones = Arc::new(policy.drained_zones);
+        }
         let models = shared(&snapshot.model_routes, policy.models);
         let models = replace(&mut snapshot.model_routes, models);
         let revision = replace(&mut snapshot.policy_revision, policy.revision);
-        replace(&mut snapshot.workload, policy.workload) || traffic || lanes || models || revision
+        replace(&mut snapshot.workload, policy.workload) || traffic || lanes || zones || models || revision
     }
 }
 

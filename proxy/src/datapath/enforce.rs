@@ -74,6 +74,8 @@ pub struct Plan {
     pub retry: Option<RouteRetry>,
     /// Hash of the key by which an instance is chosen, where the service's are chosen by one and the request has it.
     pub key: Option<u64>,
+    /// Place of the zone that the service's policy names for such a request, among its `matches`.
+    pub zone: Option<usize>,
     /// Who sent it.
     pub from: Side,
     /// Of which groups the sender may set the label.
@@ -171,6 +173,7 @@ impl Plan {
             filters: Vec::new(),
             retry: None,
             key: None,
+            zone: None,
             from,
             may_label,
         }

@@ -40,6 +40,7 @@ use crate::{
     net::{deadline::Deadline, http1::Persistence},
     telemetry::worker::Direction,
     worker::Worker,
+    zones,
 };
 
 /// How an exchange left the client's connection.
@@ -91,6 +92,7 @@ pub async fn exchange(
         return refuse(exchange, down, Refused::new(Outcome::Internal, "an exchange without head"));
     };
     balance::find_key(worker, &mut plan, Some(head), exchange.client().ip());
+    zones::find_wanted(&mut plan, head);
     exchange.span = Span::of(head.fields(), worker.sink.tracing, || worker.random());
     let label = lane::label(worker, &plan, connection.direction, head.fields());
     exchange.label(label);
@@ -282,6 +284,7 @@ impl<'a> Attempts<'a> {
         let watch = Watch::new(worker, plan.judged(), picked.upstream.address, picked.exchange);
         exchange.endpoint = Some(picked.upstream.address);
         exchange.level = picked.level.clone();
+        exchange.zone = picked.zone;
         self.tried.push(picked.upstream.address);
         let in_flight = picked.upstream.begin(plan.traffic.limits.requests).ok_or_else(|| {
             let detail = format!("too many exchanges at {}", picked.upstream.address);

@@ -152,9 +152,9 @@ async fn go(
             Ok(picked) => picked,
             Err(refused) => return Err(end(exchange, refused.outcome, refused.detail)),
         };
-        let Picked { upstream, level, exchange: kind, .. } = picked;
+        let Picked { upstream, level, zone, exchange: kind, .. } = picked;
         let watch = Watch::new(worker, plan.judged(), upstream.address, kind);
-        exchange.level = level;
+        (exchange.level, exchange.zone) = (level, zone);
         exchange.endpoint = Some(upstream.address);
         tried.push(upstream.address);
         let limits = plan.traffic.limits;

@@ -7,14 +7,17 @@ use mesh_core::{
     lane::{Carried, Choice, Level, Reason, Turn, Usable, choose, choose_again},
     model::{endpoint::Endpoint, service::Service},
     outcome::Outcome,
-    zone::prefer,
+    zone,
 };
 
 use super::{
     enforce::{Plan, Refused, To},
     reach::Upstream,
 };
-use crate::{balance, worker::Worker};
+use crate::{
+    worker::Worker,
+    zones::{self, Ask, Attempt},
+};
 
 /// The instance that takes an exchange.
 pub struct Picked {
@@ -24,6 +27,8 @@ pub struct Picked {
     pub endpoint: Option<Arc<Endpoint>>,
     /// Level that serves, and why; `None` where there was no choice.
     pub level: Option<(Level, Reason)>,
+    /// Why the instances of its zone serve, where zones matter.
+    pub zone: Option<zone::Reason>,
     /// Whether the exchange tries an instance that was ejected.
     pub exchange: Exchange,
 }
@@ -50,6 +55,7 @@ pub fn pick(worker: &Worker, plan: &Plan, carried: Option<&Carried>, before: Bef
             upstream: worker.upstreams.endpoint(worker, endpoint),
             endpoint: Some(Arc::clone(endpoint)),
             level: None,
+            zone: None,
             exchange: Exchange::Ordinary,
         }),
         To::Provider(addresses, way) => {
@@ -58,11 +64,11 @@ pub fn pick(worker: &Worker, plan: &Plan, carried: Option<&Carried>, before: Bef
                 return Err(Refused::new(Outcome::ConnectFailed, format!("{} has no address", way.authority)));
             };
             let upstream = worker.upstreams.provider(worker, *address, way);
-            Ok(Picked { upstream, endpoint: None, level: None, exchange: Exchange::Ordinary })
+            Ok(Picked { upstream, endpoint: None, level: None, zone: None, exchange: Exchange::Ordinary })
         }
         To::Application(address) | To::Outside(address) => {
             let upstream = worker.upstreams.plain(worker, *address);
-            Ok(Picked { upstream, endpoint: None, level: None, exchange: Exchange::Ordinary })
+            Ok(Picked { upstream, endpoint: None, level: None, zone: None, exchange: Exchange::Ordinary })
         }
     }
 }
@@ -104,13 +110,16 @@ fn among(
         }
     };
     // One whose time out is over gets this exchange, whatever its load: nobody would know otherwise that it is back.
-    let half_open = |position: &usize| !is_whole && usability(*position) == Usability::HalfOpen;
-    let (position, exchange) = match candidates.iter().copied().find(half_open) {
-        Some(position) => (Some(position), Exchange::Trial),
+    // Not in a zone that is left.
+    let is_left = |position: usize| endpoints[position].is_in(&plan.snapshot.drained_zones);
+    let half_open = |position: &usize| !is_whole && usability(*position) == Usability::HalfOpen && !is_left(*position);
+    let (position, zone, exchange) = match candidates.iter().copied().find(half_open) {
+        Some(position) => (Some(position), None, Exchange::Trial),
         None => {
-            let (zones, own) = (&plan.traffic.zones, plan.snapshot.workload.zone.as_deref());
-            let (near, _) = prefer(zones, own, candidates, |position| endpoints[position].zone.as_deref());
-            (balance::pick(worker, service, plan, &near), Exchange::Ordinary)
+            let attempt = if before.tried.is_empty() { Attempt::First } else { Attempt::Further };
+            let ask = Ask { service, level: &level, candidates: &candidates, attempt };
+            let (position, zone) = zones::place(worker, plan, &ask);
+            (position, zone, Exchange::Ordinary)
         }
     };
     let Some(position) = position else {
@@ -123,6 +132,7 @@ fn among(
         upstream: worker.upstreams.endpoint(worker, &endpoints[position]),
         endpoint: Some(Arc::clone(&endpoints[position])),
         level: Some((level, reason)),
+        zone,
         exchange,
     })
 }

@@ -18,6 +18,7 @@ use mesh_core::{
     names,
     outcome::Outcome,
     snapshot::Snapshot,
+    zone,
 };
 use tokio::time::Instant;
 
@@ -52,6 +53,8 @@ pub struct Exchange {
     entry: Option<String>,
     /// Level that serves, and why.
     pub level: Option<(Level, Reason)>,
+    /// Why the instances of its zone serve, where zones matter.
+    pub zone: Option<zone::Reason>,
     /// Instance that serves.
     pub endpoint: Option<SocketAddr>,
     /// Status of the response passed on; 0 = none yet.
@@ -131,6 +134,7 @@ impl Exchange {
             sought: Sought::No,
             entry: None,
             level: None,
+            zone: None,
             endpoint: None,
             status: 0,
             bytes_in: 0,
@@ -306,6 +310,7 @@ impl Exchange {
             lane: self.carried.as_ref().map(ToString::to_string),
             level: self.level.as_ref().map(|(level, _)| level.to_string()),
             reason: self.level.as_ref().map(|(_, reason)| reason.label()),
+            zone: self.zone.map(zone::Reason::label),
             source: self.source().label(),
             entry: self.entry.take(),
             outcome,

@@ -17,8 +17,10 @@ use mesh_core::{
         endpoint::Endpoint,
         lane::{Lane, LaneGroup, LaneRef, OnUnhealthy},
         policy::{
-            Clients, HealthCheck, HttpProbe, InboundProtocol, OutlierDetection, Probe, TcpProbe, TrafficPolicy, Zones,
+            Clients, HealthCheck, HttpProbe, InboundProtocol, OutlierDetection, Probe, TcpProbe, TrafficPolicy,
+            ZoneMatch, Zones,
         },
+        route::{PathMatch, RouteMatch},
     },
 };
 use tokio::{
@@ -142,18 +144,80 @@ async fn instances_of_the_own_zone_serve_while_one_of_them_is_usable() {
     let in_zone = |address, zone: &str, healthy| {
         Arc::new(Endpoint { zone: Some(zone.to_owned()), healthy, ..Endpoint::clone(&endpoint(address, None)) })
     };
-    for (near_is_healthy, status) in [(true, "HTTP/1.1 204"), (false, "HTTP/1.1 500"), (true, "HTTP/1.1 204")] {
+    let publish = |near_is_healthy| {
         caller.publish(|snapshot| {
             snapshot.workload.zone = Some("z1".to_owned());
             let endpoints = vec![in_zone(near, "z1", near_is_healthy), in_zone(far, "z2", true)];
             route(snapshot, authority("b.demo"), "b", endpoints);
         });
+    };
+    for (near_is_healthy, status) in [(true, "HTTP/1.1 204"), (false, "HTTP/1.1 500")] {
+        publish(near_is_healthy);
         let mut client = Peer::connect(caller.outbound).await;
         for _ in 0..20 {
             client.send("GET / HTTP/1.1\r\nhost: b.demo\r\n\r\n").await;
             let head = client.head().await;
             assert!(head.starts_with(status), "near is healthy: {near_is_healthy}: {head}");
         }
+    }
+    // Back bit by bit: the first of many requests still goes to the other zone.
+    publish(true);
+    let mut client = Peer::connect(caller.outbound).await;
+    let mut answers = Vec::new();
+    while !answers.iter().any(|head: &String| head.starts_with("HTTP/1.1 204")) {
+        client.send("GET / HTTP/1.1\r\nhost: b.demo\r\n\r\n").await;
+        answers.push(client.head().await);
+    }
+    assert!(answers[0].starts_with("HTTP/1.1 500"), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_drained_zone_gets_no_call_whatever_the_policy_says_while_another_can_take_over() {
+    let (near, far) = (http_server(well(true)).await, http_server(well(false)).await);
+    let in_zone = |address, zone: &str, healthy| {
+        Arc::new(Endpoint { zone: Some(zone.to_owned()), healthy, ..Endpoint::clone(&endpoint(address, None)) })
+    };
+    for prefer_same in [true, false] {
+        let zones = Zones { prefer_same, ..Zones::default() };
+        let caller = caller(TrafficPolicy { zones, ..TrafficPolicy::default() }, &[]);
+        for (drained, far_is_healthy, status) in
+            [("z1", true, "HTTP/1.1 500"), ("z2", true, "HTTP/1.1 204"), ("z1", false, "HTTP/1.1 204")]
+        {
+            caller.publish(|snapshot| {
+                snapshot.workload.zone = Some("z1".to_owned());
+                snapshot.drained_zones = Arc::new([drained.to_owned()].into());
+                let endpoints = vec![in_zone(near, "z1", true), in_zone(far, "z2", far_is_healthy)];
+                route(snapshot, authority("b.demo"), "b", endpoints);
+            });
+            let mut client = Peer::connect(caller.outbound).await;
+            for _ in 0..20 {
+                client.send("GET / HTTP/1.1\r\nhost: b.demo\r\n\r\n").await;
+                let head = client.head().await;
+                assert!(head.starts_with(status), "{drained} is drained, prefer {prefer_same}: {head}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_the_policy_names_a_zone_for_goes_there() {
+    let (near, far) = (http_server(well(true)).await, http_server(well(false)).await);
+    let request = RouteMatch { path: Some(PathMatch::Exact("/far".to_owned())), ..RouteMatch::default() };
+    let matches = vec![ZoneMatch { request, zone: "z2".to_owned() }];
+    let zones = Zones { prefer_same: true, matches, ..Zones::default() };
+    let caller = caller(TrafficPolicy { zones, ..TrafficPolicy::default() }, &[]);
+    caller.publish(|snapshot| {
+        snapshot.workload.zone = Some("z1".to_owned());
+        let in_zone = |address, zone: &str| {
+            Arc::new(Endpoint { zone: Some(zone.to_owned()), ..Endpoint::clone(&endpoint(address, None)) })
+        };
+        route(snapshot, authority("b.demo"), "b", vec![in_zone(near, "z1"), in_zone(far, "z2")]);
+    });
+    let mut client = Peer::connect(caller.outbound).await;
+    for (path, status) in [("/", "HTTP/1.1 204"), ("/far", "HTTP/1.1 500")].into_iter().cycle().take(20) {
+        client.send(&format!("GET {path} HTTP/1.1\r\nhost: b.demo\r\n\r\n")).await;
+        let head = client.head().await;
+        assert!(head.starts_with(status), "{path}: {head}");
     }
 }
 

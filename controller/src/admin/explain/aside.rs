@@ -12,21 +12,21 @@ const NOT_KNOWN: &str = "what proxies found out that are connected to other repl
                          probed; an instance that one proxy does not use may be used by others";
 
 /// What connected proxies have against instances.
-pub(super) struct Reports<'p> {
+pub(in crate::admin) struct Reports<'p> {
     proxies: usize,
     /// By path of the service, and by instance.
     against: BTreeMap<&'p str, BTreeMap<SocketAddr, Vec<Against<'p>>>>,
 }
 
 /// One proxy, and what it has against an instance.
-pub(super) struct Against<'p> {
+pub(in crate::admin) struct Against<'p> {
     proxy: &'p Proxy,
     usability: Usability,
 }
 
 impl<'p> Reports<'p> {
     /// All that these said last.
-    pub(super) fn of(proxies: &'p [Proxy]) -> Self {
+    pub(in crate::admin) fn of(proxies: &'p [Proxy]) -> Self {
         let mut against: BTreeMap<_, BTreeMap<_, Vec<_>>> = BTreeMap::new();
         for proxy in proxies {
             for one in &proxy.unusable {
@@ -38,7 +38,7 @@ impl<'p> Reports<'p> {
     }
 
     /// What they have against an instance.
-    pub(super) fn against(&self, service: &Service, position: usize) -> &[Against<'p>] {
+    pub(in crate::admin) fn against(&self, service: &Service, position: usize) -> &[Against<'p>] {
         let Some(endpoint) = service.endpoints().get(position) else { return &[] };
         let of_service = self.against.get(service.key().as_str());
         of_service.and_then(|instances| instances.get(&endpoint.address)).map_or(&[], Vec::as_slice)

@@ -12,8 +12,9 @@ use crate::model::route::RouteMatch;
 pub struct Zones {
     /// Those of the caller's own zone, as long as enough of them are usable; default false.
     pub prefer_same: bool,
-    /// Enough, percent: the own zone takes everything while the usable share of its capacity is at least this; below,
-    /// what it lacks spills over in proportion. Default 70.
+    /// Enough, percent: the own zone takes everything while it has at least this of its share, which is the capacity that
+    /// can be used divided by the number of zones; below, what it lacks spills over in proportion. Default 70: nobody gets
+    /// more than 1 / 0.7 of a fair share.
     pub threshold: u32,
     /// Where it spills to; without an entry for a zone, to all others.
     pub failover: Vec<ZoneFailover>,
@@ -26,6 +27,13 @@ pub struct Zones {
 impl Default for Zones {
     fn default() -> Self {
         Zones { prefer_same: false, threshold: 70, failover: Vec::new(), distribute: Vec::new(), matches: Vec::new() }
+    }
+}
+
+impl Zones {
+    /// Whether anything is asked for: without it, zones do not matter unless one is drained.
+    pub fn is_asked(&self) -> bool {
+        self.prefer_same || !self.distribute.is_empty() || !self.matches.is_empty()
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn build(
             | Spec::MeshService(_)
             | Spec::HttpRoute(_)
             | Spec::GrpcRoute(_)
+            | Spec::Zone(_)
             | Spec::Services(_) => None,
         })
         .collect();

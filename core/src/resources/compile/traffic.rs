@@ -12,6 +12,9 @@ use crate::{
     resources::{Resource, Spec, mesh_service::Source, registered::Registered},
 };
 
+/// Threshold of zones that keep everything while they have an instance, if they are not tiny: percent.
+const ANY: u32 = 1;
+
 pub(super) fn build(
     resources: &[&Resource],
     built: &Built,
@@ -36,7 +39,7 @@ pub(super) fn prefer_clusters(given: &[Given<'_>], policies: &mut BTreeMap<Strin
     for given in given {
         let Teller::Registry(Registered { source: Source::Nacos, service, .. }) = given.teller else { continue };
         if service.endpoints.iter().any(|endpoint| endpoint.zone.is_some()) {
-            let zones = Zones { prefer_same: true, ..Zones::default() };
+            let zones = Zones { prefer_same: true, threshold: ANY, ..Zones::default() };
             let near = TrafficPolicy { zones, ..TrafficPolicy::default() };
             policies.entry(given.label()).or_insert(near);
         }

@@ -261,8 +261,8 @@ const ZONES: &[Field] = &[
         "zones.threshold",
         "percent, 1 to 100",
         Default("70"),
-        "The own zone takes everything while the usable share of its capacity is at least this; below, what it lacks \
-         spills over. Only with preferSame.",
+        "The own zone takes everything while it has at least this of its share of the usable capacity; below, what it lacks \
+         spills over. Below 67, instances may get more than 1.5 times a fair share. Only with preferSame.",
     ),
     field(
         "zones.failover",

@@ -113,7 +113,8 @@ fn zone_match(node: &Node<'_>) -> Option<ZoneMatch> {
     Some(ZoneMatch { request: conditions(&object), zone: zone? })
 }
 
-fn zone(node: Node<'_>) -> Option<String> {
+/// Reads the name of a zone.
+pub(in crate::resources) fn zone(node: Node<'_>) -> Option<String> {
     let text = node.filled_text()?;
     if !is_zone(&text) {
         node.problem(not_a_zone(&text));

@@ -30,6 +30,7 @@ pub(super) async fn run(controller: &Controller, explain: &args::Explain) -> Res
         "chain": explain.chain,
         "sourceIp": explain.source_ip,
         "identity": explain.identity,
+        "zone": explain.zone,
         "from": if explain.outside { "outside" } else { "mesh" },
     });
     let answer = controller.send(PATH, question.to_string().into_bytes()).await?;
@@ -64,9 +65,10 @@ fn described(whole: &Value) -> String {
         label => format!("label {} ({})", text(&label["value"]), text(&label["source"])),
     };
     let hops = whole["services"].as_array().into_iter().flatten();
+    let zones: String = hops.clone().filter_map(zones).collect();
     let aside: String = hops.clone().flat_map(aside).collect();
     format!(
-        "{} {} enters at {}\nentry: {}\ngoes on with {label}\n\n{}{aside}health: reported by {} connected proxies; not known: \
+        "{} {} enters at {}\nentry: {}\ngoes on with {label}\n\n{}{zones}{aside}health: reported by {} connected proxies; not known: \
          {}\n",
         text(&request["method"]),
         text(&request["url"]),
@@ -79,6 +81,14 @@ fn described(whole: &Value) -> String {
         whole["health"]["reportingProxies"],
         text(&whole["health"]["notKnown"]),
     )
+}
+
+/// A line for the zones of a hop, where the caller's was given.
+fn zones(hop: &Value) -> Option<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let zone = |share: &Value| format!("{} {} % ({})", text(&share["zone"]), share["percent"], text(&share["reason"]));
+    let shares: Vec<String> = hop["zones"].as_array()?.iter().map(zone).collect();
+    Some(format!("zones of {}: {}\n", text(&hop["service"]), shares.join(", ")))
 }
 
 /// A line for each instance of a hop that is passed over.
