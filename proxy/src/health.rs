@@ -14,7 +14,7 @@ use std::{
 
 use ahash::AHashMap;
 use mesh_core::{
-    health::{Change, Exchange, Instance, Permission, ProbeResult, Seen, Usability, permission},
+    health::{Change, Exchange, Instance, Permission, ProbeResult, Probed, Seen, Traffic, Usability, permission},
     model::{
         lane::LaneGroup,
         policy::{HealthCheck, OutlierDetection, TrafficPolicy},
@@ -95,11 +95,27 @@ impl Health {
         }
     }
 
-    /// Services to probe.
-    pub fn probed(&self, now: Duration) -> Vec<ServiceKey> {
+    /// Services to probe, and how long ago they were called last.
+    pub fn probed(&self, now: Duration) -> Vec<(ServiceKey, Duration)> {
         let mut used = self.used.borrow_mut();
         used.retain(|_, last| now.saturating_sub(*last) < PROBED_WITHOUT_USE);
-        used.keys().cloned().collect()
+        used.iter().map(|(key, last)| (key.clone(), now.saturating_sub(*last))).collect()
+    }
+
+    /// Time from the beginning of the last probe of an instance to the next one.
+    pub fn next_probe(
+        &self,
+        (key, address): (&ServiceKey, SocketAddr),
+        check: &HealthCheck,
+        traffic: Traffic,
+        chance: f64,
+    ) -> Duration {
+        let services = self.services.borrow();
+        let known = services.get(key).and_then(|instances| instances.known.get(&address));
+        known.map_or_else(
+            || Instance::default().next_probe(check, traffic, chance),
+            |instance| instance.next_probe(check, traffic, chance),
+        )
     }
 
     /// An instance whose time out is over gets its one exchange.
@@ -151,14 +167,13 @@ impl Health {
         &self,
         worker: &Worker,
         (key, address): (&ServiceKey, SocketAddr),
-        (result, begun): (ProbeResult, Duration),
+        probed: Probed,
         check: &HealthCheck,
     ) {
         let series = worker.sink.metrics.health(&worker.series.service(key));
-        series.probes[usize::from(result == ProbeResult::Failed)].add(1);
+        series.probes[usize::from(probed.result == ProbeResult::Failed)].add(1);
         let (now, policy) = (worker.now(), OutlierDetection::default());
-        let change =
-            self.change(key, address, (now, &policy), |instance, _| instance.probed(result, begun, now, check));
+        let change = self.change(key, address, (now, &policy), |instance, _| instance.probed(probed, now, check));
         self.tell(worker, key, address, change);
     }
 

@@ -8,12 +8,8 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use ahash::AHashMap;
 use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use mesh_core::{
-    health::ProbeResult,
-    model::{
-        endpoint::Endpoint,
-        policy::{HealthCheck, TrafficPolicy},
-        service::ServiceKey,
-    },
+    health::{Acquaintance, ProbeResult, Probed, Traffic},
+    model::{endpoint::Endpoint, policy::TrafficPolicy, service::ServiceKey},
 };
 use tokio::time::{sleep, timeout};
 
@@ -21,12 +17,8 @@ use crate::worker::{Stage, Worker};
 
 /// Probes at the same time; more wait for their turn.
 const AT_ONCE_MAX: usize = 64;
-/// How often it is looked whether instances have come or gone.
+/// How often it is looked whether instances have come or gone, or a service is called again.
 const LOOK: Duration = Duration::from_secs(1);
-/// Shortest interval, whatever a policy says.
-const INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// Greatest part by which chance moves a probe.
-const JITTER: f64 = 0.1;
 
 type Place = (ServiceKey, SocketAddr);
 
@@ -38,18 +30,34 @@ struct Done {
     begun: Duration,
 }
 
+/// What is kept of an instance that is probed.
+#[derive(Clone, Copy)]
+struct Progress {
+    acquaintance: Acquaintance,
+    turn: Turn,
+}
+
+#[derive(Clone, Copy)]
+enum Turn {
+    /// The first, as soon as it can be.
+    Now,
+    /// One is under way.
+    UnderWay,
+    /// An interval after the last one, lengthened by this chance.
+    After { begun: Duration, chance: f64 },
+}
+
 /// What is probed by one worker.
 struct Prober {
     worker: Rc<Worker>,
-    /// When each instance's next probe is due.
-    due: AHashMap<Place, Duration>,
+    places: AHashMap<Place, Progress>,
     under_way: FuturesUnordered<LocalBoxFuture<'static, Done>>,
 }
 
 /// Probes until the proxy has drained.
 pub async fn run(worker: Rc<Worker>) {
     let seat = worker.drain.seat();
-    let mut prober = Prober { worker: Rc::clone(&worker), due: AHashMap::new(), under_way: FuturesUnordered::new() };
+    let mut prober = Prober { worker: Rc::clone(&worker), places: AHashMap::new(), under_way: FuturesUnordered::new() };
     loop {
         let next = prober.begin();
         tokio::select! {
@@ -65,51 +73,59 @@ impl Prober {
     /// Begins what is due. Says after how long to look again; `None` = when a service comes into use.
     fn begin(&mut self) -> Option<Duration> {
         let (worker, now) = (Rc::clone(&self.worker), self.worker.now());
-        let keys = worker.health.probed(now);
-        if keys.is_empty() {
-            self.due.clear();
+        let used = worker.health.probed(now);
+        if used.is_empty() {
+            self.places.clear();
             return None;
         }
         let snapshot = worker.shared.load();
-        let mut due = AHashMap::with_capacity(self.due.len());
+        let mut places = AHashMap::with_capacity(self.places.len());
         let mut next = now + LOOK;
-        for key in keys {
+        for (key, idle) in used {
             let traffic = snapshot.traffic.get(key.label());
             let Some((service, traffic)) = snapshot.services.get(&key).zip(traffic) else { continue };
             let Some(check) = &traffic.health_check else { continue };
+            let calls = Traffic::after(idle, check);
             let takes_traffic = |endpoint: &&Arc<Endpoint>| endpoint.is_open();
             for endpoint in service.endpoints().iter().filter(takes_traffic) {
                 let place = (key.clone(), endpoint.address);
-                // First probe at once.
-                let mut at = self.due.get(&place).copied().unwrap_or(now);
-                if at <= now && self.under_way.len() < AT_ONCE_MAX {
-                    at = now + interval(&worker, check);
+                let new = Progress { acquaintance: Acquaintance::New, turn: Turn::Now };
+                let mut progress = self.places.get(&place).copied().unwrap_or(new);
+                let due = match progress.turn {
+                    Turn::Now => Some(now),
+                    Turn::UnderWay => None,
+                    Turn::After { begun, chance } => {
+                        Some(begun + worker.health.next_probe((&key, endpoint.address), check, calls, chance))
+                    }
+                };
+                if due.is_some_and(|due| due <= now) && self.under_way.len() < AT_ONCE_MAX {
+                    progress.turn = Turn::UnderWay;
                     let probe = probe(Rc::clone(&worker), place.clone(), Arc::clone(endpoint), Arc::clone(traffic));
                     self.under_way.push(Box::pin(probe));
+                } else if let Some(due) = due {
+                    next = next.min(due.max(now));
                 }
-                next = next.min(at.max(now));
-                due.insert(place, at);
+                places.insert(place, progress);
             }
         }
-        self.due = due;
+        self.places = places;
         // Where too many are under way, the end of one is waited for.
         Some(next.saturating_sub(now).max(if self.under_way.len() < AT_ONCE_MAX { Duration::ZERO } else { LOOK }))
     }
 
     fn take(&mut self, done: &Done) {
         let (key, address) = &done.place;
-        let Some(check) = &done.traffic.health_check else { return };
+        let chance = self.worker.random() as f64 / u64::MAX as f64;
         // One that has left in the meantime is not remembered.
-        if self.due.contains_key(&done.place) {
-            self.worker.health.take_probe(&self.worker, (key, *address), (done.result, done.begun), check);
+        let Some(progress) = self.places.get_mut(&done.place) else { return };
+        progress.turn = Turn::After { begun: done.begun, chance };
+        let Some(check) = &done.traffic.health_check else { return };
+        let probed = Probed { result: done.result, begun: done.begun, acquaintance: progress.acquaintance };
+        if done.result == ProbeResult::Succeeded {
+            progress.acquaintance = Acquaintance::Known;
         }
+        self.worker.health.take_probe(&self.worker, (key, *address), probed, check);
     }
-}
-
-/// Time to the next probe: the policy's interval, moved by chance, and never less than a probe may take.
-fn interval(worker: &Worker, check: &HealthCheck) -> Duration {
-    let chance = worker.random() as f64 / u64::MAX as f64;
-    check.interval.max(INTERVAL_MIN).mul_f64(1.0 - JITTER + 2.0 * JITTER * chance)
 }
 
 async fn probe(worker: Rc<Worker>, place: Place, endpoint: Arc<Endpoint>, traffic: Arc<TrafficPolicy>) -> Done {
