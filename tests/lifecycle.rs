@@ -7,9 +7,13 @@ mod applications;
 mod callers;
 #[path = "lifecycle/ends.rs"]
 mod ends;
+#[path = "lifecycle/health.rs"]
+mod health;
 #[path = "lifecycle/notices.rs"]
 mod notices;
 #[path = "lifecycle/restarts.rs"]
 mod restarts;
+#[path = "lifecycle/standins.rs"]
+mod standins;
 #[path = "lifecycle/world.rs"]
 mod world;

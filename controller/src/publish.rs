@@ -4,6 +4,7 @@
 
 pub mod discovery;
 pub mod follow;
+pub mod health;
 pub mod identity;
 pub mod inbound;
 pub mod mesh;
@@ -26,7 +27,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use self::{probes::Probes, proxies::Proxies, statistics::Statistics, usage::Usage};
+use self::{health::Sharing, probes::Probes, proxies::Proxies, statistics::Statistics, usage::Usage};
 use crate::{
     demand::{Demand, Guard, Want},
     index::{Key, View},
@@ -43,6 +44,8 @@ pub struct Reported {
     pub probes: Arc<Probes>,
     /// What was used of models.
     pub usage: Arc<Usage>,
+    /// Who probes which instances, and what they say of them.
+    pub sharing: Arc<Sharing>,
 }
 
 /// Keys that are remembered after their last watcher left, before they are swept out.

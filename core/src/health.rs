@@ -5,6 +5,7 @@
 
 mod limit;
 mod probes;
+pub mod sharing;
 
 use std::time::Duration;
 
@@ -13,12 +14,7 @@ pub use self::{
     limit::{Permission, permission},
     probes::{Acquaintance, ProbeResult, Probed, Traffic},
 };
-use crate::{
-    drain::AVOIDED,
-    model::policy::OutlierDetection,
-    outcome::Outcome,
-    retry::Failure,
-};
+use crate::{drain::AVOIDED, model::policy::OutlierDetection, outcome::Outcome, retry::Failure};
 
 /// What a call showed of the instance that took it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //!
 //! Only what is not as it should be is kept: while nothing is wrong, a pick costs one comparison.
 
+pub mod board;
 mod watch;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use mesh_core::{
     health::{Change, Exchange, Instance, Permission, ProbeResult, Probed, Seen, Traffic, Usability, permission},
     model::{
@@ -37,6 +38,8 @@ pub struct Health {
     services: RefCell<AHashMap<ServiceKey, Instances>>,
     /// Services with a health check that are in use, and when they were used last.
     used: RefCell<AHashMap<ServiceKey, Duration>>,
+    /// Services whose instances are probed, by this worker or by others.
+    probed: RefCell<AHashSet<ServiceKey>>,
     /// Told when a service with a health check comes into use.
     pub came_into_use: Notify,
     swept: Cell<Duration>,
@@ -95,8 +98,8 @@ impl Health {
         }
     }
 
-    /// Services to probe, and how long ago they were called last.
-    pub fn probed(&self, now: Duration) -> Vec<(ServiceKey, Duration)> {
+    /// Services with a health check that are in use, and how long ago they were called last.
+    pub fn used(&self, now: Duration) -> Vec<(ServiceKey, Duration)> {
         let mut used = self.used.borrow_mut();
         used.retain(|_, last| now.saturating_sub(*last) < PROBED_WITHOUT_USE);
         used.iter().map(|(key, last)| (key.clone(), now.saturating_sub(*last))).collect()
@@ -159,6 +162,30 @@ impl Health {
         let ready_since = judged.service.endpoints()[position].ready_since;
         let now = worker.now();
         let change = self.change(key, address, (now, policy), |instance, _| instance.leaves(now, ready_since));
+        self.tell(worker, key, address, change);
+    }
+
+    /// Remembers whose instances are probed: what probes show of others is forgotten.
+    pub fn keep_probes_of(&self, services: impl IntoIterator<Item = ServiceKey>) {
+        let mut probed = self.probed.borrow_mut();
+        probed.clear();
+        probed.extend(services);
+    }
+
+    /// What probes show of an instance, all in all.
+    pub fn verdict(&self, (key, address): (&ServiceKey, SocketAddr)) -> ProbeResult {
+        let services = self.services.borrow();
+        let known = services.get(key).and_then(|instances| instances.known.get(&address));
+        known.map_or(ProbeResult::Succeeded, Instance::verdict)
+    }
+
+    /// Takes in what others who probe an instance found out.
+    pub fn hear(&self, worker: &Worker, (key, address): (&ServiceKey, SocketAddr), verdict: ProbeResult) {
+        if self.verdict((key, address)) == verdict {
+            return;
+        }
+        let (now, policy) = (worker.now(), OutlierDetection::default());
+        let change = self.change(key, address, (now, &policy), |instance, _| instance.told(verdict, now));
         self.tell(worker, key, address, change);
     }
 
@@ -249,7 +276,7 @@ impl Health {
             let Some(service) = snapshot.services.get(key) else { return false };
             let traffic = snapshot.traffic.get(key.label()).map(Arc::as_ref);
             let is_probed =
-                traffic.is_some_and(|traffic| traffic.health_check.is_some()) && self.used.borrow().contains_key(key);
+                traffic.is_some_and(|traffic| traffic.health_check.is_some()) && self.probed.borrow().contains(key);
             let outlier = traffic.map_or_else(OutlierDetection::default, |traffic| traffic.outlier_detection);
             instances.known.retain(|address, instance| {
                 if !is_probed {

@@ -164,11 +164,8 @@ fn instance_that_its_level_needs_stays_and_is_asked_about_again() {
 fn successful_probe_brings_back_what_was_ejected_before_it_began() {
     let check = HealthCheck::new(Probe::Tcp(TcpProbe::default()));
     let mut life = Life::ejected_at(10);
-    let passed = |second| Probed {
-        result: ProbeResult::Succeeded,
-        begun: SECOND * second,
-        acquaintance: Acquaintance::Known,
-    };
+    let passed =
+        |second| Probed { result: ProbeResult::Succeeded, begun: SECOND * second, acquaintance: Acquaintance::Known };
     let early = life.instance.probed(passed(9), SECOND * 11, &check);
     assert_eq!((early, life.instance.usability(SECOND * 11)), (Change::None, Usability::Ejected));
     let late = life.instance.probed(passed(11), SECOND * 12, &check);

@@ -4,6 +4,7 @@
 
 mod follow;
 mod mesh;
+mod sharing;
 mod statistics;
 mod unusable;
 mod usage;
@@ -163,6 +164,7 @@ impl Streams {
             probed: self.probed,
         };
         let mut following = Following::new(Arc::new(context));
+        following.share_probing(Arc::clone(&self.shared), &self.asker.hello);
         following.policy(self.asker.hello, kept.policy_revision.clone(), status);
         following.resume(&kept);
         for port in self.asker.inbound_ports {

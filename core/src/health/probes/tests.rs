@@ -97,7 +97,8 @@ fn interval_is_that_of_the_state_which_the_last_probe_left() {
 #[test]
 fn chance_lengthens_an_interval_up_to_the_jitter() {
     let instance = Instance::default();
-    for (jitter, chance, expected) in [(0, 1.0, 10.0), (10, 0.0, 10.0), (10, 0.5, 10.5), (10, 1.0, 11.0), (100, 1.0, 20.0)]
+    for (jitter, chance, expected) in
+        [(0, 1.0, 10.0), (10, 0.0, 10.0), (10, 0.5, 10.5), (10, 1.0, 11.0), (100, 1.0, 20.0)]
     {
         let check = HealthCheck { jitter, ..check() };
         let interval = instance.next_probe(&check, Traffic::Flowing, chance).as_secs_f64();

@@ -9,7 +9,6 @@ const NOT_YET: &[(&str, Option<&str>)] = &[
     ("panicThreshold", None),
     ("outlierDetection.honourRetryAfter", Some("false")),
     ("outlierDetection.successRate", None),
-    ("healthCheck.sharedBy", Some("0")),
     ("zones.threshold", None),
     ("zones.failover", None),
     ("zones.distribute", None),

@@ -32,10 +32,7 @@ fn lines(lanes: Vec<LaneRef>, asked: &HttpProbe) -> Vec<String> {
 #[test]
 fn request_has_what_the_policy_says() {
     let plain = lines(Vec::new(), &HttpProbe::default());
-    assert_eq!(
-        plain,
-        ["GET / HTTP/1.1", "host: b.demo", "user-agent: lanemesh-health-check", "connection: close"]
-    );
+    assert_eq!(plain, ["GET / HTTP/1.1", "host: b.demo", "user-agent: lanemesh-health-check", "connection: close"]);
     let asked = HttpProbe {
         path: "/healthz?deep=1".to_owned(),
         host: Some("b.example:8080".to_owned()),
@@ -63,14 +60,13 @@ fn request_to_an_instance_of_a_lane_is_of_that_lane_whatever_the_policy_says() {
 #[tokio::test]
 async fn expected_bytes_may_stand_anywhere_and_come_in_pieces() {
     let (mut near, mut far) = duplex(64);
-    let sending = tokio::spawn(async move {
+    let sending = async {
         for piece in ["banner\r\n+PO", "NG", "\r\n"] {
             far.write_all(piece.as_bytes()).await.unwrap();
         }
-        far
-    });
-    assert_eq!(receive(&mut near, b"+PONG").await, Ok(()));
-    drop(sending);
+    };
+    let (received, ()) = tokio::join!(receive(&mut near, b"+PONG"), sending);
+    assert_eq!(received, Ok(()));
 }
 
 #[tokio::test]
@@ -80,9 +76,8 @@ async fn other_bytes_are_a_failure_at_their_end_or_when_they_are_too_many() {
     drop(far);
     assert_eq!(receive(&mut near, b"+PONG").await, Err("closed before it said what is expected".to_owned()));
     let (mut near, mut far) = duplex(64);
-    let sending = tokio::spawn(async move { while far.write_all(&[b'x'; 64]).await.is_ok() {} });
-    let error = receive(&mut near, b"+PONG").await.unwrap_err();
-    assert!(error.contains("16384"), "{error}");
-    drop(near);
-    sending.await.unwrap();
+    let sending = async move { while far.write_all(&[b'x'; 64]).await.is_ok() {} };
+    let receiving = async move { receive(&mut near, b"+PONG").await };
+    let (received, ()) = tokio::join!(receiving, sending);
+    assert!(received.is_err_and(|error| error.contains("16384")));
 }
