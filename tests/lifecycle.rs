@@ -9,12 +9,16 @@ mod callers;
 mod control;
 #[path = "lifecycle/ends.rs"]
 mod ends;
+#[path = "lifecycle/health.rs"]
+mod health;
 #[path = "lifecycle/notices.rs"]
 mod notices;
 #[path = "lifecycle/registered.rs"]
 mod registered;
 #[path = "lifecycle/restarts.rs"]
 mod restarts;
+#[path = "lifecycle/standins.rs"]
+mod standins;
 #[path = "lifecycle/world.rs"]
 mod world;
 #[path = "lifecycle/zones.rs"]

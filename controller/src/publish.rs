@@ -4,6 +4,7 @@
 
 pub mod discovery;
 pub mod follow;
+pub mod health;
 pub mod identity;
 pub mod inbound;
 pub mod mesh;
@@ -27,7 +28,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use self::{probes::Probes, proxies::Proxies, standings::Standings, statistics::Statistics, usage::Usage};
+use self::{
+    health::Sharing, probes::Probes, proxies::Proxies, standings::Standings, statistics::Statistics, usage::Usage,
+};
 use crate::{
     demand::{Demand, Guard, Want},
     index::{Key, View},
@@ -46,6 +49,8 @@ pub struct Reported {
     pub usage: Arc<Usage>,
     /// What proxies are told of themselves: orders, registrations.
     pub standings: Arc<Standings>,
+    /// Who probes which instances, and what they say of them.
+    pub sharing: Arc<Sharing>,
 }
 
 /// Keys that are remembered after their last watcher left, before they are swept out.

@@ -13,7 +13,7 @@ use linkerd2_proxy_api::{
     inbound::inbound_server_policies_server::InboundServerPoliciesServer,
     outbound::outbound_policies_server::OutboundPoliciesServer,
 };
-use mesh_proto::mesh::v1::mesh_policy_server::MeshPolicyServer;
+use mesh_proto::mesh::v1::{mesh_health_server::MeshHealthServer, mesh_policy_server::MeshPolicyServer};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use tonic::transport::Server;
 use self::acceptor::Connection;
 use crate::{
     publish::{
-        Published, Reported, discovery::Discovery, identity::Certifier, inbound::Inbound, mesh::Mesh,
+        Published, Reported, discovery::Discovery, health::Health, identity::Certifier, inbound::Inbound, mesh::Mesh,
         outbound::Outbound,
     },
     sign::{authority::Authority, tokens::Tokens},
@@ -77,6 +77,11 @@ pub async fn serve(
     let certifier = Certifier { authority, tokens, leaf_lifetime, metrics: Arc::clone(&metrics) };
     let inbound = Inbound { published: Arc::clone(&published), metrics: Arc::clone(&metrics) };
     let outbound = Outbound { published: Arc::clone(&published), control_namespace, metrics: Arc::clone(&metrics) };
+    let health = Health {
+        published: Arc::clone(&published),
+        sharing: Arc::clone(&reported.sharing),
+        metrics: Arc::clone(&metrics),
+    };
     let mesh = Mesh { published, reported, metrics };
     Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
@@ -88,6 +93,7 @@ pub async fn serve(
         .add_service(InboundServerPoliciesServer::new(inbound).max_decoding_message_size(MESSAGE_MAX))
         .add_service(OutboundPoliciesServer::new(outbound).max_decoding_message_size(MESSAGE_MAX))
         .add_service(MeshPolicyServer::new(mesh).max_decoding_message_size(MESSAGE_MAX))
+        .add_service(MeshHealthServer::new(health).max_decoding_message_size(MESSAGE_MAX))
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), stopping.cancelled_owned())
         .await
 }

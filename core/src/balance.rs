@@ -11,6 +11,7 @@ mod turns;
 
 use std::sync::Arc;
 
+pub(crate) use self::key::of_address;
 pub use self::key::{Key, hash, key};
 use self::{ring::Ring, table::Table, turns::Turns};
 use crate::{

@@ -1,19 +1,20 @@
 //! Whether an instance can be used, as one worker found out: by its own calls (outlier detection) and by probing it
 //! (active health check). Pure: time and chance are passed in, every change says why.
 //!
-//! Deliberately not here: warm-up, shared probing, success rates over windows.
+//! Deliberately not here: warm-up, success rates over windows.
 
 mod limit;
+mod probes;
+pub mod sharing;
 
 use std::time::Duration;
 
-pub use self::limit::{Permission, permission};
-use crate::{
-    drain::AVOIDED,
-    model::policy::{HealthCheck, OutlierDetection},
-    outcome::Outcome,
-    retry::Failure,
+use self::probes::Probes;
+pub use self::{
+    limit::{Permission, permission},
+    probes::{Acquaintance, ProbeResult, Probed, Traffic},
 };
+use crate::{drain::AVOIDED, model::policy::OutlierDetection, outcome::Outcome, retry::Failure};
 
 /// What a call showed of the instance that took it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,13 +221,6 @@ enum Standing {
     },
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Probes {
-    is_failing: bool,
-    failed: u32,
-    succeeded: u32,
-}
-
 impl Instance {
     /// Whether it may be picked at `now`.
     pub fn usability(&self, now: Duration) -> Usability {
@@ -315,48 +309,6 @@ impl Instance {
         }
     }
 
-    /// Takes in the result of a probe that began at `begun`.
-    pub fn probed(&mut self, result: ProbeResult, begun: Duration, now: Duration, check: &HealthCheck) -> Change {
-        let probes = &mut self.probes;
-        match result {
-            ProbeResult::Failed => {
-                (probes.failed, probes.succeeded) = (probes.failed.saturating_add(1), 0);
-                if !probes.is_failing && probes.failed >= check.unhealthy_threshold {
-                    probes.is_failing = true;
-                    return Change::Failing;
-                }
-                Change::None
-            }
-            ProbeResult::Succeeded => {
-                (probes.failed, probes.succeeded) = (0, probes.succeeded.saturating_add(1));
-                if probes.is_failing {
-                    if probes.succeeded < check.healthy_threshold {
-                        return Change::None;
-                    }
-                    self.probes = Probes::default();
-                    self.clear_failures();
-                    self.come_back(now);
-                    return Change::Healthy;
-                }
-                self.probes = Probes::default();
-                match self.standing {
-                    Standing::Out { since, .. } if begun >= since => {
-                        self.come_back(now);
-                        Change::Returned
-                    }
-                    Standing::Out { .. } | Standing::OnTrial { .. } | Standing::NeverOut | Standing::In { .. } => {
-                        Change::None
-                    }
-                }
-            }
-        }
-    }
-
-    /// Forgets what probes showed: the service is not probed any more.
-    pub fn forget_probes(&mut self) {
-        self.probes = Probes::default();
-    }
-
     fn tried(&mut self, seen: Seen, moment: (Duration, u64), policy: &OutlierDetection) -> Change {
         match seen {
             Seen::Success => {
@@ -423,15 +375,6 @@ impl Instance {
 
 /// Greatest part by which chance lengthens a time out, so that many callers do not come back at once.
 const JITTER: f64 = 0.1;
-
-/// How a probe ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeResult {
-    /// As expected.
-    Succeeded,
-    /// Not as expected, or not in time.
-    Failed,
-}
 
 #[cfg(test)]
 mod tests;

@@ -380,8 +380,7 @@ fn what_no_proxy_heeds_yet_is_refused_unless_it_says_what_happens_anyway() {
     for path in ["timeouts.perTry", "retries.on", "outlierDetection.successRate", "rateLimits"] {
         assert!(is_refused(path), "{path}: {problems:#?}");
     }
-    assert!(!is_refused("healthCheck.sharedBy"), "0 is what happens anyway");
-    let rest = "  timeouts: {perTry: 0s}\n  retries: {attempts: 2}\n  healthCheck: {tcp: {}, sharedBy: 0}\n";
+    let rest = "  timeouts: {perTry: 0s}\n  retries: {attempts: 2}\n  outlierDetection: {honourRetryAfter: false}\n";
     parse("policy.yaml", &policy(rest)).unwrap();
     for field in fields().filter(|field| !field.is_in_force()) {
         assert!(!matches!(field.path, "service" | "retries.attempts" | "zones.preferSame"), "{}", field.path);

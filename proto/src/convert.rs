@@ -16,6 +16,7 @@ mod rate_limits;
 pub mod routes;
 #[cfg(test)]
 mod samples;
+pub mod shared_health;
 pub mod statistics;
 pub mod target;
 mod traffic;

@@ -3,6 +3,7 @@
 //!
 //! Only what is not as it should be is kept: while nothing is wrong, a pick costs one comparison.
 
+pub mod board;
 mod watch;
 
 use std::{
@@ -12,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use mesh_core::{
-    health::{Change, Exchange, Instance, Permission, ProbeResult, Seen, Usability, permission},
+    health::{Change, Exchange, Instance, Permission, ProbeResult, Probed, Seen, Traffic, Usability, permission},
     model::{
         lane::LaneGroup,
         policy::{HealthCheck, OutlierDetection, TrafficPolicy},
@@ -37,6 +38,8 @@ pub struct Health {
     services: RefCell<AHashMap<ServiceKey, Instances>>,
     /// Services with a health check that are in use, and when they were used last.
     used: RefCell<AHashMap<ServiceKey, Duration>>,
+    /// Services whose instances are probed, by this worker or by others.
+    probed: RefCell<AHashSet<ServiceKey>>,
     /// Told when a service with a health check comes into use.
     pub came_into_use: Notify,
     swept: Cell<Duration>,
@@ -123,11 +126,27 @@ impl Health {
         }
     }
 
-    /// Services to probe.
-    pub fn probed(&self, now: Duration) -> Vec<ServiceKey> {
+    /// Services with a health check that are in use, and how long ago they were called last.
+    pub fn used(&self, now: Duration) -> Vec<(ServiceKey, Duration)> {
         let mut used = self.used.borrow_mut();
         used.retain(|_, last| now.saturating_sub(*last) < PROBED_WITHOUT_USE);
-        used.keys().cloned().collect()
+        used.iter().map(|(key, last)| (key.clone(), now.saturating_sub(*last))).collect()
+    }
+
+    /// Time from the beginning of the last probe of an instance to the next one.
+    pub fn next_probe(
+        &self,
+        (key, address): (&ServiceKey, SocketAddr),
+        check: &HealthCheck,
+        traffic: Traffic,
+        chance: f64,
+    ) -> Duration {
+        let services = self.services.borrow();
+        let known = services.get(key).and_then(|instances| instances.known.get(&address));
+        known.map_or_else(
+            || Instance::default().next_probe(check, traffic, chance),
+            |instance| instance.next_probe(check, traffic, chance),
+        )
     }
 
     /// An instance whose time out is over gets its one exchange.
@@ -174,19 +193,42 @@ impl Health {
         self.tell(worker, key, address, change);
     }
 
+    /// Remembers whose instances are probed: what probes show of others is forgotten.
+    pub fn keep_probes_of(&self, services: impl IntoIterator<Item = ServiceKey>) {
+        let mut probed = self.probed.borrow_mut();
+        probed.clear();
+        probed.extend(services);
+    }
+
+    /// What probes show of an instance, all in all.
+    pub fn verdict(&self, (key, address): (&ServiceKey, SocketAddr)) -> ProbeResult {
+        let services = self.services.borrow();
+        let known = services.get(key).and_then(|instances| instances.known.get(&address));
+        known.map_or(ProbeResult::Succeeded, Instance::verdict)
+    }
+
+    /// Takes in what others who probe an instance found out.
+    pub fn hear(&self, worker: &Worker, (key, address): (&ServiceKey, SocketAddr), verdict: ProbeResult) {
+        if self.verdict((key, address)) == verdict {
+            return;
+        }
+        let (now, policy) = (worker.now(), OutlierDetection::default());
+        let change = self.change(key, address, (now, &policy), |instance, _| instance.told(verdict, now));
+        self.tell(worker, key, address, change);
+    }
+
     /// Takes in the result of a probe.
     pub fn take_probe(
         &self,
         worker: &Worker,
         (key, address): (&ServiceKey, SocketAddr),
-        (result, begun): (ProbeResult, Duration),
+        probed: Probed,
         check: &HealthCheck,
     ) {
         let series = worker.sink.metrics.health(&worker.series.service(key));
-        series.probes[usize::from(result == ProbeResult::Failed)].add(1);
+        series.probes[usize::from(probed.result == ProbeResult::Failed)].add(1);
         let (now, policy) = (worker.now(), OutlierDetection::default());
-        let change =
-            self.change(key, address, (now, &policy), |instance, _| instance.probed(result, begun, now, check));
+        let change = self.change(key, address, (now, &policy), |instance, _| instance.probed(probed, now, check));
         self.tell(worker, key, address, change);
     }
 
@@ -267,7 +309,7 @@ impl Health {
             let Some(service) = snapshot.services.get(key) else { return false };
             let traffic = snapshot.traffic.get(key.label()).map(Arc::as_ref);
             let is_probed =
-                traffic.is_some_and(|traffic| traffic.health_check.is_some()) && self.used.borrow().contains_key(key);
+                traffic.is_some_and(|traffic| traffic.health_check.is_some()) && self.probed.borrow().contains(key);
             let before = (instances.known.len(), instances.out);
             let outlier = traffic.map_or_else(OutlierDetection::default, |traffic| traffic.outlier_detection);
             instances.known.retain(|address, instance| {

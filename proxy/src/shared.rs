@@ -12,7 +12,7 @@ use mesh_core::{
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
-use crate::{limits::Limits, net::tls::TlsMaterial};
+use crate::{health::board::Board, limits::Limits, net::tls::TlsMaterial};
 
 /// Questions of workers that wait for the control thread; more are answered `not_ready` at once.
 pub const ASK_QUEUE: usize = 1_024;
@@ -44,6 +44,8 @@ pub struct Shared {
     pub draining: watch::Receiver<bool>,
     /// What callers may use of models; counted for all workers together.
     pub limits: Arc<Limits>,
+    /// Who probes which instances, and what was found.
+    pub probing: Board,
 }
 
 impl Shared {

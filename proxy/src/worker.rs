@@ -29,7 +29,7 @@ use crate::{
         reach::Upstreams,
         report::SeriesCache,
     },
-    health::Health,
+    health::{Health, board::Seat as ProbingSeat},
     net::{http1::HeadLimits, listener::Listener},
     providers::{Providers, Room},
     shared::Shared,
@@ -190,6 +190,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Which instances are usable, as this worker found out.
     pub health: Health,
+    /// Where it shows what it probes.
+    pub probing: ProbingSeat,
     /// What is kept between picks: whose turn it is, rings and tables, who is new.
     pub balances: Balances,
     /// What is kept between picks: which zones serve.
@@ -225,6 +227,7 @@ impl Worker {
             memory: Rc::new(memory),
             upstreams: Upstreams::default(),
             health: Health::default(),
+            probing: shared.probing.join(),
             balances: Balances::default(),
             zones: Zoning::default(),
             providers: Providers::new(config.secrets_directory.clone()),

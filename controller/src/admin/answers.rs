@@ -47,7 +47,7 @@ pub(super) fn collection(console: &Console, name: &str) -> Option<Value> {
     }
     let items = match name {
         "services" => services(view.world(), &console.registered.all()),
-        "endpoints" => endpoints::all(view.world(), &console.registered.all()),
+        "endpoints" => endpoints::all(&view, &console.registered.all(), &console.reported.sharing),
         "lanes" => lanes::groups(console),
         "zones" => zones::all(console),
         "models" => models::routes(view.world()),

@@ -8,15 +8,24 @@ use std::{
 
 use mesh_core::{
     discovery::nacos::instance::Row,
-    model::endpoint::{Endpoint, WEIGHT_ONE},
-    resources::{Problem, World, world::WorldService},
+    model::{
+        endpoint::{Endpoint, WEIGHT_ONE},
+        service::ServiceKey,
+    },
+    resources::{Problem, world::WorldService},
 };
 use serde_json::{Value, json};
 
-use crate::sources::{file, nacos::table::Shown};
+use crate::{
+    index::View,
+    publish::health::Sharing,
+    sources::{file, nacos::table::Shown},
+};
 
-/// Every instance of every service.
-pub(super) fn all(world: &World, registered: &[Shown]) -> Vec<Value> {
+/// Every instance of every service; `probedBy` names the proxies that probe it for all who call it, and is null where
+/// probing is not shared.
+pub(super) fn all(view: &View, registered: &[Shown], sharing: &Sharing) -> Vec<Value> {
+    let world = view.world();
     let mut pods = BTreeMap::new();
     for workload in world.workloads.values() {
         pods.extend(workload.addresses.iter().map(|address| (*address, workload.pod.as_str())));
@@ -25,8 +34,11 @@ pub(super) fn all(world: &World, registered: &[Shown]) -> Vec<Value> {
     let mut items = Vec::new();
     for (label, service) in &world.services {
         for (number, port) in &service.ports {
+            let key = ServiceKey(format!("{label}.svc.{}:{number}", view.domains().cluster).into());
+            let probers = sharing.probers(&key);
             for endpoint in &port.endpoints {
                 let mut shown = in_traffic(service, *number, endpoint, pods.get(&endpoint.address).copied());
+                shown["probedBy"] = json!(probers.get(&endpoint.address));
                 rows.show(label, endpoint.address, &mut shown);
                 items.push(shown);
             }

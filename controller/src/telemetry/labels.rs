@@ -13,6 +13,8 @@ pub enum Service {
     Inbound,
     /// MeshPolicy.Watch.
     Mesh,
+    /// MeshHealth.Share.
+    Health,
 }
 
 impl Service {
@@ -23,6 +25,7 @@ impl Service {
             Service::Outbound => "outbound",
             Service::Inbound => "inbound",
             Service::Mesh => "mesh",
+            Service::Health => "health",
         }
     }
 }

@@ -63,7 +63,7 @@ pub const METRICS: &[Row] = &[
         STREAMS,
         "gauge",
         "streams",
-        "service: destination, profile, outbound, inbound, mesh",
+        "service: destination, profile, outbound, inbound, mesh, health",
         "Open streams to proxies",
     ),
     row(SENT, "counter", "messages", "service: as above", "Messages sent on streams to proxies"),

@@ -53,7 +53,7 @@ pub fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// Hash of an instance.
-pub(super) fn of_address(address: SocketAddr) -> u64 {
+pub(crate) fn of_address(address: SocketAddr) -> u64 {
     let ip = match address.ip() {
         IpAddr::V4(ip) => hash(&ip.octets()),
         IpAddr::V6(ip) => hash(&ip.octets()),

@@ -1,9 +1,9 @@
-//! Life of an instance: ejected, tried, back; probed.
+//! Life of an instance: ejected, tried, back.
 
 use Seen::{GatewayFailure, LocalOriginFailure, Success};
 
 use super::*;
-use crate::model::policy::{Probe, TcpProbe};
+use crate::model::policy::{HealthCheck, Probe, TcpProbe};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -161,33 +161,14 @@ fn instance_that_its_level_needs_stays_and_is_asked_about_again() {
 }
 
 #[test]
-fn thresholds_of_probes_decide_both_ways() {
-    let check = HealthCheck::new(Probe::Tcp(TcpProbe::default()));
-    let mut instance = Instance::default();
-    let mut probe = |result, second| {
-        let change = instance.probed(result, SECOND * second, SECOND * second, &check);
-        (change, instance.usability(SECOND * second))
-    };
-    use ProbeResult::{Failed, Succeeded};
-    assert_eq!(probe(Failed, 0), (Change::None, Usability::Usable));
-    assert_eq!(probe(Failed, 1), (Change::None, Usability::Usable));
-    assert_eq!(probe(Succeeded, 2), (Change::None, Usability::Usable));
-    assert_eq!(probe(Failed, 3), (Change::None, Usability::Usable));
-    assert_eq!(probe(Failed, 4), (Change::None, Usability::Usable));
-    assert_eq!(probe(Failed, 5), (Change::Failing, Usability::FailingHealth));
-    assert_eq!(probe(Succeeded, 6), (Change::None, Usability::FailingHealth));
-    assert_eq!(probe(Failed, 7), (Change::None, Usability::FailingHealth));
-    assert_eq!(probe(Succeeded, 8), (Change::None, Usability::FailingHealth));
-    assert_eq!(probe(Succeeded, 9), (Change::Healthy, Usability::Usable));
-}
-
-#[test]
 fn successful_probe_brings_back_what_was_ejected_before_it_began() {
     let check = HealthCheck::new(Probe::Tcp(TcpProbe::default()));
     let mut life = Life::ejected_at(10);
-    let early = life.instance.probed(ProbeResult::Succeeded, SECOND * 9, SECOND * 11, &check);
+    let passed =
+        |second| Probed { result: ProbeResult::Succeeded, begun: SECOND * second, acquaintance: Acquaintance::Known };
+    let early = life.instance.probed(passed(9), SECOND * 11, &check);
     assert_eq!((early, life.instance.usability(SECOND * 11)), (Change::None, Usability::Ejected));
-    let late = life.instance.probed(ProbeResult::Succeeded, SECOND * 11, SECOND * 12, &check);
+    let late = life.instance.probed(passed(11), SECOND * 12, &check);
     assert_eq!((late, life.instance.usability(SECOND * 12)), (Change::Returned, Usability::Usable));
 }
 

@@ -344,6 +344,68 @@ pub struct Price {
     #[prost(uint64, tag = "4")]
     pub output: u64,
 }
+/// What a proxy calls, and what it found out.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CallerHealth {
+    /// Who this is; in the first message of a stream, and only there.
+    #[prost(message, optional, tag = "1")]
+    pub caller: ::core::option::Option<Caller>,
+    /// Services with shared probing that it calls. At most 1,000; more are probed by everyone for himself.
+    #[prost(message, repeated, tag = "2")]
+    pub services: ::prost::alloc::vec::Vec<CalledService>,
+}
+/// Who a proxy is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Caller {
+    /// Namespace of the workload; must be that of the certificate.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Pod.
+    #[prost(string, tag = "2")]
+    pub pod: ::prost::alloc::string::String,
+    /// Service account of the workload; must be that of the certificate.
+    #[prost(string, tag = "3")]
+    pub service_account: ::prost::alloc::string::String,
+}
+/// A service that a proxy calls.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CalledService {
+    /// <name>.<namespace>.svc.<cluster domain>:<port>
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// It was not called for as long as the interval without traffic: others probe it, if there are others.
+    #[prost(bool, tag = "2")]
+    pub idle: bool,
+    /// IP:port of the instances that its own probes find healthy. With failing at most 4,000 in one message.
+    #[prost(string, repeated, tag = "3")]
+    pub passing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// IP:port of those that its own probes find unhealthy.
+    #[prost(string, repeated, tag = "4")]
+    pub failing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What a proxy is to probe, and what others found out.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SharedHealth {
+    /// Services of its last report.
+    #[prost(message, repeated, tag = "1")]
+    pub services: ::prost::alloc::vec::Vec<SharedService>,
+}
+/// A service whose instances are probed by some of its callers.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SharedService {
+    /// As the report calls it.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// IP:port of the instances that this proxy is to probe.
+    #[prost(string, repeated, tag = "2")]
+    pub probe: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// IP:port of the instances that are unhealthy by the word of those who probe them.
+    #[prost(string, repeated, tag = "3")]
+    pub failing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// IP:port of those of which nobody who probes them knows anything yet. All others are healthy.
+    #[prost(string, repeated, tag = "4")]
+    pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// What a proxy says on its stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProxyReport {
@@ -623,6 +685,9 @@ pub struct PolicySnapshot {
     /// Model routes, ordered by name.
     #[prost(message, repeated, tag = "6")]
     pub model_routes: ::prost::alloc::vec::Vec<ModelRoute>,
+    /// Zones whose instances are left where others can take over, ordered.
+    #[prost(string, repeated, tag = "7")]
+    pub drained_zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// How the process stands with the controller; absent = with every default. Not kept over a restart.
     #[prost(message, optional, tag = "8")]
     pub standing: ::core::option::Option<Standing>,
@@ -639,9 +704,6 @@ pub struct Standing {
     /// Longest time for which readiness waits until it is, seconds.
     #[prost(uint32, tag = "3")]
     pub registration_wait_seconds: u32,
-    /// Zones whose instances are left where others can take over, ordered.
-    #[prost(string, repeated, tag = "7")]
-    pub drained_zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What is known about a workload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1916,6 +1978,314 @@ pub mod mesh_policy_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "mesh.v1.MeshPolicy";
     impl<T> tonic::server::NamedService for MeshPolicyServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod mesh_health_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    #[derive(Debug, Clone)]
+    pub struct MeshHealthClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl MeshHealthClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> MeshHealthClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> MeshHealthClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            MeshHealthClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Shared probing, one stream per proxy: what it calls and what its probes show up; what it is to probe, and what others
+        /// found out, down. Each message replaces the one before, and the first answer comes at once. Without this stream, and
+        /// for services that the answer does not name, a proxy probes every instance itself.
+        pub async fn share(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::CallerHealth>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SharedHealth>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/mesh.v1.MeshHealth/Share");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("mesh.v1.MeshHealth", "Share"));
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod mesh_health_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with MeshHealthServer.
+    #[async_trait]
+    pub trait MeshHealth: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Share method.
+        type ShareStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SharedHealth, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Shared probing, one stream per proxy: what it calls and what its probes show up; what it is to probe, and what others
+        /// found out, down. Each message replaces the one before, and the first answer comes at once. Without this stream, and
+        /// for services that the answer does not name, a proxy probes every instance itself.
+        async fn share(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::CallerHealth>>,
+        ) -> std::result::Result<tonic::Response<Self::ShareStream>, tonic::Status>;
+    }
+    #[derive(Debug)]
+    pub struct MeshHealthServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> MeshHealthServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for MeshHealthServer<T>
+    where
+        T: MeshHealth,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/mesh.v1.MeshHealth/Share" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShareSvc<T: MeshHealth>(pub Arc<T>);
+                    impl<
+                        T: MeshHealth,
+                    > tonic::server::StreamingService<super::CallerHealth>
+                    for ShareSvc<T> {
+                        type Response = super::SharedHealth;
+                        type ResponseStream = T::ShareStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::CallerHealth>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MeshHealth>::share(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShareSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for MeshHealthServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "mesh.v1.MeshHealth";
+    impl<T> tonic::server::NamedService for MeshHealthServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

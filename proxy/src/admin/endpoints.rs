@@ -7,10 +7,12 @@ use crate::telemetry::{health::Unusable, metrics::render::Sources};
 
 /// The page: one entry per service and instance. `usability` is `usable`, `draining`, `unhealthy`
 /// (says its registry), `out_of_traffic` (weight 0), or what
-/// the worker says that has most against it; `workers` is how many have something against it.
+/// the worker says that has most against it; `workers` is how many have something against it; `probed` is where it is probed:
+/// `here`, `elsewhere` or `nowhere`.
 pub(super) fn page(sources: &Sources) -> Value {
     let snapshot = sources.shared.load();
     let seen: Vec<_> = sources.workers.iter().map(|worker| worker.all_health().unusable()).collect();
+    let board = sources.shared.probing.read();
     let mut items = Vec::new();
     for (key, service) in &snapshot.services {
         for endpoint in service.endpoints() {
@@ -25,6 +27,7 @@ pub(super) fn page(sources: &Sources) -> Value {
                 "weight": endpoint.weight,
                 "usability": usability(endpoint, &found),
                 "workers": found.len(),
+                "probed": board.place(key, endpoint.address),
             }));
         }
     }

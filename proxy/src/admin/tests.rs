@@ -60,6 +60,7 @@ async fn port() -> Port {
         revision: watch::channel(0).1,
         draining,
         limits: crate::limits::Limits::new().0,
+        probing: Default::default(),
     };
     let shared = Arc::new(shared);
     let missing = watch::Sender::new(BTreeSet::from(["certificate".to_owned()]));

@@ -6,6 +6,7 @@ mod follow;
 mod life;
 mod mesh;
 mod registration;
+mod sharing;
 mod statistics;
 mod unusable;
 mod usage;
@@ -174,6 +175,7 @@ impl Streams {
             probed: self.probed,
         };
         let mut following = Following::new(Arc::new(context));
+        following.share_probing(Arc::clone(&self.shared), &self.asker.hello);
         following.policy(self.asker.hello, kept.policy_revision.clone(), status);
         following.resume(&kept);
         for port in self.asker.inbound_ports {

@@ -244,6 +244,7 @@ mod tests {
             revision: watch::channel(0).1,
             draining: watch::channel(false).1,
             limits: crate::limits::Limits::new().0,
+            probing: Default::default(),
         };
         let (records, recorded) = mpsc::channel(8);
         let metrics = Arc::new(WorkerMetrics::new(0));

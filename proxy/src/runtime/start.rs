@@ -17,6 +17,7 @@ use crate::{
         stream::{MISSING_POLICY, missing_port},
     },
     drain::Order,
+    health::board::Board,
     identity::{Credentials, Held, read_bundle},
     limits::{Limits, Thirst},
     net::{http1::HeadLimits, tls::Trust},
@@ -76,6 +77,7 @@ pub(super) fn prepare(settings: Settings, order: Order, draining: watch::Receive
         revision: watched,
         draining,
         limits,
+        probing: Board::default(),
     };
     let mut outside = None;
     if let Some(tls) = &settings.gateway.tls {

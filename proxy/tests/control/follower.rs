@@ -102,6 +102,7 @@ impl Follower {
             revision: revision.clone(),
             draining,
             limits: mesh_proxy::limits::Limits::new().0,
+            probing: Default::default(),
         });
         let channel = client::channel(&peer(controller), credentials.subscribe(), Proof::Required);
         let missing = Arc::new(watch::Sender::new(BTreeSet::from([MISSING_POLICY.to_owned()])));

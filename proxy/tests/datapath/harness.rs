@@ -128,6 +128,7 @@ impl Proxy {
             revision: watched,
             draining: drain,
             limits: mesh_proxy::limits::Limits::new().0,
+            probing: Default::default(),
         });
         let (records, recorded) = mpsc::channel(RECORD_QUEUE);
         let metrics = Arc::new(WorkerMetrics::new(0));

@@ -209,7 +209,7 @@ const HEALTH: &[Field] = &[
         "healthCheck.unhealthyThreshold",
         "1 to 1000",
         Default("3"),
-        "So many failed probes in a row make an instance unhealthy.",
+        "So many failed probes in a row make an instance unhealthy; the first does where none has succeeded yet.",
     ),
     field(
         "healthCheck.healthyThreshold",
@@ -239,7 +239,7 @@ const HEALTH: &[Field] = &[
         "healthCheck.noTrafficInterval",
         "duration, at least 100ms",
         Default("60s"),
-        "Interval while the caller does not call the service.",
+        "Interval while nobody has called the service for so long.",
     ),
     field(
         "healthCheck.sharedBy",

@@ -11,19 +11,19 @@ use mesh_core::{
     model::{route::Target, service::ServiceKey},
     snapshot::Snapshot,
 };
-use mesh_proto::mesh::v1::Hello;
+use mesh_proto::mesh::v1::{Caller, Hello};
 use tokio::{
     task::{AbortHandle, JoinSet},
     time::Instant,
 };
 
 use super::{
-    mesh,
+    mesh, sharing,
     watch::{self, Context, WhenUnknown},
 };
 use crate::{
     control::snapshot::{Builder, Event, services_of},
-    shared::Ask,
+    shared::{Ask, Shared},
     telemetry::worker::{Direction, SeriesKey, WorkerMetrics},
 };
 
@@ -107,6 +107,17 @@ impl Following {
         if let Some(channel) = self.context.channels.mesh.clone() {
             self.tasks.spawn(mesh::follow(Arc::clone(&self.context), channel, hello, status));
         }
+    }
+
+    /// Shares probing with other callers, where the control plane has that.
+    pub(super) fn share_probing(&mut self, shared: Arc<Shared>, hello: &Hello) {
+        let Some(channel) = self.context.channels.mesh.clone() else { return shared.probing.go_alone() };
+        let caller = Caller {
+            namespace: hello.namespace.clone(),
+            pod: hello.pod.clone(),
+            service_account: hello.service_account.clone(),
+        };
+        self.tasks.spawn(sharing::follow(Arc::clone(&self.context), channel, shared, caller));
     }
 
     /// Answers a worker's question by following; the event says what stands instead where a bound forbids it.

@@ -145,6 +145,7 @@ mod tests {
             revision: watch::channel(0).1,
             draining: watch::channel(false).1,
             limits: crate::limits::Limits::new().0,
+            probing: Default::default(),
         })
     }
 

@@ -6,13 +6,13 @@ use http::{HeaderValue, Method, Request, Version};
 use mesh_core::{
     model::{
         endpoint::Endpoint,
-        policy::{HealthCheck, Probe, TrafficPolicy},
+        policy::{HealthCheck, HttpProbe, Probe, TcpProbe, TrafficPolicy},
         service::ServiceKey,
     },
     names,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
 };
 
@@ -26,6 +26,10 @@ use crate::{
 const SILENCE: Duration = Duration::from_millis(250);
 /// Longest status line.
 const STATUS_LINE_MAX: usize = 1_024;
+/// In so many bytes what is expected must have come.
+const RECEIVED_MAX: usize = 16 * 1_024;
+/// Bytes that are read at a time.
+const READ: u64 = 1_024;
 
 /// Asks what the policy says; an error says why the instance is not well. The caller sets the limit.
 pub(super) async fn ask(
@@ -37,12 +41,11 @@ pub(super) async fn ask(
     let Some(HealthCheck { probe, .. }) = &traffic.health_check else { return Ok(()) };
     match probe {
         Probe::Http(asked) => {
-            let host = asked.host.as_deref().unwrap_or(service.label());
-            let status = http(worker, endpoint, traffic, (host, &asked.path)).await?;
+            let status = http(worker, endpoint, traffic, &http_request(endpoint, service, asked)).await?;
             let is_expected = asked.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status));
             is_expected.then_some(()).ok_or_else(|| format!("status {status}"))
         }
-        Probe::Tcp(_) => tcp(worker, endpoint, traffic).await,
+        Probe::Tcp(asked) => tcp(worker, endpoint, traffic, asked).await,
         Probe::Grpc { service: name } => grpc(worker, endpoint, traffic, (service.label(), name)).await,
     }
 }
@@ -53,8 +56,18 @@ async fn connect(worker: &Worker, endpoint: &Endpoint, traffic: &TrafficPolicy) 
     reached.map_err(|unreachable| unreachable.detail)
 }
 
-async fn tcp(worker: &Worker, endpoint: &Endpoint, traffic: &TrafficPolicy) -> Result<(), String> {
+async fn tcp(worker: &Worker, endpoint: &Endpoint, traffic: &TrafficPolicy, asked: &TcpProbe) -> Result<(), String> {
     let (mut socket, _lease) = connect(worker, endpoint, traffic).await?;
+    if !asked.send.is_empty() {
+        let sent = async {
+            socket.write_all(&asked.send).await?;
+            socket.flush().await
+        };
+        sent.await.map_err(|error: std::io::Error| error.to_string())?;
+    }
+    if !asked.receive.is_empty() {
+        return receive(&mut socket, &asked.receive).await;
+    }
     if worker.upstreams.endpoint(worker, endpoint).transport == Transport::Plain {
         return Ok(());
     }
@@ -67,18 +80,43 @@ async fn tcp(worker: &Worker, endpoint: &Endpoint, traffic: &TrafficPolicy) -> R
     }
 }
 
-async fn http(
-    worker: &Worker,
-    endpoint: &Endpoint,
-    traffic: &TrafficPolicy,
-    (host, path): (&str, &str),
-) -> Result<u16, String> {
-    let (mut socket, _lease) = connect(worker, endpoint, traffic).await?;
-    let mut request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {AGENT}\r\n");
-    if let Some(lane) = label(endpoint) {
+/// Reads until the expected bytes have come, somewhere in what comes.
+async fn receive(socket: &mut (impl AsyncRead + Unpin), expected: &[u8]) -> Result<(), String> {
+    let mut received = Vec::with_capacity(expected.len());
+    while !received.windows(expected.len()).any(|part| part == expected) {
+        if received.len() >= RECEIVED_MAX {
+            return Err(format!("not what is expected within {RECEIVED_MAX} bytes"));
+        }
+        let read = (&mut *socket).take(READ).read_buf(&mut received).await;
+        if read.map_err(|error| error.to_string())? == 0 {
+            return Err("closed before it said what is expected".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The request, whole: it has no body.
+fn http_request(endpoint: &Endpoint, service: &ServiceKey, asked: &HttpProbe) -> String {
+    let host = asked.host.as_deref().unwrap_or(service.label());
+    let mut request = format!("{} {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {AGENT}\r\n", asked.method, asked.path);
+    let lane = label(endpoint);
+    for (name, value) in &asked.headers {
+        if lane.is_none() || name != names::LANE_HEADER {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    if let Some(lane) = lane {
         request.push_str(&format!("{}: {lane}\r\n", names::LANE_HEADER));
     }
+    if matches!(asked.method.as_str(), "POST" | "PUT") {
+        request.push_str("content-length: 0\r\n");
+    }
     request.push_str("connection: close\r\n\r\n");
+    request
+}
+
+async fn http(worker: &Worker, endpoint: &Endpoint, traffic: &TrafficPolicy, request: &str) -> Result<u16, String> {
+    let (mut socket, _lease) = connect(worker, endpoint, traffic).await?;
     let text = |error: std::io::Error| error.to_string();
     socket.write_all(request.as_bytes()).await.map_err(text)?;
     socket.flush().await.map_err(text)?;
@@ -146,3 +184,6 @@ const AGENT: &str = "lanemesh-health-check";
 fn label(endpoint: &Endpoint) -> Option<String> {
     endpoint.lanes.first().map(ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,6 +127,7 @@ impl Stage {
             revision: watch::channel(0).1,
             draining: watch::channel(false).1,
             limits: Limits::new().0,
+            probing: Default::default(),
         };
         let metrics = Arc::new(WorkerMetrics::new(0));
         let (sent, records) = mpsc::channel(RECORDS);
