@@ -282,6 +282,7 @@ impl<'a> Attempts<'a> {
         let watch = Watch::new(worker, plan.judged(), picked.upstream.address, picked.exchange);
         exchange.endpoint = Some(picked.upstream.address);
         exchange.level = picked.level.clone();
+        exchange.pick = picked.note();
         self.tried.push(picked.upstream.address);
         let in_flight = picked.upstream.begin(plan.traffic.limits.requests).ok_or_else(|| {
             let detail = format!("too many exchanges at {}", picked.upstream.address);
@@ -387,6 +388,7 @@ impl<'a> Attempts<'a> {
             let now = Instant::now();
             picked.upstream.observe(worker.since_start(now), now - sent);
             watch.head(head.status(), head.http2_fields());
+            watch.refuses(head.status(), head.fields());
             if to == Side::Mesh && told(head.fields()) != Told::Nothing {
                 watch.leaves();
             }

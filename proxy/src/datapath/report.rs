@@ -52,6 +52,8 @@ pub struct Exchange {
     entry: Option<String>,
     /// Level that serves, and why.
     pub level: Option<(Level, Reason)>,
+    /// What is unusual about the pick of the instance.
+    pub pick: Option<&'static str>,
     /// Instance that serves.
     pub endpoint: Option<SocketAddr>,
     /// Status of the response passed on; 0 = none yet.
@@ -131,6 +133,7 @@ impl Exchange {
             sought: Sought::No,
             entry: None,
             level: None,
+            pick: None,
             endpoint: None,
             status: 0,
             bytes_in: 0,
@@ -306,6 +309,7 @@ impl Exchange {
             lane: self.carried.as_ref().map(ToString::to_string),
             level: self.level.as_ref().map(|(level, _)| level.to_string()),
             reason: self.level.as_ref().map(|(_, reason)| reason.label()),
+            pick: self.pick,
             source: self.source().label(),
             entry: self.entry.take(),
             outcome,

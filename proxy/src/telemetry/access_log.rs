@@ -102,6 +102,8 @@ struct Line<'a> {
     level: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pick: Option<&'static str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     source: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,6 +197,7 @@ pub fn line(record: &Record) -> String {
         lane: record.lane.as_deref(),
         level: record.level.as_deref(),
         reason: record.reason,
+        pick: record.pick,
         source: record.source,
         entry: record.entry.as_deref(),
         bytes_in: record.bytes_in,
@@ -255,6 +258,7 @@ pub(crate) mod tests {
             lane: Some("canary".to_owned()),
             level: Some("baseline".to_owned()),
             reason: Some("missing"),
+            pick: None,
             source: "header",
             entry: None,
             outcome,

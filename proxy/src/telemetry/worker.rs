@@ -340,6 +340,8 @@ pub struct Record {
     pub level: Option<String>,
     /// Why that level.
     pub reason: Option<&'static str>,
+    /// What is unusual about the pick of the instance: `panic`, `trial`.
+    pub pick: Option<&'static str>,
     /// Where the label was found.
     pub source: &'static str,
     /// Which rule or share of a lane stained it, if one did here.

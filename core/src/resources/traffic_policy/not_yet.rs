@@ -6,9 +6,6 @@ use crate::resources::node::Node;
 
 /// A field with everything below it, and what of it happens anyway and may be written, as JSON has it.
 const NOT_YET: &[(&str, Option<&str>)] = &[
-    ("panicThreshold", None),
-    ("outlierDetection.honourRetryAfter", Some("false")),
-    ("outlierDetection.successRate", None),
     ("healthCheck.http.method", Some("\"GET\"")),
     ("healthCheck.http.headers", None),
     ("healthCheck.tcp.send", None),
