@@ -1,135 +1,32 @@
 //! Whether an instance can be used, as one worker found out: by its own calls (outlier detection) and by probing it
 //! (active health check). Pure: time and chance are passed in, every change says why.
 //!
-//! Deliberately not here: warm-up, success rates over windows.
+//! Deliberately not here: warm-up.
 
 mod limit;
+mod panic;
 mod probes;
+mod rate;
+mod seen;
 pub mod sharing;
+mod usability;
 
 use std::time::Duration;
 
 use self::probes::Probes;
 pub use self::{
     limit::{Permission, permission},
+    panic::{Panic, widen},
     probes::{Acquaintance, ProbeResult, Probed, Traffic},
+    rate::{Calls, Verdict, Window, judge},
+    seen::{REST_MAX, Seen, Waited, wanted_rest},
+    usability::Usability,
+};
+use crate::{
+    drain::AVOIDED,
+    model::policy::{HealthCheck, OutlierDetection},
 };
 use crate::{drain::AVOIDED, model::policy::OutlierDetection, outcome::Outcome, retry::Failure};
-
-/// What a call showed of the instance that took it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// It answered, and not with a gateway failure.
-    Success,
-    /// It answered 502, 503, 504 or gRPC UNAVAILABLE.
-    GatewayFailure,
-    /// It did not answer: no connection, reset, or too late.
-    LocalOriginFailure,
-}
-
-/// What an attempt waited for when it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waited {
-    /// For the head of the answer, with the request sent.
-    ForTheAnswer,
-    /// For anything else.
-    ForSomethingElse,
-}
-
-impl Seen {
-    /// What a failed attempt shows, if it was the instance's fault.
-    pub fn of_failure(outcome: Outcome, failure: Option<Failure>, waited: Waited) -> Option<Self> {
-        match failure {
-            // A connection that was closed while it was idle, or in order, says nothing; a status was seen already.
-            Some(Failure::ReusedClosed | Failure::NotProcessed | Failure::Status(_)) => return None,
-            Some(Failure::Connect | Failure::Reset | Failure::Lost | Failure::TryTimeout) | None => {}
-        }
-        match outcome {
-            Outcome::ConnectFailed
-            | Outcome::UpstreamReset
-            | Outcome::UpstreamProtocol
-            | Outcome::UpstreamIncomplete => Some(Seen::LocalOriginFailure),
-            Outcome::Timeout => (waited == Waited::ForTheAnswer).then_some(Seen::LocalOriginFailure),
-            Outcome::Success
-            | Outcome::Closed
-            | Outcome::Denied
-            | Outcome::UnknownPolicy
-            | Outcome::TlsRefused
-            | Outcome::BadRequest
-            | Outcome::HeadersTooLarge
-            | Outcome::NoRoute
-            | Outcome::NoEndpoints
-            | Outcome::LaneMissing
-            | Outcome::LaneUnhealthy
-            | Outcome::ClientTimeout
-            | Outcome::ClientGone
-            | Outcome::Overloaded
-            | Outcome::NotReady
-            | Outcome::Loop
-            | Outcome::Filtered
-            | Outcome::Internal => None,
-        }
-    }
-
-    /// What an answer shows; `grpc_status` where the answer has one.
-    pub fn of_answer(status: u16, grpc_status: Option<&[u8]>) -> Self {
-        /// `UNAVAILABLE` of google.rpc.Code.
-        const UNAVAILABLE: &[u8] = b"14";
-        match (status, grpc_status) {
-            (502..=504, _) | (_, Some(UNAVAILABLE)) => Seen::GatewayFailure,
-            (_, None | Some(_)) => Seen::Success,
-        }
-    }
-}
-
-/// Whether an instance may be picked, and why not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Usability {
-    /// Yes.
-    Usable,
-    /// By one exchange, which shows whether it is back: its time out is over.
-    HalfOpen,
-    /// No: that exchange is under way.
-    OnTrial,
-    /// No: calls to it failed.
-    Ejected,
-    /// No: probes of it fail.
-    FailingHealth,
-    /// No, while another can be used: its sidecar said that it drains.
-    Draining,
-}
-
-impl Usability {
-    /// Every state, in order of declaration.
-    pub const ALL: [Usability; 6] = [
-        Usability::Usable,
-        Usability::HalfOpen,
-        Usability::OnTrial,
-        Usability::Ejected,
-        Usability::FailingHealth,
-        Usability::Draining,
-    ];
-
-    /// Whether a further exchange may pick it.
-    pub fn allows(self) -> bool {
-        match self {
-            Usability::Usable | Usability::HalfOpen => true,
-            Usability::OnTrial | Usability::Ejected | Usability::FailingHealth | Usability::Draining => false,
-        }
-    }
-
-    /// Label for metrics and the admin page.
-    pub fn label(self) -> &'static str {
-        match self {
-            Usability::Usable => "usable",
-            Usability::HalfOpen => "half_open",
-            Usability::OnTrial => "on_trial",
-            Usability::Ejected => "ejected",
-            Usability::FailingHealth => "failing_health",
-            Usability::Draining => "draining",
-        }
-    }
-}
 
 /// Why an instance was ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,11 +37,14 @@ pub enum Cause {
     LocalOriginFailures,
     /// The exchange that tried it after its time out failed.
     TrialFailed,
+    /// It succeeded clearly less often than the others.
+    SuccessRate,
 }
 
 impl Cause {
     /// Every cause, in order of declaration.
-    pub const ALL: [Cause; 3] = [Cause::GatewayFailures, Cause::LocalOriginFailures, Cause::TrialFailed];
+    pub const ALL: [Cause; 4] =
+        [Cause::GatewayFailures, Cause::LocalOriginFailures, Cause::TrialFailed, Cause::SuccessRate];
 
     /// Label for metrics and logs.
     pub fn label(self) -> &'static str {
@@ -152,6 +52,7 @@ impl Cause {
             Cause::GatewayFailures => "gateway_failures",
             Cause::LocalOriginFailures => "local_origin_failures",
             Cause::TrialFailed => "trial_failed",
+            Cause::SuccessRate => "success_rate",
         }
     }
 }
@@ -171,6 +72,8 @@ pub enum Change {
     Failing,
     /// Probes made it healthy.
     Healthy,
+    /// Left alone for so long, as it asked.
+    Resting(Duration),
     /// Its sidecar said that it drains.
     Draining,
 }
@@ -192,6 +95,10 @@ pub struct Instance {
     standing: Standing,
     /// How often it was ejected lately.
     times: u32,
+    /// Until when it counts as one that should be out and is not.
+    kept_until: Option<Duration>,
+    /// Until when it wants to be left alone.
+    rests_until: Option<Duration>,
     probes: Probes,
     leaving: Option<Leaving>,
 }
@@ -231,6 +138,8 @@ impl Instance {
             return Usability::Draining;
         }
         match self.standing {
+            Standing::NeverOut | Standing::In { .. } if lasts(self.rests_until, now) => Usability::Resting,
+            Standing::NeverOut | Standing::In { .. } if lasts(self.kept_until, now) => Usability::Kept,
             Standing::NeverOut | Standing::In { .. } => Usability::Usable,
             Standing::Out { until, .. } if now >= until => Usability::HalfOpen,
             Standing::Out { .. } => Usability::Ejected,
@@ -247,7 +156,7 @@ impl Instance {
             Standing::Out { .. } | Standing::OnTrial { .. } => false,
         };
         let stays = self.leaving.is_none_or(|leaving| now >= leaving.until);
-        is_calm && is_in && stays
+        is_calm && is_in && stays && !lasts(self.rests_until, now) && !lasts(self.kept_until, now)
     }
 
     /// Its sidecar said, in an answer, that it drains: no new exchange for [`AVOIDED`], as long as others can be used.
@@ -301,17 +210,53 @@ impl Instance {
             (Standing::Out { .. } | Standing::OnTrial { .. }, _) => Change::None,
             (Standing::NeverOut | Standing::In { .. }, _) => {
                 let Some(cause) = self.count(seen, policy) else { return Change::None };
-                match permission() {
-                    Permission::Granted => self.eject(cause, (now, jitter), policy),
-                    Permission::Refused => Change::Kept(cause),
-                }
+                self.eject_if(permission(), cause, (now, jitter), policy)
             }
+        }
+    }
+
+    /// It succeeds clearly less often than the others. `jitter` and `permission` as in [`Instance::observe`].
+    pub fn falls_behind(
+        &mut self,
+        moment: (Duration, u64),
+        policy: &OutlierDetection,
+        permission: impl FnOnce() -> Permission,
+    ) -> Change {
+        match self.standing {
+            Standing::Out { .. } | Standing::OnTrial { .. } => Change::None,
+            Standing::NeverOut | Standing::In { .. } => self.eject_if(permission(), Cause::SuccessRate, moment, policy),
+        }
+    }
+
+    /// It asks to be left alone for so long ([`wanted_rest`]); `permission` is asked as for an ejection.
+    pub fn asks_for_rest(
+        &mut self,
+        now: Duration,
+        length: Duration,
+        permission: impl FnOnce() -> Permission,
+    ) -> Change {
+        match self.standing {
+            // It is left alone already, and tried when that is over.
+            Standing::Out { .. } | Standing::OnTrial { .. } => return Change::None,
+            Standing::NeverOut | Standing::In { .. } => {}
+        }
+        let until = now + length;
+        if lasts(self.rests_until, now) {
+            self.rests_until = self.rests_until.max(Some(until));
+            return Change::None;
+        }
+        match permission() {
+            Permission::Granted => {
+                self.rests_until = Some(until);
+                Change::Resting(length)
+            }
+            Permission::Refused => Change::None,
         }
     }
 
     fn tried(&mut self, seen: Seen, moment: (Duration, u64), policy: &OutlierDetection) -> Change {
         match seen {
-            Seen::Success => {
+            Seen::Success | Seen::ServerError => {
                 self.come_back(moment.0);
                 Change::Returned
             }
@@ -328,14 +273,14 @@ impl Instance {
     }
 
     fn clear_failures(&mut self) {
-        (self.gateway_failures, self.local_origin_failures) = (0, 0);
+        (self.gateway_failures, self.local_origin_failures, self.kept_until) = (0, 0, None);
     }
 
     /// The cause to eject it, if there are enough failures in a row now.
     fn count(&mut self, seen: Seen, policy: &OutlierDetection) -> Option<Cause> {
         let reached = |count: u32, limit: u32| limit > 0 && count >= limit;
         match seen {
-            Seen::Success => {
+            Seen::Success | Seen::ServerError => {
                 self.clear_failures();
                 None
             }
@@ -349,6 +294,22 @@ impl Instance {
                 self.local_origin_failures = self.local_origin_failures.saturating_add(1);
                 reached(self.local_origin_failures, policy.consecutive_local_origin_failures)
                     .then_some(Cause::LocalOriginFailures)
+            }
+        }
+    }
+
+    fn eject_if(
+        &mut self,
+        permission: Permission,
+        cause: Cause,
+        moment: (Duration, u64),
+        policy: &OutlierDetection,
+    ) -> Change {
+        match permission {
+            Permission::Granted => self.eject(cause, moment, policy),
+            Permission::Refused => {
+                self.kept_until = Some(moment.0 + policy.base_ejection_time);
+                Change::Kept(cause)
             }
         }
     }
@@ -371,6 +332,11 @@ impl Instance {
         let longest = policy.max_ejection_time.as_millis().max(1);
         u32::try_from(now.saturating_sub(since).as_millis() / longest).unwrap_or(u32::MAX)
     }
+}
+
+/// Whether what ends then goes on at `now`.
+fn lasts(until: Option<Duration>, now: Duration) -> bool {
+    until.is_some_and(|until| now < until)
 }
 
 /// Greatest part by which chance lengthens a time out, so that many callers do not come back at once.

@@ -10,6 +10,19 @@ pub struct PeakEwma {
     /// `None` until something was measured.
     estimate_nanos: Option<f64>,
     updated: Duration,
+    /// Exchanges that wait for their answers.
+    waiting: u32,
+    /// Since when they have, without any of them being answered.
+    silent_since: Duration,
+}
+
+/// Whether an exchange that waits no more was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// The head of its answer came.
+    Yes,
+    /// It failed, or its client left.
+    No,
 }
 
 /// Round trip assumed while the first exchanges of an endpoint are under way.
@@ -20,7 +33,24 @@ pub const DECAY: Duration = Duration::from_secs(10);
 impl PeakEwma {
     /// Nothing measured yet, at `now` (time since the worker started).
     pub fn new(now: Duration) -> Self {
-        PeakEwma { estimate_nanos: None, updated: now }
+        PeakEwma { estimate_nanos: None, updated: now, waiting: 0, silent_since: now }
+    }
+
+    /// An exchange begins to wait for its answer.
+    pub fn ask(&mut self, now: Duration) {
+        if self.waiting == 0 {
+            self.silent_since = now;
+        }
+        self.waiting += 1;
+    }
+
+    /// An exchange waits no more: it was answered, or ended without an answer.
+    pub fn answer(&mut self, now: Duration, answered: Answered) {
+        self.waiting = self.waiting.saturating_sub(1);
+        match answered {
+            Answered::Yes => self.silent_since = self.silent_since.max(now),
+            Answered::No => {}
+        }
     }
 
     /// Takes in one measured round trip.
@@ -37,7 +67,9 @@ impl PeakEwma {
     /// Cost of one more exchange: estimate × (in flight ÷ weight + 1), with `weight` as in `Endpoint::weight`. An idle
     /// endpoint costs its latency whatever its weight, so that weights decide shares and load decides within them. One
     /// that was never measured costs nothing while it is idle: a newcomer is tried at once, by one exchange at a time,
-    /// and an estimate that nothing has confirmed for long fades, so that what was slow once is tried again.
+    /// and an estimate that nothing has confirmed for long fades, so that what was slow once is tried again. One that has
+    /// been silent while exchanges wait costs at least as much as that silence: it is avoided before the first of them is
+    /// answered late, or never.
     pub fn cost(&self, now: Duration, in_flight: u32, weight: u32) -> f64 {
         let share = f64::from(weight.max(1)) / f64::from(WEIGHT_ONE);
         let estimate = match (self.estimate_nanos, in_flight) {
@@ -45,7 +77,8 @@ impl PeakEwma {
             (None, 0) => 0.0,
             (None, _) => DEFAULT_ROUND_TRIP.as_nanos() as f64,
         };
-        estimate.max(1.0) * (f64::from(in_flight) / share + 1.0)
+        let silence = if self.waiting > 0 { now.saturating_sub(self.silent_since).as_nanos() as f64 } else { 0.0 };
+        estimate.max(silence).max(1.0) * (f64::from(in_flight) / share + 1.0)
     }
 
     fn share_of_old(&self, now: Duration) -> f64 {
@@ -236,6 +269,26 @@ mod tests {
         let later = load.cost(Duration::from_secs(1), 0, WEIGHT_ONE);
         assert!(later > 150e6 && later < peak, "{later}");
         assert!(load.cost(Duration::from_secs(61), 0, WEIGHT_ONE) < 1e6);
+    }
+
+    #[test]
+    fn silence_while_exchanges_wait_costs_what_it_lasts_until_somebody_is_answered() {
+        let millis = Duration::from_millis;
+        let mut load = PeakEwma::new(Duration::ZERO);
+        load.observe(Duration::ZERO, millis(1));
+        let cost = |load: &PeakEwma, at| load.cost(millis(at), 0, WEIGHT_ONE);
+        load.ask(millis(10));
+        load.ask(millis(12));
+        assert_eq!(cost(&load, 510), 500e6);
+        load.answer(millis(511), Answered::Yes);
+        // The other one waits still, but the instance speaks.
+        assert!(cost(&load, 511) <= 1e6);
+        assert_eq!(cost(&load, 531), 20e6);
+        load.answer(millis(532), Answered::No);
+        assert!(cost(&load, 10_000) <= 1e6);
+        // What waited before does not count for who asks later.
+        load.ask(millis(10_000));
+        assert!(cost(&load, 10_000) <= 1e6);
     }
 
     #[test]

@@ -377,7 +377,7 @@ fn what_no_proxy_heeds_yet_is_refused_unless_it_says_what_happens_anyway() {
         let whole = format!("TrafficPolicy shop/cart: spec.{path}");
         problems.iter().any(|problem| problem.path == whole && problem.message == "is not in force yet: leave it out")
     };
-    for path in ["timeouts.perTry", "retries.on", "outlierDetection.successRate", "rateLimits"] {
+    for path in ["timeouts.perTry", "retries.on", "limits.pending", "rateLimits"] {
         assert!(is_refused(path), "{path}: {problems:#?}");
     }
     let rest = "  timeouts: {perTry: 0s}\n  retries: {attempts: 2}\n  outlierDetection: {honourRetryAfter: false}\n";

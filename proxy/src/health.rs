@@ -4,6 +4,7 @@
 //! Only what is not as it should be is kept: while nothing is wrong, a pick costs one comparison.
 
 pub mod board;
+mod rates;
 mod watch;
 
 use std::{
@@ -15,7 +16,10 @@ use std::{
 
 use ahash::{AHashMap, AHashSet};
 use mesh_core::{
-    health::{Change, Exchange, Instance, Permission, ProbeResult, Probed, Seen, Traffic, Usability, permission},
+    fields::Fields,
+    health::{
+        Change, Exchange, Instance, Permission, ProbeResult, Probed, Seen, Traffic, Usability, permission, wanted_rest,
+    },
     model::{
         lane::LaneGroup,
         policy::{HealthCheck, OutlierDetection, TrafficPolicy},
@@ -24,6 +28,7 @@ use mesh_core::{
 };
 use tokio::sync::Notify;
 
+use self::rates::Rates;
 pub use self::watch::Watch;
 use crate::{telemetry::health::Unusable, worker::Worker};
 
@@ -40,6 +45,8 @@ pub struct Health {
     used: RefCell<AHashMap<ServiceKey, Duration>>,
     /// Services whose instances are probed, by this worker or by others.
     probed: RefCell<AHashSet<ServiceKey>>,
+    /// How often calls succeeded, for services whose policy asks for that.
+    rates: Rates,
     /// Told when a service with a health check comes into use.
     pub came_into_use: Notify,
     swept: Cell<Duration>,
@@ -169,6 +176,9 @@ impl Health {
     /// Takes in what an exchange showed of an instance.
     fn observe(&self, worker: &Worker, judged: Judged<'_>, address: SocketAddr, seen: Seen, exchange: Exchange) {
         let (key, policy) = (judged.service.key(), &judged.traffic.outlier_detection);
+        if policy.success_rate.is_some() {
+            self.rates.count(key, address, worker.now(), seen);
+        }
         let is_known =
             || self.services.borrow().get(key).is_some_and(|instances| instances.known.contains_key(&address));
         if seen == Seen::Success && (self.services.borrow().is_empty() || !is_known()) {
@@ -178,6 +188,18 @@ impl Health {
         let change = self.change(key, address, (now, policy), |instance, instances| {
             let permission = || permitted(judged, address, now, instances);
             instance.observe(seen, exchange, (now, worker.random()), policy, permission)
+        });
+        self.tell(worker, key, address, change);
+    }
+
+    /// Takes in that an instance answered 429 or 503, which may ask that it be left alone.
+    fn refuses(&self, worker: &Worker, judged: Judged<'_>, address: SocketAddr, (status, fields): (u16, &dyn Fields)) {
+        let (key, policy) = (judged.service.key(), &judged.traffic.outlier_detection);
+        let length = wanted_rest(status, fields, worker.unix_now(), policy.max_ejection_time);
+        let Some(length) = length.filter(|_| policy.honour_retry_after) else { return };
+        let now = worker.now();
+        let change = self.change(key, address, (now, policy), |instance, instances| {
+            instance.asks_for_rest(now, length, || permitted(judged, address, now, instances))
         });
         self.tell(worker, key, address, change);
     }
@@ -279,6 +301,10 @@ impl Health {
                 worker.upstreams.let_go(address);
                 tracing::info!(service = %key, endpoint = %address, "fails its health check");
             }
+            Change::Resting(length) => {
+                series().rests.add(1);
+                tracing::info!(service = %key, endpoint = %address, ?length, "is left alone, as it asked");
+            }
             Change::Returned => tracing::info!(service = %key, endpoint = %address, "back in traffic"),
             Change::Draining => {
                 series().drains.add(1);
@@ -301,6 +327,7 @@ impl Health {
             return;
         }
         self.swept.set(now);
+        self.judge_rates(worker, now);
         if self.services.borrow().is_empty() {
             return;
         }
@@ -351,6 +378,6 @@ fn permitted(judged: Judged<'_>, address: SocketAddr, now: Duration, instances: 
     let Judged { service, groups, traffic } = judged;
     // An instance that the service no longer has takes nothing from it.
     let Some(position) = position(service, address) else { return Permission::Granted };
-    let usable = |other: usize| instances.usability(service.endpoints()[other].address, now) == Usability::Usable;
+    let usable = |other: usize| instances.usability(service.endpoints()[other].address, now).is_in_traffic();
     permission(service, groups, position, &usable, &traffic.outlier_detection)
 }

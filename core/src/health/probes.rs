@@ -92,9 +92,11 @@ impl Instance {
                         self.come_back(now);
                         Change::Returned
                     }
-                    Standing::Out { .. } | Standing::OnTrial { .. } | Standing::NeverOut | Standing::In { .. } => {
+                    Standing::NeverOut | Standing::In { .. } => {
+                        self.kept_until = None;
                         Change::None
                     }
+                    Standing::Out { .. } | Standing::OnTrial { .. } => Change::None,
                 }
             }
         }

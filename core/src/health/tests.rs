@@ -1,6 +1,6 @@
 //! Life of an instance: ejected, tried, back.
 
-use Seen::{GatewayFailure, LocalOriginFailure, Success};
+use Seen::{GatewayFailure, LocalOriginFailure, ServerError, Success};
 
 use super::*;
 use crate::model::policy::{HealthCheck, Probe, TcpProbe};
@@ -61,14 +61,18 @@ fn only_failures_in_a_row_eject() {
 fn answers_that_are_gateway_failures_are_told_from_others() {
     for (status, grpc, seen) in [
         (200, None, Success),
-        (500, None, Success),
+        (500, None, ServerError),
+        (501, Some(&b"0"[..]), ServerError),
         (404, None, Success),
         (502, None, GatewayFailure),
         (503, None, GatewayFailure),
         (504, None, GatewayFailure),
         (200, Some(&b"0"[..]), Success),
         (200, Some(b"14"), GatewayFailure),
-        (200, Some(b"4"), Success),
+        (200, Some(b"4"), ServerError),
+        (200, Some(b"13"), ServerError),
+        (200, Some(b"5"), Success),
+        (429, None, Success),
     ] {
         assert_eq!(Seen::of_answer(status, grpc), seen, "{status} {grpc:?}");
     }
@@ -156,7 +160,12 @@ fn instance_that_its_level_needs_stays_and_is_asked_about_again() {
     let refused = || Permission::Refused;
     let change = life.instance.observe(GatewayFailure, Exchange::Ordinary, at(0), &life.policy, refused);
     assert_eq!(change, Change::Kept(Cause::GatewayFailures));
-    assert_eq!(life.instance.usability(SECOND), Usability::Usable);
+    // It takes calls, and is no capacity: until it succeeds, or for as long as it would have been out.
+    assert_eq!(life.instance.usability(SECOND), Usability::Kept);
+    assert_eq!(life.instance.usability(SECOND * 30), Usability::Usable);
+    let mut other = life.instance;
+    other.observe(Success, Exchange::Ordinary, at(1), &life.policy, || panic!("nobody is asked"));
+    assert_eq!(other.usability(SECOND), Usability::Usable);
     assert!(matches!(life.sees(GatewayFailure, 1), Change::Ejected(..)));
 }
 
@@ -186,7 +195,12 @@ fn instance_that_fails_every_other_second_changes_less_and_less_often() {
                 life.instance.begin_trial();
                 Exchange::Trial
             }
-            Usability::OnTrial | Usability::Ejected | Usability::FailingHealth | Usability::Draining => continue,
+            Usability::OnTrial
+            | Usability::Ejected
+            | Usability::FailingHealth
+            | Usability::Kept
+            | Usability::Resting
+            | Usability::Draining => continue,
         };
         let change = life.instance.observe(seen, exchange, (now, 0), &life.policy, || Permission::Granted);
         changes += u32::from(matches!(change, Change::Ejected(..) | Change::Returned));
@@ -210,3 +224,62 @@ fn instance_that_said_it_drains_is_avoided_until_that_is_old_or_another_has_take
     instance.is_there(Some(8));
     assert_eq!(instance.usability(now + SECOND), Usability::Usable);
 }
+
+#[test]
+fn instance_that_asks_for_rest_is_left_alone_that_long_unless_its_level_needs_it() {
+    let mut life = Life::default();
+    let rest = |instance: &mut Instance, second, length, permission| {
+        instance.asks_for_rest(SECOND * second, SECOND * length, || permission)
+    };
+    assert_eq!(rest(&mut life.instance, 0, 5, Permission::Refused), Change::None);
+    assert_eq!(life.instance.usability(SECOND), Usability::Usable);
+    assert_eq!(rest(&mut life.instance, 0, 5, Permission::Granted), Change::Resting(SECOND * 5));
+    // An answer that was under way may make it longer, never shorter.
+    assert_eq!(rest(&mut life.instance, 1, 1, Permission::Refused), Change::None);
+    assert_eq!(life.instance.usability(SECOND * 4), Usability::Resting);
+    assert!(!life.instance.is_blank(SECOND * 4, &life.policy));
+    assert_eq!(rest(&mut life.instance, 4, 3, Permission::Refused), Change::None);
+    assert_eq!(life.instance.usability(SECOND * 6), Usability::Resting);
+    // No trial: it said itself when.
+    assert_eq!(life.instance.usability(SECOND * 7), Usability::Usable);
+    assert!(life.instance.is_blank(SECOND * 7, &life.policy));
+}
+
+#[test]
+fn rest_is_asked_for_by_retry_after_of_two_statuses_and_bounded() {
+    let now = SECOND * 784_111_777;
+    for (status, value, expected) in [
+        (503, "7", Some(7)),
+        (429, " 7 ", Some(7)),
+        (429, "Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+        (429, "Sun, 06 Nov 1994 08:00:00 GMT", None),
+        (429, "0", None),
+        (429, "-1", None),
+        (429, "soon", None),
+        (429, "99999999999999999999", Some(300)),
+        (500, "7", None),
+        (200, "7", None),
+    ] {
+        let fields: &[(&str, &str)] = &[("retry-after", value)];
+        let found = wanted_rest(status, &fields, now, SECOND * 900);
+        assert_eq!(found, expected.map(|seconds| SECOND * seconds), "{status} {value}");
+    }
+    let fields: &[(&str, &str)] = &[("Retry-After", "60")];
+    assert_eq!(wanted_rest(503, &fields, now, SECOND * 20), Some(SECOND * 20));
+    let none: &[(&str, &str)] = &[];
+    assert_eq!(wanted_rest(503, &none, now, SECOND * 20), None);
+}
+
+#[test]
+fn instance_that_falls_behind_is_out_like_one_that_fails() {
+    let mut life = Life::default();
+    let policy = life.policy;
+    let change = life.instance.falls_behind(at(3), &policy, || Permission::Granted);
+    assert_eq!(change, Change::Ejected(Cause::SuccessRate, SECOND * 30));
+    assert_eq!(life.instance.falls_behind(at(4), &policy, || panic!("nobody is asked")), Change::None);
+    assert_eq!(life.tried(Success, 33), Change::Returned);
+    let refused = life.instance.falls_behind(at(40), &policy, || Permission::Refused);
+    assert_eq!((refused, life.instance.usability(SECOND * 41)), (Change::Kept(Cause::SuccessRate), Usability::Kept));
+}
+
+mod histories;

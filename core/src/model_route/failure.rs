@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub(crate) use self::again::wait;
 use self::said::Said;
 use crate::{
     fields::Fields,

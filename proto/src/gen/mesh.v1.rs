@@ -477,7 +477,7 @@ pub struct UnusableInstance {
     /// IP:port
     #[prost(string, tag = "2")]
     pub address: ::prost::alloc::string::String,
-    /// ejected, on_trial or failing_health.
+    /// ejected, on_trial, failing_health, resting or draining.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
 }

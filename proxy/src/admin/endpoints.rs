@@ -35,8 +35,15 @@ pub(super) fn page(sources: &Sources) -> Value {
 }
 
 fn usability(endpoint: &Endpoint, found: &[Usability]) -> &'static str {
-    let worst =
-        [Usability::FailingHealth, Usability::Draining, Usability::Ejected, Usability::OnTrial, Usability::HalfOpen];
+    let worst = [
+        Usability::FailingHealth,
+        Usability::Draining,
+        Usability::Ejected,
+        Usability::OnTrial,
+        Usability::Resting,
+        Usability::HalfOpen,
+        Usability::Kept,
+    ];
     match worst.iter().find(|state| found.contains(state)) {
         _ if endpoint.weight == 0 => "out_of_traffic",
         _ if endpoint.draining => "draining",

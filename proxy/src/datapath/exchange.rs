@@ -26,7 +26,7 @@ use super::{
     lane::{self, Edit},
     model_route,
     pick::{Before, pick},
-    reach::{self, InFlight, Reached},
+    reach::{self, Asked, InFlight, Reached},
     relay::{
         Downstream, Events, Failed, Http1Upstream, Http2Upstream, Limits, Progress, Pump, Relayed, Replay,
         ResponseHead, Sides, Upstream,
@@ -285,6 +285,7 @@ impl<'a> Attempts<'a> {
         exchange.endpoint = Some(picked.upstream.address);
         exchange.level = picked.level.clone();
         exchange.zone = picked.zone;
+        exchange.pick = picked.note();
         self.tried.push(picked.upstream.address);
         let in_flight = picked.upstream.begin(plan.traffic.limits.requests).ok_or_else(|| {
             let detail = format!("too many exchanges at {}", picked.upstream.address);
@@ -294,11 +295,13 @@ impl<'a> Attempts<'a> {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
         };
         let hop = Hop::new(plan, head, picked);
+        // Before it is reached: who takes no connection is as silent as who does not answer.
+        let asked = hop.picked.upstream.ask(worker.now());
         let mut up = self.reach(exchange, &hop).await.inspect_err(|failed| {
             watch.failed(failed.outcome, failed.failure, Waited::ForSomethingElse);
         })?;
         exchange.serve();
-        let relayed = self.relay(exchange, down, &mut up, timer, (&hop, &watch)).await;
+        let relayed = self.relay(exchange, down, &mut up, timer, (&hop, &watch, &asked)).await;
         if relayed.is_ok() {
             watch.succeeded();
         }
@@ -318,6 +321,9 @@ impl<'a> Attempts<'a> {
             },
             Err(failed) => {
                 up.cancel();
+                if let Some(Failure::Lost | Failure::Reset) = failed.failure {
+                    hop.picked.upstream.observe_failure(worker.now());
+                }
                 if failed.failure == Some(Failure::Lost) {
                     // Its other connections are as dead: who comes next finds out at once.
                     worker.upstreams.let_go(hop.picked.upstream.address);
@@ -365,12 +371,12 @@ impl<'a> Attempts<'a> {
         down: &mut Downstream<'_>,
         up: &mut Upstream,
         timer: &mut Deadline,
-        (hop, watch): (&Hop, &Watch<'_>),
+        (hop, watch, asked): (&Hop, &Watch<'_>, &Asked),
     ) -> Result<Relayed, Failed> {
         let Some(head) = &exchange.head else {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
         };
-        let (picked, to) = (&hop.picked, hop.to);
+        let to = hop.to;
         let mut marks = [exchange.drain_mark(), None];
         let forwarded = Forwarded::of(self.worker, self.connection, head);
         let mut edit = Edit::request(self.plan, exchange, to, self.connection.client_id.as_deref());
@@ -388,8 +394,9 @@ impl<'a> Attempts<'a> {
         let (worker, connection, sent) = (self.worker, self.connection, Instant::now());
         let on_head = |head: &ResponseHead| {
             let now = Instant::now();
-            picked.upstream.observe(worker.since_start(now), now - sent);
+            asked.answered(worker.since_start(now), now - sent);
             watch.head(head.status(), head.http2_fields());
+            watch.refuses(head.status(), head.fields());
             if to == Side::Mesh && told(head.fields()) != Told::Nothing {
                 watch.leaves();
             }

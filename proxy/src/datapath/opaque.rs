@@ -152,6 +152,7 @@ async fn go(
             Ok(picked) => picked,
             Err(refused) => return Err(end(exchange, refused.outcome, refused.detail)),
         };
+        exchange.pick = picked.note();
         let Picked { upstream, level, zone, exchange: kind, .. } = picked;
         let watch = Watch::new(worker, plan.judged(), upstream.address, kind);
         (exchange.level, exchange.zone) = (level, zone);

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use mesh_core::{
-    health::{Exchange, Usability},
+    health::{Exchange, Panic, Usability, widen},
     lane::{Carried, Choice, Level, Reason, Turn, Usable, choose, choose_again},
     model::{endpoint::Endpoint, service::Service},
     outcome::Outcome,
@@ -31,6 +31,30 @@ pub struct Picked {
     pub zone: Option<zone::Reason>,
     /// Whether the exchange tries an instance that was ejected.
     pub exchange: Exchange,
+    /// Whether all instances of the level were picked from, usable or not.
+    pub panic: Panic,
+}
+
+impl Picked {
+    /// Where there was no choice.
+    fn only(upstream: Rc<Upstream>) -> Self {
+        Picked {
+            upstream,
+            endpoint: None,
+            level: None,
+            zone: None,
+            exchange: Exchange::Ordinary,
+            panic: Panic::Calm,
+        }
+    }
+
+    /// What is unusual about the pick, in a word for the access log.
+    pub fn note(&self) -> Option<&'static str> {
+        match self.exchange {
+            Exchange::Trial => Some("trial"),
+            Exchange::Ordinary => self.panic.label(),
+        }
+    }
 }
 
 /// Attempts of the same exchange that came before.
@@ -57,6 +81,7 @@ pub fn pick(worker: &Worker, plan: &Plan, carried: Option<&Carried>, before: Bef
             level: None,
             zone: None,
             exchange: Exchange::Ordinary,
+            panic: Panic::Calm,
         }),
         To::Provider(addresses, way) => {
             let fresh = addresses.iter().find(|address| !before.tried.contains(address));
@@ -64,11 +89,11 @@ pub fn pick(worker: &Worker, plan: &Plan, carried: Option<&Carried>, before: Bef
                 return Err(Refused::new(Outcome::ConnectFailed, format!("{} has no address", way.authority)));
             };
             let upstream = worker.upstreams.provider(worker, *address, way);
-            Ok(Picked { upstream, endpoint: None, level: None, zone: None, exchange: Exchange::Ordinary })
+            Ok(Picked::only(upstream))
         }
         To::Application(address) | To::Outside(address) => {
             let upstream = worker.upstreams.plain(worker, *address);
-            Ok(Picked { upstream, endpoint: None, level: None, zone: None, exchange: Exchange::Ordinary })
+            Ok(Picked::only(upstream))
         }
     }
 }
@@ -92,11 +117,9 @@ fn among(
     let allows = |position| usability(position).allows();
     let usable = if is_whole { Usable::All } else { Usable::Where(&allows) };
     let groups = &plan.snapshot.lanes;
+    let tried = |position: usize| before.tried.contains(&endpoints[position].address);
     let choice = match (before.level, before.turn) {
-        (Some((level, reason)), Some(turn)) => {
-            let tried = |position: usize| before.tried.contains(&endpoints[position].address);
-            choose_again((level, *reason), turn, groups, service, usable, &tried)
-        }
+        (Some((level, reason)), Some(turn)) => choose_again((level, *reason), turn, groups, service, usable, &tried),
         (Some(_) | None, _) => choose(carried, groups, service, usable),
     };
     let (level, reason, candidates) = match choice {
@@ -109,6 +132,14 @@ fn among(
             return Err(Refused::new(Outcome::LaneUnhealthy, detail));
         }
     };
+    let (candidates, panic) = if is_whole {
+        (candidates, Panic::Calm)
+    } else {
+        widen((&level, candidates), (service, groups), &usability, &tried, plan.traffic.panic_threshold)
+    };
+    if panic == Panic::FailOpen {
+        worker.sink.metrics.health(&worker.series.service(key)).panics.add(1);
+    }
     // One whose time out is over gets this exchange, whatever its load: nobody would know otherwise that it is back.
     // Not in a zone that is left.
     let is_left = |position: usize| endpoints[position].is_in(&plan.snapshot.drained_zones);
@@ -134,5 +165,6 @@ fn among(
         level: Some((level, reason)),
         zone,
         exchange,
+        panic,
     })
 }

@@ -13,7 +13,7 @@ pub use self::{
     http1::{Lease, Pooled, http1},
     http2::{Ready, http2},
     provider::{Proxied, Reached, Way, provider, warm},
-    upstream::{InFlight, Transport, Upstream, Upstreams},
+    upstream::{Asked, InFlight, Transport, Upstream, Upstreams},
 };
 pub use connect::raw;
 

@@ -55,6 +55,8 @@ pub struct Exchange {
     pub level: Option<(Level, Reason)>,
     /// Why the instances of its zone serve, where zones matter.
     pub zone: Option<zone::Reason>,
+    /// What is unusual about the pick of the instance.
+    pub pick: Option<&'static str>,
     /// Instance that serves.
     pub endpoint: Option<SocketAddr>,
     /// Status of the response passed on; 0 = none yet.
@@ -135,6 +137,7 @@ impl Exchange {
             entry: None,
             level: None,
             zone: None,
+            pick: None,
             endpoint: None,
             status: 0,
             bytes_in: 0,
@@ -311,6 +314,7 @@ impl Exchange {
             level: self.level.as_ref().map(|(level, _)| level.to_string()),
             reason: self.level.as_ref().map(|(_, reason)| reason.label()),
             zone: self.zone.map(zone::Reason::label),
+            pick: self.pick,
             source: self.source().label(),
             entry: self.entry.take(),
             outcome,

@@ -48,6 +48,13 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// The head of a response came that may ask for the instance to be left alone.
+    pub fn refuses(&self, status: u16, fields: &dyn Fields) {
+        if let (Some(judged), 429 | 503) = (self.judged, status) {
+            self.worker.health.refuses(self.worker, judged, self.address, (status, fields));
+        }
+    }
+
     /// The sidecar of the instance said that it drains.
     pub fn leaves(&self) {
         if let Some(judged) = self.judged {

@@ -104,6 +104,7 @@ struct Line<'a> {
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<&'static str>,
+    pick: Option<&'static str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     source: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,6 +199,7 @@ pub fn line(record: &Record) -> String {
         level: record.level.as_deref(),
         reason: record.reason,
         zone: record.zone,
+        pick: record.pick,
         source: record.source,
         entry: record.entry.as_deref(),
         bytes_in: record.bytes_in,
@@ -259,6 +261,7 @@ pub(crate) mod tests {
             level: Some("baseline".to_owned()),
             reason: Some("missing"),
             zone: Some("spill"),
+            pick: None,
             source: "header",
             entry: None,
             outcome,

@@ -22,6 +22,10 @@ pub struct HealthSeries {
     pub ejections: [Count; Cause::ALL.len()],
     /// Instances that were to be ejected and were not, because their level needs them.
     pub kept: Count,
+    /// Instances that were left alone because they asked for it.
+    pub rests: Count,
+    /// Picks among all instances of a level because too few of them were usable.
+    pub panics: Count,
     /// Probes that succeeded, and that failed.
     pub probes: [Count; 2],
     /// Instances that said that they drain.
@@ -31,7 +35,8 @@ pub struct HealthSeries {
 impl HealthSeries {
     fn new(service: Arc<str>) -> Self {
         let (ejections, probes) = Default::default();
-        HealthSeries { service, ejections, kept: Count::default(), probes, drains: Count::default() }
+        let (kept, rests, panics, drains) = Default::default();
+        HealthSeries { service, ejections, kept, rests, panics, probes, drains }
     }
 }
 

@@ -72,6 +72,10 @@ metrics! {
         "Instances taken out of traffic because calls to them failed.";
     EJECTIONS_KEPT = "mesh_endpoint_ejections_kept_total", Counter, "service",
         "Failures for which an instance would have been taken out, had its level not needed it.";
+    RESTS = "mesh_endpoint_rests_total", Counter, "service",
+        "Instances that were left alone for a time because they answered 429 or 503 with `retry-after`.";
+    PANICS = "mesh_endpoint_panics_total", Counter, "service",
+        "Picks among all instances of the last level, usable or not, because too few of them were usable (panicThreshold).";
     PEERS_DRAINING = "mesh_endpoint_drains_total", Counter, "service",
         "Instances that said, in an answer, that they drain; they are avoided while others can be used.";
     UNUSABLE = "mesh_endpoints_unusable", Gauge, "service, reason",

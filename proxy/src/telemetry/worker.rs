@@ -342,6 +342,8 @@ pub struct Record {
     pub reason: Option<&'static str>,
     /// Why the instances of its zone serve (`mesh_core::zone::Reason::label`), where zones matter.
     pub zone: Option<&'static str>,
+    /// What is unusual about the pick of the instance: `panic`, `trial`.
+    pub pick: Option<&'static str>,
     /// Where the label was found.
     pub source: &'static str,
     /// Which rule or share of a lane stained it, if one did here.

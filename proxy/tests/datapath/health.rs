@@ -32,7 +32,7 @@ use tokio::{
 use crate::harness::{LIMIT, Pair, Peer, Proxy, allow, authority, endpoint, route};
 
 /// Looks every few milliseconds until `condition` holds.
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let mut tick = interval(Duration::from_millis(5));
     let looking = async {
         while !condition() {
@@ -228,8 +228,8 @@ async fn only_instance_of_baseline_stays_however_it_fails() {
     for _ in 0..20 {
         assert_eq!(grpc_call(&caller).await, "14");
     }
-    assert_eq!(usability(&caller, ill), Usability::Usable);
     assert_eq!(caller.metrics.health(&"b.demo".into()).kept.get(), 16);
+    until("that it is kept is shown", || usability(&caller, ill) == Usability::Kept).await;
 }
 
 /// Checks with this probe follow the health of a server.

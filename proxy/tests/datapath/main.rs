@@ -30,4 +30,6 @@ mod opaque;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod outlier;
+#[cfg(test)]
 mod refusals;

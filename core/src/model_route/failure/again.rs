@@ -55,8 +55,8 @@ pub(super) fn from_object(said: &Said<'_>) -> Option<Duration> {
     info.and_then(span).or_else(sentence).map(|wait| wait.min(LONGEST))
 }
 
-/// A wait as seconds, duration or date.
-fn wait(text: &str, now: Duration) -> Option<Duration> {
+/// A wait as seconds, duration or date, as `retry-after` says it.
+pub(crate) fn wait(text: &str, now: Duration) -> Option<Duration> {
     seconds(text).or_else(|| span(text)).or_else(|| {
         let at = date(text).or_else(|| since_epoch(OffsetDateTime::parse(text, &Rfc3339).ok()?))?;
         Some(at.saturating_sub(now))

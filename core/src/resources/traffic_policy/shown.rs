@@ -28,7 +28,8 @@ pub enum Origin {
 }
 
 /// Parts that do nothing unless they are written.
-const OPTIONAL: [&str; 4] = ["healthCheck.http", "healthCheck.tcp", "healthCheck.grpc", "healthCheck"];
+const OPTIONAL: [&str; 5] =
+    ["healthCheck.http", "healthCheck.tcp", "healthCheck.grpc", "healthCheck", "outlierDetection.successRate"];
 
 /// Every field that counts and is in force, in the order of the reference page. `document` is the resource as written, if
 /// there is one.
@@ -101,7 +102,9 @@ mod tests {
         assert_eq!(value(&rows, "loadBalancing.algorithm"), Some(("peakEwma", Origin::Default)));
         assert_eq!(value(&rows, "warmUp.duration"), Some(("120s", Origin::Default)));
         assert_eq!(value(&rows, "healthCheck"), Some(("none", Origin::Default)));
-        for not_yet in ["outlierDetection.successRate", "panicThreshold", "retries.on", "rateLimits"] {
+        assert_eq!(value(&rows, "outlierDetection.successRate"), Some(("none", Origin::Default)));
+        assert_eq!(value(&rows, "panicThreshold"), Some(("50", Origin::Default)));
+        for not_yet in ["retries.on", "rateLimits"] {
             assert_eq!(value(&rows, not_yet), None, "{not_yet}");
         }
         assert!(rows.iter().all(|row| !row.path.starts_with("healthCheck.") && !row.path.contains("[]")));

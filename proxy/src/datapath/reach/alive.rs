@@ -11,9 +11,9 @@ use super::http1::Lease;
 use crate::net::socket::Socket;
 
 /// While streams are open, the peer is asked so often whether it is there.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// A peer that does not answer for so long is gone. A proxy answers at once, whatever its application does.
-const PING_TIMEOUT: Duration = Duration::from_secs(3);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Moves the frames of a connection to `endpoint` until it ends, or until its peer is gone; streams learn of failures by
 /// themselves. `watched` counts its open streams; `None` where the peer is not to be asked.

@@ -11,7 +11,7 @@ use ahash::AHashMap;
 use mesh_core::{
     identity::Identity,
     model::endpoint::Endpoint,
-    pick::{DEFAULT_ROUND_TRIP, PeakEwma},
+    pick::{Answered, DEFAULT_ROUND_TRIP, PeakEwma},
 };
 
 use super::{http1::IdleConnections, http2::SharedConnections, provider::Way};
@@ -113,6 +113,14 @@ impl Upstream {
         })
     }
 
+    /// Begins to wait for an answer: the longer nobody gets one, the less the instance is preferred.
+    pub fn ask(self: &Rc<Self>, now: Duration) -> Asked {
+        let mut load = self.load.get();
+        load.ask(now);
+        self.load.set(load);
+        Asked { upstream: Rc::clone(self), waits: Cell::new(true) }
+    }
+
     /// Takes in a measured round trip: request sent to response headers.
     pub fn observe(&self, now: Duration, round_trip: Duration) {
         let mut load = self.load.get();
@@ -120,7 +128,7 @@ impl Upstream {
         self.load.set(load);
     }
 
-    /// Takes in a failure to connect: costs as much as a slow answer, so that others are preferred for a while.
+    /// Takes in a failure to connect, or to answer: costs as much as a slow answer, so that others are preferred for a while.
     pub fn observe_failure(&self, now: Duration) {
         self.observe(now, DEFAULT_ROUND_TRIP * 100);
     }
@@ -138,6 +146,36 @@ pub struct InFlight(Rc<Upstream>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}
+
+/// One exchange that waits for its answer. Dropped before that came, it was not answered.
+#[derive(Debug)]
+pub struct Asked {
+    upstream: Rc<Upstream>,
+    waits: Cell<bool>,
+}
+
+impl Asked {
+    /// The head of the answer came, so long after the request was sent.
+    pub fn answered(&self, now: Duration, round_trip: Duration) {
+        self.end(now, Answered::Yes);
+        self.upstream.observe(now, round_trip);
+    }
+
+    fn end(&self, now: Duration, answered: Answered) {
+        if self.waits.replace(false) {
+            let mut load = self.upstream.load.get();
+            load.answer(now, answered);
+            self.upstream.load.set(load);
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // The time matters only where an answer came.
+        self.end(Duration::ZERO, Answered::No);
     }
 }
 

@@ -19,6 +19,8 @@ impl Sources {
         out.family(m::LANE_LEAKS, leaks.iter().map(|(lane, count)| (vec![("lane", lane.as_str())], *count as f64)))?;
         let mut ejections: BTreeMap<(String, &str), u64> = BTreeMap::new();
         let mut kept: BTreeMap<String, u64> = BTreeMap::new();
+        let mut rests: BTreeMap<String, u64> = BTreeMap::new();
+        let mut panics: BTreeMap<String, u64> = BTreeMap::new();
         let mut drains: BTreeMap<String, u64> = BTreeMap::new();
         let mut probes: BTreeMap<(String, &str), u64> = BTreeMap::new();
         for series in self.workers.iter().flat_map(|worker| worker.all_health().series().to_vec()) {
@@ -27,16 +29,18 @@ impl Sources {
                 *ejections.entry((service(), cause.label())).or_default() += count.get();
             }
             *kept.entry(service()).or_default() += series.kept.get();
+            *rests.entry(service()).or_default() += series.rests.get();
+            *panics.entry(service()).or_default() += series.panics.get();
             *drains.entry(service()).or_default() += series.drains.get();
             for (result, count) in RESULTS.iter().zip(&series.probes) {
                 *probes.entry((service(), result)).or_default() += count.get();
             }
         }
         out.family(m::EJECTIONS, ejections.iter().map(|(key, count)| pair(key, "cause", *count)))?;
-        let kept = kept.iter().map(|(service, count)| (vec![("service", service.as_str())], *count as f64));
-        out.family(m::EJECTIONS_KEPT, kept)?;
-        let drains = drains.iter().map(|(service, count)| (vec![("service", service.as_str())], *count as f64));
-        out.family(m::PEERS_DRAINING, drains)?;
+        out.family(m::EJECTIONS_KEPT, kept.iter().map(by_service))?;
+        out.family(m::RESTS, rests.iter().map(by_service))?;
+        out.family(m::PANICS, panics.iter().map(by_service))?;
+        out.family(m::PEERS_DRAINING, drains.iter().map(by_service))?;
         let unusable = self.unusable();
         out.family(m::UNUSABLE, unusable.iter().map(|(key, count)| pair(key, "reason", *count)))?;
         out.family(m::PROBES, probes.iter().map(|(key, count)| pair(key, "result", *count)))
@@ -47,7 +51,8 @@ impl Sources {
         let mut greatest: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
         for worker in &self.workers {
             for series in worker.all_health().series().iter() {
-                for reason in [Usability::Ejected, Usability::FailingHealth, Usability::Draining] {
+                let reasons = [Usability::Ejected, Usability::FailingHealth, Usability::Resting, Usability::Draining];
+                for reason in reasons {
                     greatest.entry((series.service.to_string(), reason.label())).or_default();
                 }
             }
@@ -62,6 +67,10 @@ impl Sources {
         }
         greatest
     }
+}
+
+fn by_service<'a>((service, count): (&'a String, &u64)) -> (Vec<(&'static str, &'a str)>, f64) {
+    (vec![("service", service)], *count as f64)
 }
 
 fn pair<'a>(
