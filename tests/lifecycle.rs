@@ -11,5 +11,7 @@ mod ends;
 mod notices;
 #[path = "lifecycle/restarts.rs"]
 mod restarts;
+#[path = "lifecycle/retries.rs"]
+mod retries;
 #[path = "lifecycle/world.rs"]
 mod world;

@@ -12,6 +12,8 @@ mod entry;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod heads;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod http1;
@@ -30,4 +32,8 @@ mod opaque;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod queue;
+#[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod retries;

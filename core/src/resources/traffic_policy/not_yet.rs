@@ -23,13 +23,6 @@ const NOT_YET: &[(&str, Option<&str>)] = &[
     ("zones.failover", None),
     ("zones.distribute", None),
     ("zones.matches", None),
-    ("timeouts.perTry", Some("\"0s\"")),
-    ("retries.on", None),
-    ("retries.methods", None),
-    ("retries.budget", None),
-    ("retries.backoff", None),
-    ("retries.bodyLimit", None),
-    ("limits.pending", None),
     ("rateLimits", None),
 ];
 
