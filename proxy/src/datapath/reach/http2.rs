@@ -140,15 +140,13 @@ impl SharedConnections {
         // Closed or going away: streams under way end by themselves.
         list.retain_mut(|shared| !matches!(shared.send.poll_ready(&mut cx), Poll::Ready(Err(_))));
         let room =
-            |shared: &&mut Shared| shared.streams.open.get() < shared.send.current_max_send_streams().min(STREAMS_MAX);
-        match list.iter_mut().find(room) {
-            Some(shared) => {
-                shared.used = now;
-                Found::Ready(Ready::new(shared.send.clone(), &shared.streams, upstream))
-            }
-            None if list.iter().any(|shared| shared.is_young(now)) => Found::Young,
-            None => Found::None,
-        }
+            |shared: &Shared| shared.streams.open.get() < shared.send.current_max_send_streams().min(STREAMS_MAX);
+        let Some(position) = list.iter().position(room) else {
+            return if list.iter().any(|shared| shared.is_young(now)) { Found::Young } else { Found::None };
+        };
+        let shared = &mut list[position];
+        shared.used = now;
+        Found::Ready(Ready::new(shared.send.clone(), &shared.streams, upstream))
     }
 
     /// Whether one is there that will not be closed soon.
