@@ -19,6 +19,8 @@ mod registered;
 mod restarts;
 #[path = "lifecycle/standins.rs"]
 mod standins;
+#[path = "lifecycle/retries.rs"]
+mod retries;
 #[path = "lifecycle/world.rs"]
 mod world;
 #[path = "lifecycle/zones.rs"]

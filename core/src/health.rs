@@ -26,7 +26,7 @@ use crate::{
     drain::AVOIDED,
     model::policy::{HealthCheck, OutlierDetection},
 };
-use crate::{drain::AVOIDED, model::policy::OutlierDetection, outcome::Outcome, retry::Failure};
+use crate::{drain::AVOIDED, model::policy::OutlierDetection};
 
 /// Why an instance was ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

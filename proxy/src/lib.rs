@@ -17,6 +17,7 @@ pub mod net;
 pub mod outside;
 pub mod providers;
 pub mod redirect;
+pub mod retries;
 pub mod runtime;
 pub mod shared;
 pub mod telemetry;

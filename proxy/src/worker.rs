@@ -32,6 +32,7 @@ use crate::{
     health::{Health, board::Seat as ProbingSeat},
     net::{http1::HeadLimits, listener::Listener},
     providers::{Providers, Room},
+    retries::Budgets,
     shared::Shared,
     telemetry::worker::{Direction, Sink},
     zones::Zoning,
@@ -196,6 +197,8 @@ pub struct Worker {
     pub balances: Balances,
     /// What is kept between picks: which zones serve.
     pub zones: Zoning,
+    /// What is left of the budgets of retries.
+    pub retries: Budgets,
     /// What is known of the targets of model routes.
     pub providers: Providers,
     /// Destinations where the server speaks first.
@@ -222,6 +225,7 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 86_400);
 impl Worker {
     /// A worker that serves nobody yet.
     pub(crate) fn new(config: Arc<WorkerConfig>, shared: Arc<Shared>, sink: Sink, links: Links) -> Rc<Self> {
+        let workers = links.count();
         let memory = Memory::new(config.lane_table, links, Arc::clone(&sink.metrics));
         Rc::new(Worker {
             memory: Rc::new(memory),
@@ -230,6 +234,7 @@ impl Worker {
             probing: shared.probing.join(),
             balances: Balances::default(),
             zones: Zoning::default(),
+            retries: Budgets::new(workers),
             providers: Providers::new(config.secrets_directory.clone()),
             server_first: ServerFirst::default(),
             series: SeriesCache::new(Arc::clone(&sink.metrics)),
@@ -300,6 +305,7 @@ impl Worker {
         self.health.tick(self);
         self.balances.tick(self);
         self.zones.tick(self);
+        self.retries.tick(self.now());
         self.providers.tick(&self.sink.metrics.models, self.now(), self.started);
         self.memory.tick();
         datapath::wire::shed_memory();

@@ -32,7 +32,14 @@ impl Seen {
     pub fn of_failure(outcome: Outcome, failure: Option<Failure>, waited: Waited) -> Option<Self> {
         match failure {
             // A connection that was closed while it was idle, or in order, says nothing; a status was seen already.
-            Some(Failure::ReusedClosed | Failure::NotProcessed | Failure::Status(_)) => return None,
+            Some(
+                Failure::ReusedClosed
+                | Failure::ReusedEnded
+                | Failure::NotProcessed
+                | Failure::Status(_)
+                | Failure::Grpc(_)
+                | Failure::ApplicationReset,
+            ) => return None,
             Some(Failure::Connect | Failure::Reset | Failure::Lost | Failure::TryTimeout) | None => {}
         }
         match outcome {

@@ -91,7 +91,7 @@ pub struct TimeLimits {
     pub request: Option<Duration>,
     /// Until the response's headers.
     pub response_headers: Option<Duration>,
-    /// Until the response's headers, of one attempt among several.
+    /// Until the response's headers, of one attempt from its beginning.
     pub attempt: Option<Duration>,
     /// No byte in either direction.
     pub idle: Duration,
@@ -141,7 +141,7 @@ impl TimeLimits {
             connect: timeouts.connect,
             request: timeouts.request,
             response_headers: timeouts.response_headers,
-            attempt: None,
+            attempt: timeouts.per_try,
             idle: timeouts.idle,
         }
     }

@@ -1,12 +1,12 @@
 //! One request through enforce, lane, pick, reach and relay, repeated where core says that it may be.
 
 mod hop;
+mod pause;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use mesh_core::{
     drain::{Told, told},
-    health::Waited,
     lane::Turn,
     names,
     outcome::Outcome,
@@ -16,7 +16,10 @@ use mesh_core::{
 };
 use tokio::time::Instant;
 
-use self::hop::Hop;
+use self::{
+    hop::Hop,
+    pause::{in_time, pause},
+};
 use super::{
     accept::{Connection, Destination},
     answer::Answer,
@@ -38,6 +41,7 @@ use crate::{
     balance,
     health::Watch,
     net::{deadline::Deadline, http1::Persistence},
+    retries::Repeats,
     telemetry::worker::Direction,
     worker::Worker,
     zones,
@@ -201,35 +205,27 @@ enum Whole {
     Tunnel(Box<Http1Upstream>, InFlight),
 }
 
-/// What attempts are made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    /// The exchange of a client.
-    Client,
-    /// One attempt of an exchange with a virtual model: what fails is repeated at another target.
-    Model,
-}
-
 /// The attempts of one exchange.
 struct Attempts<'a> {
     worker: &'a Rc<Worker>,
     connection: &'a Connection,
     plan: &'a Plan,
-    purpose: Purpose,
+    /// What is repeated of the exchange of a client; `None` = it is one attempt of an exchange with a virtual model, and what
+    /// fails is repeated at another target.
+    repeats: Option<Repeats<'a>>,
     tried: Vec<SocketAddr>,
     replay: Replay,
 }
 
 impl<'a> Attempts<'a> {
     fn new(worker: &'a Rc<Worker>, connection: &'a Connection, plan: &'a Plan) -> Self {
-        let keep = plan.retry.as_ref().map_or(Replay::LENGTH, |retry| retry.body_limit);
-        let replay = if plan.attempts > 1 { Replay::up_to(keep) } else { Replay::disabled() };
-        Attempts { worker, connection, plan, purpose: Purpose::Client, tried: Vec::new(), replay }
+        let repeats = Repeats::new(worker, plan);
+        let replay = repeats.body_limit().map_or_else(Replay::disabled, Replay::up_to);
+        Attempts { worker, connection, plan, repeats: Some(repeats), tried: Vec::new(), replay }
     }
 
     fn for_model(worker: &'a Rc<Worker>, connection: &'a Connection, plan: &'a Plan) -> Self {
-        let purpose = Purpose::Model;
-        Attempts { worker, connection, plan, purpose, tried: Vec::new(), replay: Replay::disabled() }
+        Attempts { worker, connection, plan, repeats: None, tried: Vec::new(), replay: Replay::disabled() }
     }
 
     async fn run(
@@ -245,28 +241,24 @@ impl<'a> Attempts<'a> {
                 Err(failed) => failed,
             };
             let (Some(failure), Some(head)) = (failed.failure, &exchange.head) else { return Err(failed) };
-            let attempt = Attempt {
-                made: exchange.attempts,
-                allowed: self.plan.attempts,
-                failure,
-                idempotent: idempotence(head.method()),
-                body: self.replay.body(),
-            };
-            if self.purpose == Purpose::Model && !down.is_repeatable() {
+            if down.has_begun() || !down.is_repeatable() {
                 return Err(failed);
             }
-            let decision = match self.purpose {
-                Purpose::Client => retry::decide(&attempt),
-                Purpose::Model => retry::decide_unsent(&attempt),
+            let made = exchange.attempts;
+            let attempt = Attempt { made, failure, method: head.method(), body: self.replay.body() };
+            let decision = match &self.repeats {
+                Some(repeats) => repeats.decide(&attempt),
+                None => retry::decide_unsent(made, self.plan.attempts, failure),
             };
-            match decision {
-                Decision::Repeat(_) if !down.has_begun() => {
-                    self.worker.sink.metrics.retries.add(1);
-                    self.replay.rewind();
-                    down.rewind();
-                }
-                Decision::Repeat(_) | Decision::GiveUp(_) => return Err(failed),
+            if let Decision::GiveUp(_) = decision {
+                return Err(failed);
             }
+            if let Some(length) = self.repeats.as_ref().and_then(|repeats| repeats.pause(&attempt)) {
+                pause(down, timer, self.plan.limits, (exchange.started(), length)).await?;
+            }
+            self.worker.sink.metrics.retries.add(1);
+            self.replay.rewind();
+            down.rewind();
         }
     }
 
@@ -295,13 +287,15 @@ impl<'a> Attempts<'a> {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
         };
         let hop = Hop::new(plan, head, picked);
+        let begun = Instant::now();
         // Before it is reached: who takes no connection is as silent as who does not answer.
         let asked = hop.picked.upstream.ask(worker.now());
-        let mut up = self.reach(exchange, &hop).await.inspect_err(|failed| {
-            watch.failed(failed.outcome, failed.failure, Waited::ForSomethingElse);
-        })?;
+        let reaching = self.reach(exchange, &hop);
+        let mut up = in_time(reaching, timer, (plan.limits, exchange.started(), begun), &hop.picked.upstream)
+            .await
+            .inspect_err(|failed| watch.failed(failed.outcome, failed.failure, hop.waited()))?;
         exchange.serve();
-        let relayed = self.relay(exchange, down, &mut up, timer, (&hop, &watch, &asked)).await;
+        let relayed = self.relay(exchange, down, &mut up, (timer, begun), (&hop, &watch, &asked)).await;
         if relayed.is_ok() {
             watch.succeeded();
         }
@@ -339,20 +333,20 @@ impl<'a> Attempts<'a> {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
         };
         let limit = plan.limits.connect;
-        let connections = plan.traffic.limits.connections;
+        let (limits, heads) = (plan.traffic.limits, worker.config.head_limits);
         let reached = match hop.carriage {
             _ if matches!(plan.to, To::Provider(..)) => {
-                reach::provider(worker, &picked.upstream, limit, connections).await.map(|reached| match reached {
+                reach::provider(worker, &picked.upstream, limit, limits).await.map(|reached| match reached {
                     Reached::Http1(pooled) => Upstream::Http1(Box::new(Http1Upstream::new(*pooled))),
-                    Reached::Http2(ready) => Upstream::Http2(Http2Upstream::new(ready)),
+                    Reached::Http2(ready) => Upstream::Http2(Http2Upstream::new(ready, heads)),
                 })
             }
-            Carriage::Http2 | Carriage::Http1OverHttp2 => reach::http2(worker, &picked.upstream, limit, connections)
+            Carriage::Http2 | Carriage::Http1OverHttp2 => reach::http2(worker, &picked.upstream, limit, limits)
                 .await
-                .map(|send| Upstream::Http2(Http2Upstream::new(send))),
+                .map(|send| Upstream::Http2(Http2Upstream::new(send, heads))),
             Carriage::Http1 => {
                 let idempotence = idempotence(head.method());
-                reach::http1(worker, &picked.upstream, idempotence, limit, connections)
+                reach::http1(worker, &picked.upstream, idempotence, limit, limits)
                     .await
                     .map(|pooled| Upstream::Http1(Box::new(Http1Upstream::new(pooled))))
             }
@@ -370,7 +364,7 @@ impl<'a> Attempts<'a> {
         exchange: &mut Exchange,
         down: &mut Downstream<'_>,
         up: &mut Upstream,
-        timer: &mut Deadline,
+        (timer, begun): (&mut Deadline, Instant),
         (hop, watch, asked): (&Hop, &Watch<'_>, &Asked),
     ) -> Result<Relayed, Failed> {
         let Some(head) = &exchange.head else {
@@ -403,13 +397,14 @@ impl<'a> Attempts<'a> {
             let leaves = worker.must_leave(connection.direction, &connection.turn);
             if leaves { Persistence::Close } else { Persistence::Keep }
         };
-        let limits = Limits::new(timer, self.plan.limits, exchange.started(), sent);
+        let limits = Limits::new(timer, self.plan.limits, exchange.started(), (begun, sent));
         let replay = &mut self.replay;
         let on_trailers = |grpc_status: Option<&[u8]>| watch.trailers(grpc_status);
-        let tells = self.purpose == Purpose::Client && worker.takes_calls(connection.direction);
+        let repeats = self.repeats.as_ref();
+        let tells = repeats.is_some() && worker.takes_calls(connection.direction);
         let drain = tells.then_some(&worker.drain);
         let events = Events { head: &on_head, trailers: &on_trailers };
-        let sides = Sides { down, up, replay, limits, exchange, plan: self.plan, to, marks, events, drain };
+        let sides = Sides { down, up, replay, repeats, limits, exchange, plan: self.plan, to, marks, events, drain };
         let mut pump = Pump::new(sides);
         let relayed = std::future::poll_fn(|cx| pump.poll(cx)).await;
         relayed.inspect_err(|failed| watch.failed(failed.outcome, failed.failure, pump.waited()))

@@ -43,6 +43,30 @@ impl Fields for Headers {
     }
 }
 
+impl Headers {
+    /// Length of these fields in a head of HTTP/1, bytes.
+    fn length(&self) -> usize {
+        const MARKS: usize = ": \r\n".len();
+        self.0.iter().map(|(name, value)| name.as_str().len() + value.len() + MARKS).sum()
+    }
+
+    /// Why the head that they stand in is too long, beside so many bytes of its first line; `None` = it is not. Both
+    /// protocols have one limit, so it is measured as HTTP/1 would write it.
+    pub fn too_long(&self, first_line: usize, limits: http1::HeadLimits) -> Option<String> {
+        let (length, limit) = (first_line + self.length(), limits.bytes());
+        (length > limit).then(|| format!("the head is of {length} bytes; at most {limit} are taken"))
+    }
+}
+
+impl Http2Head {
+    /// Why it is too long; `None` = it is not.
+    pub fn too_long(&self, limits: http1::HeadLimits) -> Option<String> {
+        const MARKS: usize = "  HTTP/1.1\r\nhost: \r\n\r\n".len();
+        let path = self.uri.path_and_query().map_or(1, |path| path.as_str().len());
+        self.headers.too_long(self.method.as_str().len() + path + self.authority.len() + MARKS, limits)
+    }
+}
+
 impl RequestHead {
     /// Method.
     pub fn method(&self) -> &str {

@@ -5,6 +5,7 @@ mod connect;
 mod http1;
 mod http2;
 mod provider;
+mod queue;
 mod upstream;
 
 use mesh_core::{outcome::Outcome, retry::Failure};
@@ -13,6 +14,7 @@ pub use self::{
     http1::{Lease, Pooled, http1},
     http2::{Ready, http2},
     provider::{Proxied, Reached, Way, provider, warm},
+    queue::Queue,
     upstream::{Asked, InFlight, Transport, Upstream, Upstreams},
 };
 pub use connect::raw;

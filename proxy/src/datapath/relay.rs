@@ -15,6 +15,7 @@ mod pump;
 mod replay;
 mod stream;
 mod tunnel;
+mod unwanted;
 mod upstream;
 
 use bytes::Bytes;

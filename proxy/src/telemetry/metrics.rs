@@ -134,7 +134,13 @@ metrics! {
     CONNECTS = "mesh_upstream_connects_total", Counter, "", "Connections opened to endpoints and to the application.";
     CONNECT_FAILURES = "mesh_upstream_connect_failures_total", Counter, "", "Attempts to open one that failed.";
     REUSED = "mesh_upstream_reused_total", Counter, "", "Exchanges that took a pooled connection.";
+    WAITS = "mesh_upstream_waits_total", Counter, "",
+        "Exchanges that waited until a connection to their instance was free, or had room for a stream.";
+    WAITS_REFUSED = "mesh_upstream_waits_refused_total", Counter, "",
+        "Exchanges for which there was no room to wait (`limits.pending`), or that waited in vain.";
     RETRIES = "mesh_retries_total", Counter, "", "Attempts after the first.";
+    RETRIES_REFUSED = "mesh_retries_refused_total", Counter, "reason",
+        "Attempts that failed and were not repeated: `attempts` (they are used up), `not_named` (the policy does not repeat such failures), `method` (it may have been processed), `body` (longer than what is kept), `budget` (used up).";
     LIMIT_RESERVED = "mesh_model_tokens_reserved_total", Counter, "", "Tokens reserved from limits before models were asked.";
     LIMIT_SETTLED = "mesh_model_tokens_settled_total", Counter, "",
         "Tokens with which reservations were settled: what was used in the end.";

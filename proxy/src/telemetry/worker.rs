@@ -213,6 +213,12 @@ pub struct WorkerMetrics {
     pub reused: Count,
     /// Attempts after the first.
     pub retries: Count,
+    /// Attempts that failed and were the last, in the order of [`Refusal::ALL`](mesh_core::retry::Refusal::ALL).
+    pub retries_refused: [Count; mesh_core::retry::Refusal::ALL.len()],
+    /// Exchanges that waited for a connection to be free, or for room on one.
+    pub waits: Count,
+    /// Those that could not wait, or waited in vain.
+    pub waits_refused: Count,
     /// Records that found the queue full.
     pub records_dropped: Count,
     /// Requests that reached this instance of a lane without its label, by lane.
@@ -244,6 +250,9 @@ impl WorkerMetrics {
             connect_failures: Count::default(),
             reused: Count::default(),
             retries: Count::default(),
+            retries_refused: Default::default(),
+            waits: Count::default(),
+            waits_refused: Count::default(),
             records_dropped: Count::default(),
             lane_leaks: Keyed::default(),
             models: ModelMetrics::default(),

@@ -12,6 +12,8 @@ mod entry;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod heads;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod http1;
@@ -31,5 +33,8 @@ mod opaque;
 mod oracle;
 #[cfg(test)]
 mod outlier;
+mod queue;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod retries;

@@ -312,7 +312,7 @@ const TIMES: &[Field] = &[
         "list of methods, e.g. [POST]",
         Means("none"),
         "Methods that may be repeated although they are not idempotent. What provably reached nobody is repeated whatever \
-         the method.",
+         the method, and so are calls of gRPC that fail with a code named in `on`.",
     ),
     field(
         "retries.budget.percent",
@@ -335,7 +335,12 @@ const TIMES: &[Field] = &[
         "Largest request body that is kept for a repeat.",
     ),
     field("limits.connections", "1 to 1000000", Default("1024"), "Open connections to an instance, per worker."),
-    field("limits.pending", "1 to 1000000", Default("1024"), "Exchanges that wait for one of them, per worker."),
+    field(
+        "limits.pending",
+        "1 to 1000000",
+        Default("1024"),
+        "Exchanges that wait for one of them, each no longer than `timeouts.connect`, per worker.",
+    ),
     field("limits.requests", "1 to 1000000", Default("4096"), "Exchanges at the same time, per worker."),
 ];
 

@@ -6,13 +6,6 @@ use crate::resources::node::Node;
 
 /// A field with everything below it, and what of it happens anyway and may be written, as JSON has it.
 const NOT_YET: &[(&str, Option<&str>)] = &[
-    ("timeouts.perTry", Some("\"0s\"")),
-    ("retries.on", None),
-    ("retries.methods", None),
-    ("retries.budget", None),
-    ("retries.backoff", None),
-    ("retries.bodyLimit", None),
-    ("limits.pending", None),
     ("rateLimits", None),
 ];
 

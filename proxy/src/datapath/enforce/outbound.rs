@@ -164,8 +164,8 @@ async fn by_route(
     plan.limits.response_headers = timeouts.response.or(plan.limits.response_headers);
     plan.limits.idle = timeouts.idle.unwrap_or(plan.limits.idle);
     if let Some(retry) = &found.rule.retry {
-        plan.attempts = plan.attempts.max(retry.retries.saturating_add(1));
-        plan.limits.attempt = retry.try_timeout;
+        plan.attempts = retry.retries.saturating_add(1);
+        plan.limits.attempt = retry.try_timeout.or(plan.limits.attempt);
     }
     plan.filters = found.rule.filters.clone();
     plan.retry = found.rule.retry.clone();

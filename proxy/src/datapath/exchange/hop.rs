@@ -1,6 +1,7 @@
 //! The way of one attempt: to which instance, who that is, and what carries the request there.
 
 use mesh_core::{
+    health::Waited,
     model::endpoint::ProtocolHint,
     names,
     reach::{Carriage, Spoken, carriage},
@@ -34,6 +35,11 @@ impl Hop {
         let (to, spoken) = (side(plan, &picked), spoken(head, plan));
         let hint = picked.endpoint.as_ref().map_or(ProtocolHint::Unknown, |endpoint| endpoint.hint);
         Hop { picked, to, spoken, carriage: carriage(spoken, to, hint, || head.form()) }
+    }
+
+    /// What an attempt waited for that found no connection: where others wait too it is not the instance who was slow.
+    pub(super) fn waited(&self) -> Waited {
+        if self.picked.upstream.queue.is_empty() { Waited::ForTheAnswer } else { Waited::ForSomethingElse }
     }
 }
 

@@ -120,6 +120,11 @@ impl Links {
         self.number
     }
 
+    /// How many workers there are.
+    pub fn count(&self) -> usize {
+        self.siblings.len() + 1
+    }
+
     /// Whether there are other workers.
     pub fn has_siblings(&self) -> bool {
         !self.siblings.is_empty()

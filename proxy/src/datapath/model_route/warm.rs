@@ -59,6 +59,6 @@ async fn dial(worker: &Worker, target: &ModelTarget, limit: Duration) -> Result<
     let To::Provider(addresses, way) = &plan.to else { return Ok(()) };
     let place = |address: &SocketAddr| worker.upstreams.provider(worker, *address, way);
     let places: Vec<Rc<Upstream>> = addresses.iter().take(ADDRESSES_MAX).map(place).collect();
-    let warmed = reach::warm(worker, &places, limit, plan.traffic.limits.connections).await;
+    let warmed = reach::warm(worker, &places, limit, plan.traffic.limits).await;
     warmed.map_err(|unreachable| Refused::new(Outcome::ConnectFailed, unreachable.detail))
 }

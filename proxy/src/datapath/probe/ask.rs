@@ -143,7 +143,7 @@ async fn grpc(
     (host, name): (&str, &str),
 ) -> Result<(), String> {
     let upstream = worker.upstreams.endpoint(worker, endpoint);
-    let reached = reach::http2(worker, &upstream, traffic.timeouts.connect, traffic.limits.connections).await;
+    let reached = reach::http2(worker, &upstream, traffic.timeouts.connect, traffic.limits).await;
     let mut ready = reached.map_err(|unreachable| unreachable.detail)?;
     let text = |error: h2::Error| error.to_string();
     let (response, mut body) = ready.send.send_request(grpc_request(endpoint, host)?, false).map_err(text)?;

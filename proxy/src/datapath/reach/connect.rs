@@ -33,7 +33,7 @@ const PROBED_AFTER: Duration = Duration::from_secs(10);
 /// … so often, until it answers.
 const PROBED_EVERY: Duration = Duration::from_secs(2);
 
-/// A connection for bytes, never pooled.
+/// A connection for bytes, never pooled. Nobody waits for one: those that are open may last for days.
 ///
 /// # Errors
 /// Why there is none.
@@ -43,20 +43,19 @@ pub async fn raw(
     limit: Duration,
     connections: u32,
 ) -> Result<(Socket, Lease), Unreachable> {
-    dial(worker, upstream, None, limit, connections).await
+    let lease = Lease::new(upstream, connections).ok_or_else(|| {
+        Unreachable::overloaded(format!("{connections} connections to {} are open", upstream.address))
+    })?;
+    dial(worker, upstream, None, (limit, lease)).await
 }
 
-/// A new connection that carries `session`.
+/// A new connection that carries `session`, in the place of `lease`.
 pub(super) async fn dial(
     worker: &Worker,
     upstream: &Rc<Upstream>,
     session: Option<SessionProtocol>,
-    limit: Duration,
-    connections: u32,
+    (limit, lease): (Duration, Lease),
 ) -> Result<(Socket, Lease), Unreachable> {
-    let lease = Lease::new(upstream, connections).ok_or_else(|| {
-        Unreachable::overloaded(format!("{connections} connections to {} are open", upstream.address))
-    })?;
     worker.sink.metrics.connects.add(1);
     let dialled = match &upstream.transport {
         Transport::Plain => tcp(upstream.address, limit).await.map(|io| {

@@ -9,10 +9,11 @@ use std::{
 };
 
 use bytes::BytesMut;
-use mesh_core::retry::Idempotence;
+use mesh_core::{model::policy::Limits, retry::Idempotence};
 
 use super::{
     Unreachable, connect,
+    queue::{Line, Waiting},
     upstream::{Transport, Upstream},
 };
 use crate::{
@@ -36,18 +37,29 @@ const IDLE_FRESH: Duration = Duration::from_secs(1);
 pub struct Lease(Rc<Upstream>);
 
 impl Lease {
+    /// A place for a new connection, where no more than `limit` may be open.
     pub(super) fn new(upstream: &Rc<Upstream>, limit: u32) -> Option<Self> {
-        let open = upstream.open.get();
-        (open < limit).then(|| {
-            upstream.open.set(open + 1);
-            Lease(Rc::clone(upstream))
-        })
+        upstream.has_room(limit).then(|| Lease::of(upstream))
+    }
+
+    /// The place of a connection that was idle.
+    fn of(upstream: &Rc<Upstream>) -> Self {
+        upstream.open.set(upstream.open.get() + 1);
+        Lease(Rc::clone(upstream))
+    }
+
+    /// The instance.
+    pub(super) fn upstream(&self) -> &Rc<Upstream> {
+        &self.0
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
+        // Ended, or idle from now on: either will do for both.
+        self.0.queue.next(Line::Http1);
+        self.0.queue.next(Line::Http2);
     }
 }
 
@@ -134,13 +146,25 @@ impl IdleConnections {
         }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        // Bounded by `IDLE_MAX`.
+        self.0.borrow().len() as u32
+    }
+
+    /// Closes the one that has been idle longest; false where there is none.
+    pub(super) fn drop_oldest(&self) -> bool {
+        self.0.borrow_mut().pop_front().is_some()
+    }
+
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
     }
 }
 
-/// A connection to an instance for one HTTP/1 exchange.
+/// A connection to an instance for one HTTP/1 exchange. Where `limits.connections` are open, it waits for one of them, not
+/// longer than making one may take.
 ///
 /// # Errors
 /// Why there is none.
@@ -149,19 +173,28 @@ pub async fn http1(
     upstream: &Rc<Upstream>,
     idempotence: Idempotence,
     limit: Duration,
-    connections: u32,
+    limits: Limits,
 ) -> Result<Pooled, Unreachable> {
     let fresh = upstream.transport == Transport::Plain && idempotence == Idempotence::NotIdempotent;
     let oldest = if fresh { IDLE_FRESH } else { IDLE_LIMIT };
-    if let Some(wire) = upstream.idle.take(worker.now(), oldest) {
-        worker.sink.metrics.reused.add(1);
-        // Taken from the idle ones, which count as open: no limit is passed.
-        let lease = Lease::new(upstream, u32::MAX)
-            .ok_or_else(|| Unreachable::overloaded(format!("too many connections to {}", upstream.address)))?;
-        return Ok(Pooled { wire, reused: true, lease });
+    let mut waiting = Waiting::new(worker, upstream, Line::Http1, (limits.pending, limit));
+    loop {
+        // Who has waited longer goes first.
+        if upstream.queue.has_line(Line::Http1) && !waiting.was_in_line() {
+            waiting.turn().await?;
+        }
+        if let Some(wire) = upstream.idle.take(worker.now(), oldest) {
+            worker.sink.metrics.reused.add(1);
+            return Ok(Pooled { wire, reused: true, lease: Lease::of(upstream) });
+        }
+        if let Some(lease) = Lease::new(upstream, limits.connections) {
+            drop(waiting);
+            let session = Some(SessionProtocol::Http1);
+            let (socket, lease) = connect::dial(worker, upstream, session, (limit, lease)).await?;
+            return Ok(new(worker, socket, lease));
+        }
+        waiting.turn().await?;
     }
-    let (socket, lease) = connect::dial(worker, upstream, Some(SessionProtocol::Http1), limit, connections).await?;
-    Ok(new(worker, socket, lease))
 }
 
 /// A connection that was just made.

@@ -10,11 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use mesh_core::model::policy::Limits;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    Unreachable, alive, connect,
+    Unreachable,
+    alive::{self, Asked},
+    connect,
     http1::{Lease, SOON},
+    queue::{Line, Waiting},
     upstream::{Transport, Upstream},
 };
 use crate::{
@@ -26,6 +30,11 @@ use crate::{
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
 /// Exchanges at the same time on one connection, if the peer allows as many.
 const STREAMS_MAX: usize = 256;
+/// Exchanges on a connection whose peer has not said yet how many it allows. Its settings come within a round trip; more
+/// exchanges than it allows would be refused.
+pub(super) const STREAMS_FIRST: usize = 1;
+/// A peer whose settings did not come within this is one of few streams. Also one that allows just [`STREAMS_FIRST`].
+const SETTINGS_LIMIT: Duration = Duration::from_millis(100);
 /// Bytes of one stream that may wait here for a slow client.
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes of all streams of a connection that may wait here: as much as all of them together, so that slow clients never
@@ -41,8 +50,39 @@ const RESET_STREAMS_MAX: usize = 64;
 #[derive(Debug)]
 struct Shared {
     send: SendRequest<Bytes>,
-    streams: Rc<Cell<usize>>,
+    streams: Rc<Streams>,
+    made: Duration,
     used: Duration,
+}
+
+impl Shared {
+    fn is_used(&self) -> bool {
+        self.streams.open.get() > 0
+    }
+
+    /// Whether it is not known yet how many streams the peer allows, and will be at once.
+    fn is_young(&self, now: Duration) -> bool {
+        !self.streams.has_settings() && now.saturating_sub(self.made) < SETTINGS_LIMIT
+    }
+}
+
+/// What is known of the streams of a connection.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Open ones.
+    pub(super) open: Cell<usize>,
+    allowed: Cell<usize>,
+}
+
+impl Streams {
+    /// The peer allows so many streams; says whether that is news.
+    pub(super) fn allow(&self, allowed: usize) -> bool {
+        self.allowed.replace(allowed) != allowed
+    }
+
+    fn has_settings(&self) -> bool {
+        self.allowed.get() != STREAMS_FIRST
+    }
 }
 
 /// A stream of a shared connection, ready to be opened.
@@ -50,20 +90,37 @@ struct Shared {
 pub struct Ready {
     /// Opens it.
     pub send: SendRequest<Bytes>,
-    streams: Rc<Cell<usize>>,
+    streams: Rc<Streams>,
+    upstream: Rc<Upstream>,
 }
 
 impl Ready {
-    fn new(send: SendRequest<Bytes>, streams: &Rc<Cell<usize>>) -> Self {
-        streams.set(streams.get() + 1);
-        Ready { send, streams: Rc::clone(streams) }
+    fn new(send: SendRequest<Bytes>, streams: &Rc<Streams>, upstream: &Rc<Upstream>) -> Self {
+        streams.open.set(streams.open.get() + 1);
+        Ready { send, streams: Rc::clone(streams), upstream: Rc::clone(upstream) }
     }
 }
 
 impl Drop for Ready {
     fn drop(&mut self) {
-        self.streams.set(self.streams.get() - 1);
+        let left = self.streams.open.get() - 1;
+        self.streams.open.set(left);
+        self.upstream.queue.next(Line::Http2);
+        if left == 0 {
+            // Nobody uses the connection: it may be closed for one of HTTP/1.
+            self.upstream.queue.next(Line::Http1);
+        }
     }
+}
+
+/// What there is for an exchange.
+enum Found {
+    /// Room for its stream.
+    Ready(Ready),
+    /// A connection of which it will be known at once whether it has.
+    Young,
+    /// Nothing.
+    None,
 }
 
 /// HTTP/2 connections of one instance.
@@ -77,16 +134,19 @@ pub struct SharedConnections {
 
 impl SharedConnections {
     /// A connection with room for a stream.
-    fn take(&self, now: Duration) -> Option<Ready> {
+    fn take(&self, upstream: &Rc<Upstream>, now: Duration) -> Found {
         let mut list = self.list.borrow_mut();
         let mut cx = Context::from_waker(Waker::noop());
         // Closed or going away: streams under way end by themselves.
         list.retain_mut(|shared| !matches!(shared.send.poll_ready(&mut cx), Poll::Ready(Err(_))));
         let room =
-            |shared: &&mut Shared| shared.streams.get() < shared.send.current_max_send_streams().min(STREAMS_MAX);
-        let shared = list.iter_mut().find(room)?;
+            |shared: &Shared| shared.streams.open.get() < shared.send.current_max_send_streams().min(STREAMS_MAX);
+        let Some(position) = list.iter().position(room) else {
+            return if list.iter().any(|shared| shared.is_young(now)) { Found::Young } else { Found::None };
+        };
+        let shared = &mut list[position];
         shared.used = now;
-        Some(Ready::new(shared.send.clone(), &shared.streams))
+        Found::Ready(Ready::new(shared.send.clone(), &shared.streams, upstream))
     }
 
     /// Whether one is there that will not be closed soon.
@@ -94,7 +154,12 @@ impl SharedConnections {
         let mut list = self.list.borrow_mut();
         let mut cx = Context::from_waker(Waker::noop());
         list.retain_mut(|shared| !matches!(shared.send.poll_ready(&mut cx), Poll::Ready(Err(_))));
-        list.iter().any(|shared| shared.streams.get() > 0 || now.saturating_sub(shared.used) + SOON < IDLE_LIMIT)
+        list.iter().any(|shared| shared.is_used() || now.saturating_sub(shared.used) + SOON < IDLE_LIMIT)
+    }
+
+    /// A peer said how many streams it allows: who waits for that looks again.
+    pub(super) fn has_settings(&self) {
+        self.connected.notify_waiters();
     }
 
     /// Closes every connection once its streams have ended.
@@ -102,18 +167,23 @@ impl SharedConnections {
         self.list.borrow_mut().clear();
     }
 
+    /// Closes one that nobody uses.
+    pub(super) fn close_unused(&self) {
+        let mut list = self.list.borrow_mut();
+        if let Some(position) = list.iter().position(|shared| !shared.is_used()) {
+            list.swap_remove(position);
+        }
+    }
+
     /// Closes what will be closed soon.
     pub(super) fn drop_fading(&self, now: Duration) {
-        self.list
-            .borrow_mut()
-            .retain(|shared| shared.streams.get() > 0 || now.saturating_sub(shared.used) + SOON < IDLE_LIMIT);
+        let lasts = |shared: &Shared| shared.is_used() || now.saturating_sub(shared.used) + SOON < IDLE_LIMIT;
+        self.list.borrow_mut().retain(lasts);
     }
 
     /// Closes what is idle too long.
     pub(super) fn sweep(&self, now: Duration) {
-        self.list
-            .borrow_mut()
-            .retain(|shared| shared.streams.get() > 0 || now.saturating_sub(shared.used) < IDLE_LIMIT);
+        self.list.borrow_mut().retain(|shared| shared.is_used() || now.saturating_sub(shared.used) < IDLE_LIMIT);
     }
 }
 
@@ -129,7 +199,8 @@ impl Drop for Connecting<'_> {
     }
 }
 
-/// A connection that is ready to take one stream.
+/// A connection that is ready to take one stream. Where `limits.connections` are open and none has room, it waits for a
+/// stream to end, not longer than making a connection may take.
 ///
 /// # Errors
 /// Why there is none.
@@ -137,28 +208,48 @@ pub async fn http2(
     worker: &Worker,
     upstream: &Rc<Upstream>,
     limit: Duration,
-    connections: u32,
+    limits: Limits,
 ) -> Result<Ready, Unreachable> {
+    let shared = &upstream.shared;
+    let mut waiting = Waiting::new(worker, upstream, Line::Http2, (limits.pending, limit));
     loop {
-        let mut ready = match upstream.shared.take(worker.now()) {
-            Some(ready) => {
+        // Who has waited longer goes first.
+        if upstream.queue.has_line(Line::Http2) && !waiting.was_in_line() {
+            waiting.turn().await?;
+        }
+        let mut ready = match shared.take(upstream, worker.now()) {
+            Found::Ready(ready) => {
                 worker.sink.metrics.reused.add(1);
                 ready
             }
-            None if upstream.shared.connecting.get() => {
+            Found::Young => {
+                let settings = async {
+                    // Then it is taken for what it is known to be.
+                    let _ = timeout(SETTINGS_LIMIT, shared.connected.notified()).await;
+                };
+                waiting.until(settings).await?;
+                continue;
+            }
+            Found::None if shared.connecting.get() => {
                 // The one who connects has a limit of its own; then everyone looks again, or fails with it.
-                upstream.shared.connected.notified().await;
-                if let Some(failed) = upstream.shared.failed.borrow().clone() {
+                waiting.until(shared.connected.notified()).await?;
+                if let Some(failed) = shared.failed.borrow().clone() {
                     return Err(failed);
                 }
                 continue;
             }
-            None => {
-                let connected = connect(worker, upstream, limit, connections).await;
-                upstream.shared.failed.replace(connected.as_ref().err().cloned());
-                upstream.shared.connected.notify_waiters();
-                connected?
-            }
+            Found::None => match Lease::new(upstream, limits.connections) {
+                Some(lease) => {
+                    let connected = connect(worker, upstream, (limit, lease)).await;
+                    shared.failed.replace(connected.as_ref().err().cloned());
+                    shared.connected.notify_waiters();
+                    connected?
+                }
+                None => {
+                    waiting.turn().await?;
+                    continue;
+                }
+            },
         };
         match poll_fn(|cx| ready.send.poll_ready(cx)).await {
             Ok(()) => return Ok(ready),
@@ -171,12 +262,12 @@ pub async fn http2(
 async fn connect(
     worker: &Worker,
     upstream: &Rc<Upstream>,
-    limit: Duration,
-    connections: u32,
+    (limit, lease): (Duration, Lease),
 ) -> Result<Ready, Unreachable> {
     upstream.shared.connecting.set(true);
     let connecting = Connecting(&upstream.shared);
-    let (socket, lease) = connect::dial(worker, upstream, Some(SessionProtocol::Http2), limit, connections).await?;
+    let session = Some(SessionProtocol::Http2);
+    let (socket, lease) = connect::dial(worker, upstream, session, (limit, lease)).await?;
     let ready = shake_hands(worker, upstream, (socket, lease), limit).await?;
     drop(connecting);
     Ok(ready)
@@ -190,11 +281,12 @@ pub(super) async fn shake_hands(
     limit: Duration,
 ) -> Result<Ready, Unreachable> {
     let handshake = h2::client::Builder::new()
+        .initial_max_send_streams(STREAMS_FIRST)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_MAX)
         .max_send_buffer_size(SEND_BUFFER_MAX)
-        .max_header_list_size(worker.config.head_limits.bytes() as u32)
+        .max_header_list_size(worker.config.head_limits.list_bytes())
         .max_concurrent_reset_streams(RESET_STREAMS_MAX)
         .enable_push(false)
         .handshake(socket);
@@ -203,14 +295,15 @@ pub(super) async fn shake_hands(
         .await
         .map_err(|_| failed("no handshake in time".to_owned()))?
         .map_err(|error| failed(error.to_string()))?;
-    let streams = Rc::new(Cell::new(0));
-    let watched = match upstream.transport {
+    let streams = Rc::new(Streams { open: Cell::new(0), allowed: Cell::new(STREAMS_FIRST) });
+    let asked = match upstream.transport {
         // Servers that are no proxies take frequent pings for an attack.
-        Transport::Plain | Transport::Provider(_) => None,
-        Transport::Sidecar { .. } | Transport::Redirected { .. } => Some(Rc::clone(&streams)),
+        Transport::Plain | Transport::Provider(_) => Asked::No,
+        Transport::Sidecar { .. } | Transport::Redirected { .. } => Asked::Yes,
     };
-    worker.tasks.spawn_local(alive::drive(connection, upstream.address, watched, lease));
-    let ready = Ready::new(send.clone(), &streams);
-    upstream.shared.list.borrow_mut().push(Shared { send, streams, used: worker.now() });
+    worker.tasks.spawn_local(alive::drive(connection, Rc::clone(&streams), asked, lease));
+    let ready = Ready::new(send.clone(), &streams, upstream);
+    let now = worker.now();
+    upstream.shared.list.borrow_mut().push(Shared { send, streams, made: now, used: now });
     Ok(ready)
 }

@@ -23,7 +23,7 @@ use crate::{
     providers,
     worker::Worker,
 };
-use mesh_core::retry::Idempotence;
+use mesh_core::{model::policy::Limits, retry::Idempotence};
 
 /// Protocol of HTTP/2 as TLS names it.
 const H2: &[u8] = b"h2";
@@ -122,7 +122,7 @@ pub async fn warm(
     worker: &Worker,
     places: &[Rc<Upstream>],
     limit: Duration,
-    connections: u32,
+    limits: Limits,
 ) -> Result<(), Unreachable> {
     let now = worker.now();
     if places.iter().any(|upstream| upstream.idle.has_lasting(now) || upstream.shared.has_lasting(now)) {
@@ -133,7 +133,7 @@ pub async fn warm(
         // Taken and given back, one of these would look young, while its server closes it as soon as before.
         upstream.idle.drop_fading(now);
         upstream.shared.drop_fading(now);
-        match provider(worker, upstream, limit, connections).await {
+        match provider(worker, upstream, limit, limits).await {
             Ok(Reached::Http1(pooled)) => pooled.give_back(worker),
             Ok(Reached::Http2(ready)) => drop(ready),
             Err(unreachable) => {
@@ -154,20 +154,21 @@ pub async fn provider(
     worker: &Worker,
     upstream: &Rc<Upstream>,
     limit: Duration,
-    connections: u32,
+    limits: Limits,
 ) -> Result<Reached, Unreachable> {
     match upstream.chosen.get() {
         Some(SessionProtocol::Http1) => {
-            let pooled = http1(worker, upstream, Idempotence::Idempotent, limit, connections).await;
+            let pooled = http1(worker, upstream, Idempotence::Idempotent, limit, limits).await;
             pooled.map(Box::new).map(Reached::Http1)
         }
         Some(SessionProtocol::Http2) => {
-            let ready = http2(worker, upstream, limit, connections).await;
+            let ready = http2(worker, upstream, limit, limits).await;
             // It may have changed its mind: the next one asks again.
             ready.inspect_err(|_| upstream.chosen.set(None)).map(Reached::Http2)
         }
         None => {
-            let (socket, lease) = connect::dial(worker, upstream, None, limit, connections).await?;
+            // Which protocol it will choose, and so what to wait for, is not known yet.
+            let (socket, lease) = connect::raw(worker, upstream, limit, limits.connections).await?;
             if socket.tls().and_then(|tls| tls.alpn_protocol()) == Some(H2) {
                 upstream.chosen.set(Some(SessionProtocol::Http2));
                 return http2::shake_hands(worker, upstream, (socket, lease), limit).await.map(Reached::Http2);

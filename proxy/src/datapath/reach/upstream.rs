@@ -14,7 +14,7 @@ use mesh_core::{
     pick::{Answered, DEFAULT_ROUND_TRIP, PeakEwma},
 };
 
-use super::{http1::IdleConnections, http2::SharedConnections, provider::Way};
+use super::{http1::IdleConnections, http2::SharedConnections, provider::Way, queue::Queue};
 use crate::{net::transport_header::SessionProtocol, worker::Worker};
 
 /// An instance that nobody used for so long is forgotten, with its load estimate.
@@ -80,8 +80,10 @@ pub struct Upstream {
     pub idle: IdleConnections,
     /// HTTP/2 connections.
     pub shared: SharedConnections,
-    /// Open connections of any kind, idle ones not counted.
+    /// Open connections of any kind, idle ones of HTTP/1 not counted.
     pub open: Cell<u32>,
+    /// Exchanges that wait for one.
+    pub queue: Queue,
     /// What a provider chose to speak when it was dialled last; `None` = it was not.
     pub chosen: Cell<Option<SessionProtocol>>,
     load: Cell<PeakEwma>,
@@ -97,6 +99,7 @@ impl Upstream {
             idle: IdleConnections::default(),
             shared: SharedConnections::default(),
             open: Cell::new(0),
+            queue: Queue::default(),
             chosen: Cell::new(None),
             load: Cell::new(PeakEwma::new(now)),
             in_flight: Cell::new(0),
@@ -131,6 +134,18 @@ impl Upstream {
     /// Takes in a failure to connect, or to answer: costs as much as a slow answer, so that others are preferred for a while.
     pub fn observe_failure(&self, now: Duration) {
         self.observe(now, DEFAULT_ROUND_TRIP * 100);
+    }
+
+    /// Whether another connection may be opened where `limit` of them may be; an idle one is closed for it.
+    pub(super) fn has_room(&self, limit: u32) -> bool {
+        let is_full = || self.open.get().saturating_add(self.idle.count()) >= limit;
+        while is_full() && self.idle.drop_oldest() {}
+        let has_room = !is_full();
+        if !has_room {
+            // Its place is free once it has ended, which those in line are told.
+            self.shared.close_unused();
+        }
+        has_room
     }
 
     fn is_forgettable(&self, now: Duration) -> bool {

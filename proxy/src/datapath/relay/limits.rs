@@ -39,14 +39,19 @@ pub struct Limits<'a> {
 }
 
 impl<'a> Limits<'a> {
-    /// Limits of an exchange that began at `begun`; an attempt begins `now`.
-    pub fn new(timer: &'a mut Deadline, limits: TimeLimits, begun: Instant, now: Instant) -> Self {
+    /// Limits of an exchange that began at `begun`, and of an attempt that began at `attempted` and sends its request `now`.
+    pub fn new(
+        timer: &'a mut Deadline,
+        limits: TimeLimits,
+        begun: Instant,
+        (attempted, now): (Instant, Instant),
+    ) -> Self {
         let after = |from: Instant, limit: Option<Duration>| limit.and_then(|limit| from.checked_add(limit));
         let mut limits = Limits {
             timer,
             whole: after(begun, limits.request),
             head: after(now, limits.response_headers),
-            attempt: after(now, limits.attempt),
+            attempt: after(attempted, limits.attempt),
             idle: limits.idle,
             quiet_until: now.checked_add(limits.idle),
             look: now.checked_add(LOOK_AFTER),

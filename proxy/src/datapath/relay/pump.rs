@@ -4,18 +4,16 @@ use std::task::{Context, Poll};
 
 use http::HeaderValue;
 use mesh_core::{
-    drain::{Told, told},
     health::Waited,
-    model::route::RouteRetry,
-    names,
     outcome::Outcome,
     relay::{Part as In, Passage, Side, Way, closes_connection, passage},
-    retry::{Attempt, Decision, Failure, decide, idempotence},
+    retry::Failure,
 };
 
 use super::{
     Downstream, Due, Failed, Limits, Part, Progress, Replay, ResponseHead, Stopped, Upstream,
     ending::{Ending, is_stream},
+    unwanted::{Answered, unwanted},
 };
 use crate::{
     datapath::{
@@ -25,6 +23,7 @@ use crate::{
         report::Exchange,
     },
     net::http1::Persistence,
+    retries::Repeats,
     worker::{Drain, Stage},
 };
 
@@ -52,6 +51,8 @@ pub struct Sides<'a, 'd> {
     pub up: &'a mut Upstream,
     /// What was sent of the request's body.
     pub replay: &'a mut Replay,
+    /// What is repeated; `None` = nothing that was answered, but where the application was not reached.
+    pub repeats: Option<&'a Repeats<'a>>,
     /// Time limits.
     pub limits: Limits<'a>,
     /// What is told of the exchange.
@@ -286,7 +287,7 @@ impl<'a, 'd> Pump<'a, 'd> {
 
     /// Passes a head on; the result says whether the connection became a tunnel.
     fn head(&mut self, head: &ResponseHead) -> Result<Option<Relayed>, Failed> {
-        let Sides { down, up, plan, exchange, limits, replay, to, marks, events, drain } = &mut self.sides;
+        let Sides { down, up, plan, exchange, limits, replay, repeats, to, marks, events, drain } = &mut self.sides;
         let mut edit = Edit::response(plan, *to);
         if head.is_interim() {
             self.interims += 1;
@@ -304,7 +305,8 @@ impl<'a, 'd> Pump<'a, 'd> {
             side.close_after();
         }
         limits.headed();
-        if let Some(failed) = unwanted(head, (plan, exchange, replay), down, *to) {
+        let answered = Answered { head, plan, exchange, replay, to: *to };
+        if let Some(failed) = unwanted(&answered, *repeats, down) {
             return Err(failed);
         }
         replay.forget();
@@ -345,55 +347,4 @@ impl<'a, 'd> Pump<'a, 'd> {
         }
         Part::Trailers(fields)
     }
-}
-
-/// Why an answer is not passed on, but counts as the failure of the attempt.
-fn unwanted(
-    head: &ResponseHead,
-    (plan, exchange, replay): (&Plan, &Exchange, &Replay),
-    down: &Downstream<'_>,
-    to: Side,
-) -> Option<Failed> {
-    let is_untaken = to == Side::Mesh && reached_nobody(head);
-    let is_inner = matches!(down, Downstream::Inner(_));
-    // A call to a model goes to another target where the instance does not just drain.
-    let is_repeatable = is_untaken && (!is_inner || told(head.fields()) == Told::NotTaken);
-    if is_repeatable && is_allowed(plan, exchange, replay, Failure::NotProcessed) {
-        let detail = "the application at the endpoint takes no requests";
-        return Some(Failed::upstream(Failure::NotProcessed, detail));
-    }
-    if is_inner && is_untaken {
-        let detail =
-            format!("the sidecar at the endpoint answered {}: its application takes no connection", head.status());
-        return Some(Failed { outcome: Outcome::ConnectFailed, ..Failed::upstream(Failure::Connect, detail) });
-    }
-    is_repeated(plan, exchange, replay, head.status()).then(|| {
-        let detail = format!("the endpoint answered {}", head.status());
-        Failed::upstream(Failure::Status(head.status()), detail)
-    })
-}
-
-/// Whether a sidecar answers in the place of its application because it found nobody there: the request was not sent.
-fn reached_nobody(head: &ResponseHead) -> bool {
-    let said = head.fields().first(names::ERROR_HEADER);
-    said.is_some_and(|said| said == Outcome::ConnectFailed.label().as_bytes())
-}
-
-/// Whether the route wants a response of this status repeated, and core allows it: otherwise it is passed on.
-fn is_repeated(plan: &Plan, exchange: &Exchange, replay: &Replay, status: u16) -> bool {
-    let is_wanted = |retry: &RouteRetry| retry.statuses.iter().any(|(low, high)| (*low..=*high).contains(&status));
-    plan.retry.as_ref().is_some_and(is_wanted) && is_allowed(plan, exchange, replay, Failure::Status(status))
-}
-
-/// Whether core allows another attempt after this failure.
-fn is_allowed(plan: &Plan, exchange: &Exchange, replay: &Replay, failure: Failure) -> bool {
-    let Some(head) = &exchange.head else { return false };
-    let attempt = Attempt {
-        made: exchange.attempts,
-        allowed: plan.attempts,
-        failure,
-        idempotent: idempotence(head.method()),
-        body: replay.body(),
-    };
-    matches!(decide(&attempt), Decision::Repeat(_))
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::{
     datapath::{
         accept::{Accepted, Connection},
+        answer::Answer,
         exchange::{Ended, exchange},
         message::{Headers, Http2Head, RequestHead},
         relay::{Downstream, Http2Downstream},
@@ -55,7 +56,7 @@ pub async fn http2(worker: &Rc<Worker>, accepted: Accepted) {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER_MAX)
-        .max_header_list_size(worker.config.head_limits.bytes() as u32)
+        .max_header_list_size(worker.config.head_limits.list_bytes())
         .max_concurrent_reset_streams(RESET_STREAMS_MAX)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
@@ -140,21 +141,39 @@ async fn stream(
         side.reset(Reason::PROTOCOL_ERROR);
         return record.finish(Outcome::BadRequest);
     };
+    let too_long = head.too_long(worker.config.head_limits);
     record.head = Some(RequestHead::Http2(Box::new(head)));
     let mut down = Downstream::Http2(side);
+    if let Some(why) = too_long {
+        refuse(record, &mut down, why);
+        return flush(&mut down).await;
+    }
     let mut timer = Deadline::default();
     match exchange(&worker, &connection, record, &mut down, &mut timer).await {
-        Ended::Answered => {
-            // What an answer of ours left to be sent. Where the request was answered early, h2 tells the client that
-            // the rest of it is not needed (RFC 9113 8.1) once the answer is out: a reset from here would overtake it.
-            let flushed = timeout(ANSWER_LIMIT, poll_fn(|cx| down.poll_flush(cx))).await;
-            if flushed.is_err() {
-                down.abort();
-            }
-        }
+        Ended::Answered => flush(&mut down).await,
         Ended::Broken => {}
         Ended::Tunnel(_) => down.abort(),
     }
+}
+
+/// Sends what an answer of ours left to be sent. Where the request was answered early, h2 tells the client that the rest of
+/// it is not needed (RFC 9113 8.1) once the answer is out: a reset from here would overtake it.
+async fn flush(down: &mut Downstream<'_>) {
+    let flushed = timeout(ANSWER_LIMIT, poll_fn(|cx| down.poll_flush(cx))).await;
+    if flushed.is_err() {
+        down.abort();
+    }
+}
+
+/// Answers a request whose head is too long.
+fn refuse(mut record: Exchange, down: &mut Downstream<'_>, why: String) {
+    let outcome = Outcome::HeadersTooLarge;
+    if let Some(answer) = Answer::new(outcome, None, &why) {
+        record.status = answer.status;
+        answer.give(down, record.head.as_ref());
+    }
+    record.detail = Some(why);
+    record.finish(outcome);
 }
 
 /// The head as the steps see it; `None` where `:authority` and Host contradict each other (RFC 9113 8.3.1).

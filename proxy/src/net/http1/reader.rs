@@ -41,6 +41,13 @@ impl HeadLimits {
     pub fn bytes(self) -> usize {
         self.bytes
     }
+
+    /// Longest list of fields that HTTP/2 takes at all, as RFC 9113 6.5.2 counts it: 32 bytes for each field besides. More
+    /// than a head may have, so that one that is too long can be answered with a reason.
+    pub fn list_bytes(self) -> u32 {
+        // At most twice `BYTES_MAX`.
+        (self.bytes * 2) as u32
+    }
 }
 
 impl Default for HeadLimits {

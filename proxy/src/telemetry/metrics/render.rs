@@ -12,7 +12,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use mesh_core::{identity::Refusal, lane::Source, outcome::Outcome};
+use mesh_core::{identity::Refusal, lane::Source, outcome::Outcome, retry};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text},
@@ -255,7 +255,13 @@ impl Sources {
         out.single(m::CONNECTS, self.total(|worker| &worker.connects))?;
         out.single(m::CONNECT_FAILURES, self.total(|worker| &worker.connect_failures))?;
         out.single(m::REUSED, self.total(|worker| &worker.reused))?;
+        out.single(m::WAITS, self.total(|worker| &worker.waits))?;
+        out.single(m::WAITS_REFUSED, self.total(|worker| &worker.waits_refused))?;
         out.single(m::RETRIES, self.total(|worker| &worker.retries))?;
+        let refused = retry::Refusal::ALL.iter().enumerate().map(|(position, refusal)| {
+            (vec![("reason", refusal.label())], self.total(|worker| &worker.retries_refused[position]))
+        });
+        out.family(m::RETRIES_REFUSED, refused)?;
         out.single(m::RECORDS_DROPPED, self.total(|worker| &worker.records_dropped))
     }
 

@@ -100,7 +100,7 @@ impl Http1Upstream {
     fn ended(&mut self) -> Failed {
         const WHY: &str = "closed the connection before its response";
         if self.pooled.reused && !self.heard && self.pooled.wire.socket().tls().is_some() {
-            return Failed::upstream(Failure::NotProcessed, format!("the endpoint {WHY}"));
+            return Failed::upstream(Failure::ReusedEnded, format!("the endpoint {WHY}"));
         }
         self.silent(WHY)
     }

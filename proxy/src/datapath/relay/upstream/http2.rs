@@ -11,11 +11,14 @@ use http::StatusCode;
 use mesh_core::{outcome::Outcome, retry::Failure};
 
 use super::Stopped;
-use crate::datapath::{
-    lane::Edit,
-    message::{Headers, RequestHead},
-    reach::Ready,
-    relay::{Failed, Http2ResponseHead, Part, ResponseHead, heads, stream},
+use crate::{
+    datapath::{
+        lane::Edit,
+        message::{Headers, RequestHead},
+        reach::Ready,
+        relay::{Failed, Http2ResponseHead, Part, ResponseHead, heads, stream},
+    },
+    net::http1::HeadLimits,
 };
 
 /// An HTTP/2 endpoint in one exchange.
@@ -25,19 +28,21 @@ pub struct Http2Upstream {
     send: Option<stream::Sender>,
     response: Option<ResponseFuture>,
     receive: Option<RecvStream>,
+    heads: HeadLimits,
 }
 
 impl Http2Upstream {
-    /// The endpoint behind a connection that is ready for a stream.
-    pub fn new(connection: Ready) -> Self {
-        Http2Upstream { connection, send: None, response: None, receive: None }
+    /// The endpoint behind a connection that is ready for a stream, whose responses may have such heads.
+    pub fn new(connection: Ready, heads: HeadLimits) -> Self {
+        Http2Upstream { connection, send: None, response: None, receive: None, heads }
     }
 
     pub(super) fn head(&mut self, head: &RequestHead, is_bodiless: bool, edit: &Edit<'_>) -> Result<(), Failed> {
         let request = heads::request_to_http2(head, edit)
             .ok_or_else(|| Failed::ended(Outcome::BadRequest, "a request that HTTP/2 cannot carry"))?;
-        let (response, send) =
-            self.connection.send.send_request(request, is_bodiless).map_err(|error| failed(&error))?;
+        // No stream was opened: nothing was sent.
+        let unsent = |error: h2::Error| Failed::upstream(Failure::NotProcessed, format!("no stream: {error}"));
+        let (response, send) = self.connection.send.send_request(request, is_bodiless).map_err(unsent)?;
         self.response = Some(response);
         self.send = Some(stream::Sender::new(send));
         Ok(())
@@ -73,10 +78,14 @@ impl Http2Upstream {
             return Poll::Ready(Ok(ResponseHead::Http2(head)));
         }
         let (parts, receive) = ready!(Pin::new(response).poll(cx)).map_err(|error| failed(&error))?.into_parts();
-        let is_end = receive.is_end_stream();
+        let (is_end, headers) = (receive.is_end_stream(), Headers(parts.headers));
         self.response = None;
         self.receive = Some(receive);
-        let head = Http2ResponseHead { status: parts.status.as_u16(), headers: Headers(parts.headers), is_end };
+        if let Some(why) = headers.too_long("HTTP/1.1 200 \r\n\r\n".len(), self.heads) {
+            let why = format!("the endpoint's response: {why}");
+            return Poll::Ready(Err(Failed::ended(Outcome::UpstreamProtocol, why)));
+        }
+        let head = Http2ResponseHead { status: parts.status.as_u16(), headers, is_end };
         Poll::Ready(Ok(ResponseHead::Http2(head)))
     }
 
@@ -100,6 +109,11 @@ impl Http2Upstream {
 }
 
 fn failed(error: &h2::Error) -> Failed {
+    if error.is_reset() && error.is_library() {
+        // Reset from here, for what it was; a head that is far too long is among that.
+        let why = format!("the endpoint's response is malformed, or its head too long: {error}");
+        return Failed::ended(Outcome::UpstreamProtocol, why);
+    }
     let not_processed = error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
     let failure = if not_processed { Failure::NotProcessed } else { Failure::Reset };
     Failed::upstream(failure, format!("the endpoint's stream: {error}"))
