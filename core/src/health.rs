@@ -63,6 +63,7 @@ impl Seen {
             | Outcome::ClientTimeout
             | Outcome::ClientGone
             | Outcome::Overloaded
+            | Outcome::RateLimited
             | Outcome::NotReady
             | Outcome::Loop
             | Outcome::Filtered

@@ -14,6 +14,7 @@ pub mod fields;
 pub mod health;
 pub mod identity;
 pub mod lane;
+pub mod limits;
 pub mod model;
 pub mod model_route;
 pub mod names;

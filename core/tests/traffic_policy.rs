@@ -377,7 +377,7 @@ fn what_no_proxy_heeds_yet_is_refused_unless_it_says_what_happens_anyway() {
         let whole = format!("TrafficPolicy shop/cart: spec.{path}");
         problems.iter().any(|problem| problem.path == whole && problem.message == "is not in force yet: leave it out")
     };
-    for path in ["timeouts.perTry", "retries.on", "outlierDetection.successRate", "zones.matches", "rateLimits"] {
+    for path in ["timeouts.perTry", "retries.on", "outlierDetection.successRate", "zones.matches"] {
         assert!(is_refused(path), "{path}: {problems:#?}");
     }
     assert!(!is_refused("healthCheck.sharedBy"), "0 is what happens anyway");

@@ -30,7 +30,6 @@ const NOT_YET: &[(&str, Option<&str>)] = &[
     ("retries.backoff", None),
     ("retries.bodyLimit", None),
     ("limits.pending", None),
-    ("rateLimits", None),
 ];
 
 /// Whether fields that are not in force yet are taken.

@@ -101,7 +101,8 @@ mod tests {
         assert_eq!(value(&rows, "loadBalancing.algorithm"), Some(("peakEwma", Origin::Default)));
         assert_eq!(value(&rows, "warmUp.duration"), Some(("120s", Origin::Default)));
         assert_eq!(value(&rows, "healthCheck"), Some(("none", Origin::Default)));
-        for not_yet in ["outlierDetection.successRate", "panicThreshold", "retries.on", "rateLimits"] {
+        assert_eq!(value(&rows, "rateLimits"), Some(("none", Origin::Default)));
+        for not_yet in ["outlierDetection.successRate", "panicThreshold", "retries.on"] {
             assert_eq!(value(&rows, not_yet), None, "{not_yet}");
         }
         assert!(rows.iter().all(|row| !row.path.starts_with("healthCheck.") && !row.path.contains("[]")));
