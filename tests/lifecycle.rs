@@ -9,6 +9,8 @@ mod callers;
 mod ends;
 #[path = "lifecycle/notices.rs"]
 mod notices;
+#[path = "lifecycle/rate_limits.rs"]
+mod rate_limits;
 #[path = "lifecycle/restarts.rs"]
 mod restarts;
 #[path = "lifecycle/world.rs"]
