@@ -15,6 +15,8 @@ mod health;
 mod notices;
 #[path = "lifecycle/registered.rs"]
 mod registered;
+#[path = "lifecycle/rate_limits.rs"]
+mod rate_limits;
 #[path = "lifecycle/restarts.rs"]
 mod restarts;
 #[path = "lifecycle/standins.rs"]

@@ -110,13 +110,22 @@ impl Carried {
     /// `<group>/<lane>` where the group is known: named, or the only one of `groups` that has such a lane. Else the label as
     /// it travels. For what is counted by lane, so that a lane is counted in one place however its label was written.
     pub fn full_name(&self, groups: &[LaneGroup]) -> String {
-        if self.group.is_none() {
-            let mut knowing = groups.iter().filter(|group| group.lane(&self.lane).is_some());
-            if let (Some(group), None) = (knowing.next(), knowing.next()) {
-                return format!("{}/{}", group.name, self.lane);
-            }
+        match self.full(groups) {
+            (Some(group), lane) => format!("{group}/{lane}"),
+            (None, lane) => lane.to_string(),
         }
-        self.to_string()
+    }
+
+    /// The parts of [`Carried::full_name`].
+    pub fn full<'a>(&'a self, groups: &'a [LaneGroup]) -> (Option<&'a LaneName>, &'a LaneName) {
+        if self.group.is_some() {
+            return (self.group.as_ref(), &self.lane);
+        }
+        let mut knowing = groups.iter().filter(|group| group.lane(&self.lane).is_some());
+        match (knowing.next(), knowing.next()) {
+            (Some(group), None) => (Some(&group.name), &self.lane),
+            _ => (None, &self.lane),
+        }
     }
 
     /// The label as header fields carry it.

@@ -16,6 +16,7 @@ pub mod health;
 pub mod identity;
 pub mod lane;
 pub mod lifecycle;
+pub mod limits;
 pub mod model;
 pub mod model_route;
 pub mod names;

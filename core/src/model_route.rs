@@ -11,7 +11,6 @@ pub mod drill;
 pub mod estimate;
 pub mod explain;
 pub mod failure;
-pub mod limits;
 pub mod models;
 pub mod request;
 pub mod resume;

@@ -90,6 +90,8 @@ outcomes! {
     ClientGone = "client_gone", 499, 1, Info;
     /// A limit of this proxy was reached.
     Overloaded = "overloaded", 503, 8, Warn;
+    /// A limit of the service says that there were requests enough.
+    RateLimited = "rate_limited", 429, 8, Info;
     /// The controller has not answered yet.
     NotReady = "not_ready", 503, 14, Warn;
     /// A request came back to this proxy.

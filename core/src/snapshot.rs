@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     lane::entry::Prepared,
+    limits::rate::Rules,
     model::{
         lane::{LaneGroup, LaneRef},
         policy::{InboundServer, TrafficPolicy},
@@ -50,6 +51,9 @@ pub struct Snapshot {
     pub model_routes: ModelRoutes,
     /// What the controller says about this workload.
     pub workload: Workload,
+    /// How many requests its services take, by port of the application; see [`Snapshot::set_rates`].
+    #[serde(skip)]
+    pub rates: Arc<Rules>,
     /// Trust anchors, DER; any of them may have signed a peer.
     pub trust_anchors: Vec<Arc<[u8]>>,
 }
@@ -59,6 +63,11 @@ impl Snapshot {
     pub fn set_lanes(&mut self, groups: Arc<Vec<LaneGroup>>) {
         self.entries = Arc::new(Prepared::new(&groups));
         self.lanes = groups;
+    }
+
+    /// Works out how many requests the workload's services take, after it or traffic policies changed.
+    pub fn set_rates(&mut self) {
+        self.rates = Arc::new(Rules::new(&self.workload, &self.traffic));
     }
 }
 
@@ -71,6 +80,9 @@ pub struct Workload {
     pub zone: Option<String>,
     /// Services (`<name>.<namespace>`) that the pod is an instance of.
     pub services: Vec<String>,
+    /// Which of these services each port of the application serves. Absent in files of proxies that knew it not.
+    #[serde(default)]
+    pub served: BTreeMap<u16, Vec<String>>,
 }
 
 /// Maps whose keys are no strings, as lists of pairs.

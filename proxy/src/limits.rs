@@ -1,4 +1,4 @@
-//! Limits of calls to models, as the data path uses them: counted in one ledger for all workers; who talks to the stores
+//! Limits of calls to models and of requests to services, as the data path uses them: counted in one ledger for all workers; who talks to the stores
 //! from which some are leased runs on the control thread, and no exchange waits for it.
 
 mod follow;
@@ -13,8 +13,11 @@ use std::{
 };
 
 use mesh_core::{
+    limits::{
+        Ask, Exhausted, Key, Ledger, Quota, Rates, Reservation, Standing,
+        rate::{Asked, PortRules, Refused},
+    },
     model::model_route::{Limit, Usage},
-    model_route::limits::{Ask, Exhausted, Key, Ledger, Quota, Rates, Reservation, Standing},
 };
 use tokio::{sync::mpsc, time::Instant};
 
@@ -63,11 +66,26 @@ impl Limits {
     /// When a limit that is enforced has too little left.
     pub fn reserve(self: &Arc<Self>, quota: &Quota<'_>, key: &Key, ask: &Ask) -> Result<Reserved, Exhausted> {
         let reserved = self.ledger.reserve(quota, key, ask, self.now());
+        self.wake();
+        reserved.map(|reservation| Reserved { reservation, limits: Arc::clone(self) })
+    }
+
+    /// Takes a request from every limit of its port that it meets, or from none. Never waits.
+    ///
+    /// # Errors
+    /// The first limit that is used up and refuses.
+    pub fn admit(&self, rules: &PortRules, asked: &Asked<'_>) -> Result<(), Box<Refused>> {
+        let admitted = self.ledger.admit(rules, asked, self.now());
+        self.wake();
+        admitted
+    }
+
+    /// Wakes who talks to the stores, where a lease was found low.
+    fn wake(&self) {
         if self.ledger.take_thirst() {
             // Full: somebody else said so already. Closed: the process ends.
             let _ = self.thirst.try_send(());
         }
-        reserved.map(|reservation| Reserved { reservation, limits: Arc::clone(self) })
     }
 }
 

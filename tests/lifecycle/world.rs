@@ -62,7 +62,8 @@ impl World {
         World::build(Mesh::builder().captured(), instances, settings).await
     }
 
-    async fn build(builder: Builder, instances: usize, settings: &[(&str, &str)]) -> World {
+    /// As [`World::start`], of a mesh that has something already.
+    pub(crate) async fn build(builder: Builder, instances: usize, settings: &[(&str, &str)]) -> World {
         let with = |spec: PodSpec, settings: &[(&str, &str)]| {
             settings.iter().fold(spec, |spec, (name, value)| spec.setting(name, *value))
         };
@@ -176,7 +177,7 @@ impl World {
 }
 
 /// Asks something in a network namespace where one is named.
-async fn within_pod<T, F>(space: Option<&str>, ask: impl FnOnce() -> F + Send + 'static) -> T
+pub(crate) async fn within_pod<T, F>(space: Option<&str>, ask: impl FnOnce() -> F + Send + 'static) -> T
 where
     T: Send + 'static,
     F: Future<Output = T>,

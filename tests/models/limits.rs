@@ -190,7 +190,7 @@ async fn keeps_to_limit(of: &str, kind: &str, amount: u64) {
         let mean = used.iter().sum::<u64>() / used.len().max(1) as u64;
         assert!(mean * 100 >= amount * part, "less than {part} % of {amount} is used: {used:?}");
     }
-    world.mesh.logged(CALLER, "the store of model limits answers again").await;
+    world.mesh.logged(CALLER, "the store of limits answers again").await;
 }
 
 #[tokio::test]

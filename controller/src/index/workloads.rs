@@ -18,7 +18,12 @@ impl View {
     /// What a workload's proxy is told about itself, and the ports of its application. Empty when nobody knows it.
     pub fn about(&self, namespace: &str, pod: &str) -> (Workload, BTreeSet<u16>) {
         let Some(found) = self.workload(namespace, pod) else { return Default::default() };
-        let about = Workload { lanes: found.lanes.clone(), zone: found.zone.clone(), services: found.services.clone() };
+        let about = Workload {
+            lanes: found.lanes.clone(),
+            zone: found.zone.clone(),
+            services: found.services.clone(),
+            served: found.served.clone(),
+        };
         (about, found.inbound.keys().copied().collect())
     }
 }

@@ -62,6 +62,7 @@ impl Seen {
             | Outcome::ClientTimeout
             | Outcome::ClientGone
             | Outcome::Overloaded
+            | Outcome::RateLimited
             | Outcome::NotReady
             | Outcome::Loop
             | Outcome::Filtered

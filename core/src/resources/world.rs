@@ -126,6 +126,8 @@ pub struct WorldWorkload {
     pub lanes: Vec<LaneRef>,
     /// Services, `<name>.<namespace>`.
     pub services: Vec<String>,
+    /// Which of these services each port of its application serves.
+    pub served: BTreeMap<u16, Vec<String>>,
     /// Addresses of its application.
     pub addresses: Vec<SocketAddr>,
     /// Policies by port of the application.

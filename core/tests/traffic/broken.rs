@@ -105,6 +105,7 @@ pub(crate) const BROKEN: &[Broken] = &[
     ("burst: 20", "burst: 0", "spec.rateLimits[0].burst", "from 1"),
     ("route, lane", "path, lane", "spec.rateLimits[0].key[2]", "allowed: identity, namespace, route, lane, header:<name>"),
     ("route, lane", "lane, lane", "spec.rateLimits[0].key[3]", "twice"),
+    ("all, requests: 1000", "all, key: [route], requests: 1000", "spec.rateLimits[1].key", "there are none"),
     (REDIS, "redis://redis.infra", "spec.rateLimits[0].store.redis.url", "no address of Redis"),
     ("onStoreDown: closed", "onStoreDown: refuse", "spec.rateLimits[0].onStoreDown", "allowed: local, open, closed"),
     ("per: 1s}", "per: 1s, onStoreDown: open}", "spec.rateLimits[1].onStoreDown", "has no meaning"),

@@ -54,6 +54,7 @@ impl Policy {
                 zone: self.workload.zone.clone().unwrap_or_default(),
                 services: self.workload.services.clone(),
                 ports: self.ports.iter().copied().map(u32::from).collect(),
+                served: self.workload.served.iter().map(served_to_wire).collect(),
             }),
             drained_zones: self.drained_zones.iter().cloned().collect(),
             model_routes: self.models.iter().map(|route| models::to_wire(route)).collect(),
@@ -70,10 +71,7 @@ impl Policy {
         let lanes = workload.lanes.iter().map(|text| {
             text.parse::<LaneRef>().map_err(|error| Invalid::value("policy_snapshot.workload.lanes", error))
         });
-        let port = |number: &u32| {
-            let port = u16::try_from(*number).ok().filter(|port| *port != 0);
-            port.ok_or_else(|| Invalid::value("policy_snapshot.workload.ports", format!("{number} is no port")))
-        };
+        let served = workload.served.into_iter().map(|served| Ok((port(&served.port)?, served.services)));
         let traffic =
             message.traffic.into_iter().map(|(name, policy)| Ok((name, Arc::new(traffic::from_wire(policy)?))));
         let models = message.model_routes.into_iter().map(|route| models::from_wire(route).map(Arc::new));
@@ -90,9 +88,19 @@ impl Policy {
                 lanes: lanes.collect::<Result<_, _>>()?,
                 zone: Some(workload.zone).filter(|zone| !zone.is_empty()),
                 services: workload.services,
+                served: served.collect::<Result<_, Invalid>>()?,
             },
         })
     }
+}
+
+fn served_to_wire((port, services): (&u16, &Vec<String>)) -> wire::ServedPort {
+    wire::ServedPort { port: u32::from(*port), services: services.clone() }
+}
+
+fn port(number: &u32) -> Result<u16, Invalid> {
+    let port = u16::try_from(*number).ok().filter(|port| *port != 0);
+    port.ok_or_else(|| Invalid::value("policy_snapshot.workload.ports", format!("{number} is no port")))
 }
 
 #[cfg(test)]

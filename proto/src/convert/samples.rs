@@ -240,8 +240,9 @@ pub(super) fn inbound() -> BoxedStrategy<InboundServer> {
 }
 
 pub(super) fn policy() -> BoxedStrategy<Policy> {
-    let workload = (vec(lane_ref(), 0..3), option::of(word()), vec(word(), 0..3))
-        .prop_map(|(lanes, zone, services)| Workload { lanes, zone, services });
+    let served = proptest::collection::btree_map(1..=u16::MAX, vec(word(), 0..3), 0..3);
+    let workload = (vec(lane_ref(), 0..3), option::of(word()), vec(word(), 0..3), served)
+        .prop_map(|(lanes, zone, services, served)| Workload { lanes, zone, services, served });
     let traffic = proptest::collection::btree_map(word(), traffic::policy().prop_map(Arc::new), 0..3);
     let ports = proptest::collection::btree_set(1..=u16::MAX, 0..4);
     let anchors = vec(vec(any::<u8>(), 0..9).prop_map(Arc::<[u8]>::from), 0..3);

@@ -720,6 +720,19 @@ pub struct Workload {
     /// Application ports of these services, so that a proxy knows what to watch.
     #[prost(uint32, repeated, tag = "4")]
     pub ports: ::prost::alloc::vec::Vec<u32>,
+    /// Which of the services each port serves, ordered by port.
+    #[prost(message, repeated, tag = "5")]
+    pub served: ::prost::alloc::vec::Vec<ServedPort>,
+}
+/// A port of an application.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServedPort {
+    /// The port.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// Services that lead there, <name>.<namespace>.
+    #[prost(string, repeated, tag = "2")]
+    pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Lanes that share entries, members and a carrier.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -5,11 +5,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use mesh_core::{
+    limits::{Ask, Caller, Key, Look, Quota, Rates},
     model::model_route::{Credential, ModelRoute, ModelTarget, VirtualModel},
     model_route::{
         choice::Unable,
         explain::{self, Known, Question, Stand},
-        limits::{Ask, Caller, Key, Look, Quota, Rates},
         translate,
     },
 };

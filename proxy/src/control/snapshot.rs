@@ -69,6 +69,7 @@ impl Builder {
     /// Goes on from a snapshot kept on disk.
     pub fn from_snapshot(mut snapshot: Snapshot) -> Self {
         snapshot.set_lanes(Arc::clone(&snapshot.lanes));
+        snapshot.set_rates();
         for service in snapshot.services.values_mut() {
             *service = Arc::new(Service::clone(service).with_groups(&snapshot.lanes));
         }
@@ -190,7 +191,11 @@ impl Builder {
         let models = shared(&snapshot.model_routes, policy.models);
         let models = replace(&mut snapshot.model_routes, models);
         let revision = replace(&mut snapshot.policy_revision, policy.revision);
-        replace(&mut snapshot.workload, policy.workload) || traffic || lanes || zones || models || revision
+        let workload = replace(&mut snapshot.workload, policy.workload);
+        if workload || traffic {
+            snapshot.set_rates();
+        }
+        workload || traffic || lanes || zones || models || revision
     }
 }
 

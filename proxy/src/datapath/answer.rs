@@ -24,6 +24,8 @@ pub struct Answer {
     pub detail: String,
     /// Target of a redirect.
     pub location: Option<String>,
+    /// Further fields.
+    pub told: Vec<(&'static str, String)>,
     /// Field that tells mesh peers of this proxy.
     pub mark: Option<(&'static str, &'static [u8])>,
 }
@@ -37,6 +39,7 @@ impl Answer {
             outcome,
             detail: detail.chars().take(DETAIL_MAX).collect(),
             location: None,
+            told: Vec::new(),
             mark: None,
         })
     }
@@ -79,6 +82,7 @@ impl Answer {
         if let Some(location) = &self.location {
             fields.push(("location", location.clone()));
         }
+        fields.extend(self.told.iter().cloned());
         fields
     }
 

@@ -3,6 +3,7 @@
 
 mod inbound;
 mod outbound;
+mod rate;
 mod wait;
 
 use std::{
@@ -35,6 +36,7 @@ pub use self::{
         connection as outbound_connection, distribute, outside, own_may_label, provider, request as outbound_request,
         service as outbound_service,
     },
+    rate::rate,
 };
 
 /// An exchange that may not go on.

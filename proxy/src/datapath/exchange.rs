@@ -86,8 +86,8 @@ pub async fn exchange(
     let mut plan = match enforced(worker, connection, &exchange).await {
         Ok(Verdict::Go(plan)) => plan,
         Ok(Verdict::Answer { status, location, message }) => {
-            let answer = Answer { status, outcome: Outcome::Filtered, detail: message, location, mark: None };
-            return answered(exchange, down, answer);
+            let (outcome, told) = (Outcome::Filtered, Vec::new());
+            return answered(exchange, down, Answer { status, outcome, detail: message, location, told, mark: None });
         }
         Err(refused) => return refuse(exchange, down, refused),
     };
@@ -107,6 +107,12 @@ pub async fn exchange(
         && let Some(stained) = entry::stain(worker, &plan, &exchange)
     {
         exchange.stain(stained);
+    }
+    if let Err(limited) = enforce::rate(worker, connection, &plan, &exchange) {
+        let (outcome, detail, told) = (Outcome::RateLimited, limited.to_string(), limited.fields());
+        exchange.detail = Some(detail.clone());
+        let answer = Answer { status: outcome.status(), outcome, detail, location: None, told, mark: None };
+        return answered(exchange, down, answer);
     }
     lane::arrive(worker, &plan, &mut exchange);
     carry(worker, connection, (exchange, plan), down, timer).await

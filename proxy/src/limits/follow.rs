@@ -1,16 +1,16 @@
-//! Keeps leases of limits: one task for each store that a route names, on the control thread. A store that does not
-//! answer is asked again for as long as a route names it; workers go on with what they hold.
+//! Keeps leases of limits: one task for each store that a model route or a rate limit names, on the control thread. A
+//! store that does not answer is asked again for as long as it is named; workers go on with what they hold.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use mesh_core::{
-    model::model_route::{LimitStore, OnStoreDown},
-    model_route::limits::{
-        Store,
+    limits::{
+        Place, Store,
         lease::{Beat, Call, CellAsk, Holder, Occasion},
         ledger::STORES_MAX,
         store::Reach,
     },
+    model::model_route::{LimitStore, ModelRoute},
 };
 use tokio::{
     select,
@@ -52,17 +52,15 @@ pub struct Follower {
     pub name: String,
 }
 
-type Place = (LimitStore, OnStoreDown);
-
 impl Follower {
-    /// Follows the stores of the snapshot's routes until `stopped` closes, then gives back what is leased.
+    /// Follows the stores that the snapshot names until `stopped` closes, then gives back what is leased.
     pub async fn run(self, shared: Arc<Shared>, thirst: Thirst, stopped: watch::Receiver<()>) {
-        let routes = move || {
+        let named = move || {
             let snapshot = shared.load();
-            let redis = |route: &Arc<_>| place(route);
-            snapshot.model_routes.iter().filter_map(redis).collect::<Vec<Place>>()
+            let of_models = snapshot.model_routes.iter().filter_map(|route| place(route));
+            of_models.chain(snapshot.rates.places()).collect::<Vec<Place>>()
         };
-        self.follow(routes, thirst, stopped).await;
+        self.follow(named, thirst, stopped).await;
     }
 
     /// As [`Follower::run`], with stores from elsewhere.
@@ -81,7 +79,7 @@ impl Follower {
                 if followed.iter().any(|(known, _)| *known == place) {
                     continue;
                 }
-                let store = self.limits.ledger.store(&place.0, place.1);
+                let store = self.limits.ledger.store(&place);
                 if !self.limits.ledger.stores().iter().any(|known| Arc::ptr_eq(known, &store)) {
                     lacks_room = true;
                     continue;
@@ -92,7 +90,7 @@ impl Follower {
                 followed.push((place, stop));
             }
             if lacks_room && !is_full {
-                tracing::warn!(stores = STORES_MAX, "too many stores of model limits: limits of further ones refuse");
+                tracing::warn!(stores = STORES_MAX, "too many stores of limits: limits of further ones refuse");
             }
             is_full = lacks_room;
             select! {
@@ -113,19 +111,17 @@ impl Follower {
     /// earlier than this task does. Returns those that no route names now.
     fn forget(&self, before: &[Arc<Store>], wanted: &[Place]) -> Vec<Arc<Store>> {
         let ledger = &self.limits.ledger;
-        let is_wanted = |store: &Arc<Store>| {
-            wanted.iter().any(|(place, on_down)| *place == store.place && *on_down == store.on_down)
-        };
+        let is_wanted = |store: &Arc<Store>| wanted.contains(&store.place);
         let was_unwanted = |store: &Arc<Store>| before.iter().any(|one| Arc::ptr_eq(one, store));
         ledger.retain_stores(|store| is_wanted(store) || !was_unwanted(store));
         ledger.stores().iter().filter(|store| !is_wanted(store)).cloned().collect()
     }
 }
 
-fn place(route: &mesh_core::model::model_route::ModelRoute) -> Option<Place> {
+fn place(route: &ModelRoute) -> Option<Place> {
     match &route.tokens.store {
         LimitStore::Local => None,
-        LimitStore::Redis { .. } => Some((route.tokens.store.clone(), route.tokens.on_store_down)),
+        LimitStore::Redis { .. } => Some(Place::of_models(&route.tokens.store, route.tokens.on_store_down)),
     }
 }
 
@@ -231,7 +227,8 @@ impl Session {
         self.holder.hear(&call.cells, &answer, self.limits.now());
         self.answered = Instant::now();
         if self.store.set_reach(Reach::Up) == Reach::Down {
-            tracing::info!(known = self.store.known(), "the store of model limits answers again");
+            let (sharing, known) = (&*self.store.place.sharing, self.store.known());
+            tracing::info!(sharing, known, "the store of limits answers again");
         }
         Ok(())
     }
@@ -241,8 +238,8 @@ impl Session {
             return;
         }
         if self.store.set_reach(Reach::Down) != Reach::Down {
-            let (error, known) = (error_chain(error), self.store.known());
-            tracing::warn!(error, known, "the store of model limits is down: limits are shared as configured");
+            let (error, known, sharing) = (error_chain(error), self.store.known(), &*self.store.place.sharing);
+            tracing::warn!(error, sharing, known, "the store of limits is down: limits are shared as configured");
         }
     }
 

@@ -1,4 +1,4 @@
--- Leases of limits, in Redis. The same in Rust, with the reasons: core/src/model_route/limits/lease.rs and lease/pool.rs.
+-- Leases of limits, in Redis. The same in Rust, with the reasons: core/src/limits/lease.rs and lease/pool.rs.
 -- Whoever changes one changes the other.
 --
 -- KEYS[1]  prefix of all keys; its braces keep them on one node of a cluster

@@ -1,4 +1,4 @@
-//! A connection to Redis that carries calls of leases; what they mean is decided in `mesh_core::model_route::limits::lease`.
+//! A connection to Redis that carries calls of leases; what they mean is decided in `mesh_core::limits::lease`.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,11 +7,12 @@ use std::{
 };
 
 use mesh_core::{
-    model::model_route::{Credential, LimitStore},
-    model_route::limits::{
+    limits::{
+        Place,
         lease::{Answer, Beat, Call, CellAnswer, CellWindow, News},
         shares::{Part, Shares},
     },
+    model::model_route::{Credential, LimitStore, OnStoreDown},
 };
 use redis::{
     AsyncConnectionConfig, Client, IntoConnectionInfo as _, RedisError, Script, aio::MultiplexedConnection, cmd,
@@ -25,7 +26,14 @@ const CALL_LIMIT: Duration = Duration::from_millis(500);
 /// Longest password, bytes.
 const PASSWORD_MAX: u64 = 64 * 1_024;
 /// Prefix of every key; the braces keep them on one node of a cluster.
-const PREFIX: &str = "{lanemesh:limits}";
+fn prefix(place: &Place) -> String {
+    match (&*place.sharing, place.on_down) {
+        ("", OnStoreDown::Open | OnStoreDown::Closed) => "{lanemesh:limits}".to_owned(),
+        (service, OnStoreDown::Open) => format!("{{lanemesh:limits:{service}}}"),
+        // Sharers of their own: each sidecar that has limits of both kinds would count twice otherwise.
+        (service, OnStoreDown::Closed) => format!("{{lanemesh:limits:{service}:closed}}"),
+    }
+}
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lease.lua")));
 
@@ -56,12 +64,13 @@ pub(super) enum Unreachable {
 pub(super) struct Connection {
     calls: MultiplexedConnection,
     run: String,
+    prefix: String,
 }
 
 impl Connection {
     /// Connects, and asks which process answers.
-    pub(super) async fn open(place: &LimitStore, secrets: &Path) -> Result<Connection, Unreachable> {
-        let client = client(place, secrets).await?;
+    pub(super) async fn open(place: &Place, secrets: &Path) -> Result<Connection, Unreachable> {
+        let client = client(&place.store, secrets).await?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_LIMIT))
             .set_response_timeout(Some(CALL_LIMIT));
@@ -73,7 +82,7 @@ impl Connection {
         let timed_out = |_| Unreachable::Connect(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)));
         let (calls, about) = connected.await.map_err(timed_out)?.map_err(Unreachable::Connect)?;
         let run = about.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::trim).map(str::to_owned);
-        Ok(Connection { calls, run: run.ok_or(Unreachable::Nameless)? })
+        Ok(Connection { calls, run: run.ok_or(Unreachable::Nameless)?, prefix: prefix(place) })
     }
 
     /// Name of the process that answers.
@@ -83,7 +92,7 @@ impl Connection {
 
     /// Carries a call. After an error the connection is of no use.
     pub(super) async fn call(&mut self, call: &Call) -> Result<Answer, Unreachable> {
-        carry(&mut self.calls, call, PREFIX, None).await
+        carry(&mut self.calls, call, &self.prefix, None).await
     }
 }
 

@@ -10,13 +10,13 @@ use std::{
 };
 
 use mesh_core::{
-    model::model_route::{Counted, Limit, LimitMode, LimitStore, OnStoreDown, Usage},
-    model_route::limits::{
-        Ask, Key, Quota, Why,
+    limits::{
+        Ask, Key, Place, Quota, Why,
         lease::{Beat, Call, CellAsk, CellWindow, Pool},
         shares::{Part, Shares},
         store::Reach,
     },
+    model::model_route::{Counted, Limit, LimitMode, LimitStore, OnStoreDown, Usage},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
@@ -100,7 +100,7 @@ impl Proxy {
         let (limits, thirst) = Limits::new();
         let (stop, stopped) = watch::channel(());
         let follower = Follower { limits: Arc::clone(&limits), secrets: Default::default(), name: "p".to_owned() };
-        let places = vec![(place.clone(), OnStoreDown::Open)];
+        let places = vec![Place::of_models(&place, OnStoreDown::Open)];
         let follower = tokio::spawn(follower.follow(move || places.clone(), thirst, stopped));
         Proxy { limits, place, stop, follower }
     }
@@ -117,7 +117,7 @@ impl Proxy {
     }
 
     async fn knows(&self, proxies: u64) {
-        let store = self.limits.ledger.store(&self.place, OnStoreDown::Open);
+        let store = self.limits.ledger.store(&Place::of_models(&self.place, OnStoreDown::Open));
         let mut looks = interval(Duration::from_millis(10));
         let known = async {
             while store.known() != proxies || store.reach() != Reach::Up {

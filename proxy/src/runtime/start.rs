@@ -61,6 +61,7 @@ pub(super) fn prepare(settings: Settings, order: Order, draining: watch::Receive
         // A lane may have ended while nobody looked.
         let settled = settled(&kept.lanes, wall_clock::now()).map_or_else(|| Arc::clone(&kept.lanes), Arc::new);
         kept.set_lanes(settled);
+        kept.set_rates();
         let Snapshot { revision, policy_revision, .. } = kept;
         tracing::info!(revision, policy_revision, "serving from the kept snapshot");
     }

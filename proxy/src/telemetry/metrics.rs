@@ -152,6 +152,14 @@ metrics! {
         "Keys whose counts were forgotten because there are too many.";
     LIMIT_STORES_DOWN = "mesh_model_limit_stores_down", Gauge, "",
         "Stores of limits that do not answer: what is counted in them is shared among proxies, or refused.";
+    RATE_DECISIONS = "mesh_rate_limit_decisions_total", Counter, "service, limit, decision",
+        "What rate limits of the services of this pod decided about requests: `allowed` (this one had room), `shadowed` (it would have refused), or why it refused: `used`, `unleased`, `store_down`.";
+    RATE_PROXIES = "mesh_rate_limit_proxies", Gauge, "service, part",
+        "Sidecars of a service that this one knows to share its limits in a store (`known`), and those of them that had requests lately (`sharing`).";
+    RATE_STORE_DOWN = "mesh_rate_limit_store_down", Gauge, "service",
+        "1 while a store that rate limits of the service are counted in does not answer: they are shared among sidecars, open or closed, as configured.";
+    RATE_FORGOTTEN = "mesh_rate_limit_keys_forgotten_total", Counter, "",
+        "Keys of requests whose counts were forgotten because there are too many.";
     RECORDS_DROPPED = "mesh_records_dropped_total", Counter, "",
         "Exchanges that reached neither access log nor traces because the queue was full.";
     LOG_LINES_DROPPED = "mesh_access_log_dropped_total", Counter, "",

@@ -22,7 +22,8 @@ pub struct RateLimit {
     pub requests: u64,
     /// … in each 1 s, 1 min or 1 h.
     pub per: Duration,
-    /// So many at once after a quiet time; as `requests` unless written.
+    /// So many at once after a quiet time; as `requests` unless written. Where it is counted for all proxies, each keeps to
+    /// it by itself.
     pub burst: u64,
     /// Where it is counted.
     pub store: LimitStore,
@@ -35,11 +36,11 @@ pub struct RateLimit {
 /// What tells callers apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RateKey {
-    /// SPIFFE identity of the calling workload.
+    /// Proven identity of the calling workload.
     Identity,
     /// Its namespace.
     Namespace,
-    /// Route that the request took.
+    /// Which of the limit's conditions it meets.
     Route,
     /// Lane of the request.
     Lane,

@@ -24,6 +24,7 @@ pub(super) fn reason(label: &[u8]) -> Option<Reason> {
         Outcome::UpstreamProtocol => Reason::Decode,
         Outcome::Timeout | Outcome::ClientTimeout => Reason::TimeoutHeaders,
         Outcome::Overloaded => Reason::Overloaded,
+        Outcome::RateLimited => Reason::Rate,
         Outcome::Denied | Outcome::UnknownPolicy => Reason::Auth,
         Outcome::NoRoute => Reason::NotFound,
         Outcome::BadRequest | Outcome::HeadersTooLarge => Reason::BadRequest,

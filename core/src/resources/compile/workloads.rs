@@ -189,6 +189,7 @@ impl Built {
             zone: found.zone.clone(),
             lanes: Vec::new(),
             services: Vec::new(),
+            served: BTreeMap::new(),
             addresses: Vec::new(),
             inbound: BTreeMap::new(),
         });
@@ -199,6 +200,10 @@ impl Built {
         }
         if !workload.services.iter().any(|known| known == label) {
             workload.services.push(label.to_owned());
+        }
+        let served = workload.served.entry(found.address.port()).or_default();
+        if !served.iter().any(|known| known == label) {
+            served.push(label.to_owned());
         }
         if !workload.addresses.contains(&found.address) {
             workload.addresses.push(found.address);

@@ -345,8 +345,14 @@ const TIMES: &[Field] = &[
 ];
 
 const RATES: &[Field] = &[
-    field("rateLimits", "list, up to 32", Means("none"), "Each counts on its own; the first that is used up refuses."),
-    field("rateLimits[].name", "name, unique", Required, "For metrics and logs."),
+    field(
+        "rateLimits",
+        "list, up to 32",
+        Means("none"),
+        "Requests that the service takes, counted by the sidecars of its instances. Each limit counts on its own; the \
+         first that is used up refuses, and the request counts for none.",
+    ),
+    field("rateLimits[].name", "name, unique", Required, "For metrics, logs and those who are refused."),
     field(
         "rateLimits[].matches",
         "list, as in HTTPRoute",
@@ -361,16 +367,23 @@ const RATES: &[Field] = &[
         "rateLimits[].key",
         "list of identity, namespace, route, lane, `header:<name>`",
         Means("all callers together"),
-        "What tells callers apart; each has the whole limit.",
+        "What tells callers apart; each has the whole limit. identity and namespace are those that a mesh peer proved; \
+         route is which of matches the request meets. Who lacks a part shares a limit with all who lack it.",
     ),
     field("rateLimits[].requests", "1 to 1000000000", Required, "So many requests …"),
     field("rateLimits[].per", "1s, 1m, 1h", Required, "… in this time."),
-    field("rateLimits[].burst", "1 to 1000000000", Means("as requests"), "So many at once after a quiet time."),
+    field(
+        "rateLimits[].burst",
+        "1 to 1000000000",
+        Means("as requests"),
+        "So many at once after a quiet time. With Redis never more than requests in a second, minute or hour of the clock, \
+         and where burst is less, each sidecar keeps to it by itself.",
+    ),
     field(
         "rateLimits[].store",
         "local, or {redis: …}",
         Default("local"),
-        "Where it is counted: in each proxy for itself, or in Redis for all.",
+        "Where it is counted: in each sidecar for itself, or in Redis for all of the service together.",
     ),
     field("rateLimits[].store.redis.url", "redis://[user@]host:port[/database]", Required, "Redis."),
     field("rateLimits[].store.redis.password", "{file: …} or {secret: {name, key}}", Means("none"), "Its password."),
@@ -381,7 +394,7 @@ const RATES: &[Field] = &[
         "rateLimits[].onStoreDown",
         "local, open, closed",
         Default("local"),
-        "While Redis cannot be reached: each proxy keeps to its fair share, nothing is refused, or everything is. Only with \
+        "While Redis cannot be reached: each sidecar keeps to its fair share, nothing is refused, or everything is. Only with \
          Redis.",
     ),
     field(

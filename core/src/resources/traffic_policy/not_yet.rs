@@ -6,7 +6,6 @@ use crate::resources::node::Node;
 
 /// A field with everything below it, and what of it happens anyway and may be written, as JSON has it.
 const NOT_YET: &[(&str, Option<&str>)] = &[
-    ("rateLimits", None),
 ];
 
 /// Whether fields that are not in force yet are taken.

@@ -54,6 +54,9 @@ fn limit(node: &Node<'_>) -> Option<RateLimit> {
     let matches = object.list("matches").iter().filter_map(http_route::condition).collect();
     let mode = object.get("mode").and_then(|node| node.choice(LimitMode::WORDS)).unwrap_or_default();
     let (key, requests) = (key(&object), requests?);
+    if key.contains(&RateKey::Route) && object.get("matches").is_none() {
+        object.problem("key", "route tells apart which of matches a request meets: there are none".to_owned());
+    }
     Some(RateLimit {
         name: name?,
         matches,

@@ -104,7 +104,8 @@ mod tests {
         assert_eq!(value(&rows, "healthCheck"), Some(("none", Origin::Default)));
         assert_eq!(value(&rows, "outlierDetection.successRate"), Some(("none", Origin::Default)));
         assert_eq!(value(&rows, "panicThreshold"), Some(("50", Origin::Default)));
-        for not_yet in ["retries.on", "rateLimits"] {
+        assert_eq!(value(&rows, "rateLimits"), Some(("none", Origin::Default)));
+        for not_yet in ["retries.on"] {
             assert_eq!(value(&rows, not_yet), None, "{not_yet}");
         }
         assert!(rows.iter().all(|row| !row.path.starts_with("healthCheck.") && !row.path.contains("[]")));

@@ -1,14 +1,12 @@
 //! Targets of model routes, and how they stand.
 
 use mesh_core::{
+    limits::{Ask, Caller, Key, Quota},
     model::model_route::{
         Capabilities, Counted, Credential, Failure, Limit, LimitMode, ModelEndpoint, ModelRoute, ModelTarget,
         NamePattern, Provider, Reason, Security, TokenLimits, VirtualModel,
     },
-    model_route::{
-        limits::{Ask, Caller, Key, Quota},
-        standing::Standings,
-    },
+    model_route::standing::Standings,
     snapshot::Snapshot,
 };
 use serde_json::Value;

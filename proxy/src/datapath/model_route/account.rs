@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use mesh_core::{
+    limits::Rates,
     model::model_route::{Failure, ModelTarget, Reason, Usage, UsageSource},
     model_route::{
         estimate::Sample,
-        limits::Rates,
         request::Delivery,
         standing::{Standings, State},
         stream::Reported,

@@ -1,11 +1,9 @@
 //! What callers and targets may use: reserved before a target is asked, settled with what was used.
 
 use mesh_core::{
+    limits::{self, Ask, Caller, Exhausted, Key, Quota, Rates},
     model::model_route::{Api, Failure, ModelTarget, Reason, Usage},
-    model_route::{
-        failure,
-        limits::{self, Ask, Caller, Exhausted, Key, Quota, Rates},
-    },
+    model_route::failure,
 };
 
 use super::request::Asking;

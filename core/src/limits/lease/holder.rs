@@ -9,7 +9,7 @@ use std::{
 use ahash::RandomState;
 
 use super::{Answer, Beat, CELLS_MAX, CellAnswer, CellAsk, CellWindow, SHARER_LASTS};
-use crate::model_route::limits::{
+use crate::limits::{
     ledger::Ledger,
     shares::{Part, Shares},
     store::{Reach, Store},
@@ -20,8 +20,13 @@ use crate::model_route::limits::{
 const AHEAD: u64 = 300;
 /// Shortest time over which demand is measured, milliseconds: less would take a burst for a flood.
 const MEASURED: u64 = 50;
+/// Least time between looks through the table that workers asked for, milliseconds.
+const FIND_PAUSE: u64 = 20;
 /// A cell that nobody asked for so long needs no lease, milliseconds.
 const IDLE: u64 = 1_000;
+/// Cells that are still held of keys that were forgotten, at most. The lease of others ends with its window, unused; should
+/// their keys come back before, they are counted anew.
+const FORGOTTEN_MAX: usize = 16_384;
 /// Leases without window are said again after so long, milliseconds: the store forgets what nobody speaks of.
 const RENEWED: u64 = 60_000;
 
@@ -60,8 +65,10 @@ struct Tracked {
 pub struct Holder {
     store: Arc<Store>,
     cells: HashMap<u128, Tracked, RandomState>,
-    /// `joined` of the table when it was last looked through; `None` = never.
+    /// `joined` of the ledger when it was last looked through; `None` = never.
     joined: Option<u64>,
+    /// When that was, milliseconds.
+    found_at: u64,
     /// As in the last answer.
     anew: u64,
     /// When somebody asked for any cell last; 0 = never.
@@ -71,14 +78,17 @@ pub struct Holder {
 impl Holder {
     /// Of a store from which nothing was leased yet.
     pub fn new(store: Arc<Store>) -> Holder {
-        Holder { store, cells: HashMap::default(), joined: None, anew: 0, asked_at: 0 }
+        Holder { store, cells: HashMap::default(), joined: None, found_at: 0, anew: 0, asked_at: 0 }
     }
 
     /// What to say now, in calls of [`CELLS_MAX`] at most. At a tick all of it must have been answered before the
     /// heartbeat goes, which may travel with the last call.
     pub fn asks(&mut self, ledger: &Ledger, occasion: Occasion, now: Duration) -> Vec<Vec<CellAsk>> {
         let time = self.store.time(now);
-        self.find(ledger, time);
+        // Of new keys a moment later is soon enough: a flood of them must not keep this thread busy with nothing else.
+        if occasion == Occasion::Tick || self.joined.is_none() || time >= self.found_at + FIND_PAUSE {
+            self.find(ledger, time);
+        }
         // While nobody can be told, the share stays.
         let is_up = self.store.reach() == Reach::Up;
         if occasion == Occasion::Tick && is_up && !self.is_sharer(time) {
@@ -139,29 +149,30 @@ impl Holder {
 
     /// Looks for cells that workers began to count.
     fn find(&mut self, ledger: &Ledger, time: u64) {
-        let joined = ledger.table.joined.load(SeqCst);
+        let joined = ledger.joined();
         if self.joined == Some(joined) {
             return;
         }
         self.joined = Some(joined);
+        self.found_at = time;
         let mut before = std::mem::take(&mut self.cells);
-        for account in ledger.table.all() {
-            let ours = |tally: &&Arc<Tally>| tally.store.as_ref().is_some_and(|store| Arc::ptr_eq(store, &self.store));
-            for tally in account.tallies.iter().filter(ours) {
-                let tracked = match before.remove(&tally.cell) {
-                    Some(tracked) if Arc::ptr_eq(&tracked.tally, tally) => tracked,
-                    Some(forgotten) => forgotten.become_of(tally, time),
-                    None => Tracked::new(tally),
-                };
-                self.cells.insert(tally.cell, tracked);
+        ledger.each_leased(|tally| {
+            if !tally.store.as_ref().is_some_and(|store| Arc::ptr_eq(store, &self.store)) {
+                return;
             }
-        }
+            let tracked = match before.remove(&tally.cell) {
+                Some(tracked) if Arc::ptr_eq(&tracked.tally, tally) => tracked,
+                Some(forgotten) => forgotten.become_of(tally, time),
+                None => Tracked::new(tally),
+            };
+            self.cells.insert(tally.cell, tracked);
+        });
         // What was forgotten for other keys is still held until its window ends.
         let lasts = |tracked: &Tracked| {
             let shape = &tracked.tally.shape;
             shape.window != 0 && shape.window_at(time) == tracked.window
         };
-        self.cells.extend(before.into_iter().filter(|(_, tracked)| lasts(tracked)));
+        self.cells.extend(before.into_iter().filter(|(_, tracked)| lasts(tracked)).take(FORGOTTEN_MAX));
     }
 }
 

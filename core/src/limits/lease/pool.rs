@@ -7,7 +7,7 @@ use super::{
     Answer, Beat, CELLS_MAX, Call, CellAnswer, CellAsk, CellWindow, GONE, NEWS_MAX, News, PAUSE, REMEMBERED, RETURN,
     SILENCE,
 };
-use crate::model_route::limits::shares::{Part, Shares, idle_start, sharer_start};
+use crate::limits::shares::{Part, Shares, idle_start, sharer_start};
 
 #[derive(Clone, Debug)]
 struct Proxy {

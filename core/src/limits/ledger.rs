@@ -14,8 +14,9 @@ use super::{
     ask::Ask,
     decisions::{Decision, Decisions, Register},
     key::Key,
+    rate::Counts,
     reservation::{Hold, Reservation},
-    store::{Reach, Store},
+    store::{Place, Reach, Store},
     table::{Account, Limited, Table},
     tally::{AMOUNT_MAX, Shape, Tally},
 };
@@ -97,12 +98,7 @@ impl Standing {
     pub(super) fn of(tally: &Tally, limit: &Limit, now: Duration) -> Standing {
         let time = tally.time(now);
         let window = tally.shape.window_at(time);
-        let (amount, spent) = (limit.amount.min(AMOUNT_MAX), tally.spent(window));
-        let remaining = match (&tally.store, tally.granted(window), tally.left(window)) {
-            (Some(_), Some(granted), Some(left)) => left.saturating_add(granted).min(amount).saturating_sub(spent),
-            (Some(store), ..) if store.is_tight(&tally.at(window)) => 0,
-            (Some(_) | None, ..) => amount.saturating_sub(spent),
-        };
+        let remaining = tally.remaining(window, limit.amount.min(AMOUNT_MAX));
         Standing { limit: limit.clone(), remaining, reset: tally.shape.reset(time) }
     }
 }
@@ -179,6 +175,8 @@ pub struct Ledger {
     pub(super) table: Table,
     stores: ArcSwap<Vec<Arc<Store>>>,
     counters: Arc<Counters>,
+    /// Requests that services take.
+    pub(super) rates: Counts,
     decisions: Register,
     thirst: AtomicBool,
 }
@@ -196,7 +194,18 @@ impl Ledger {
 
     /// Keys that were forgotten because there are too many.
     pub fn forgotten(&self) -> u64 {
-        self.table.forgotten.load(SeqCst)
+        self.table.forgotten()
+    }
+
+    /// Changes when a key joins.
+    pub(super) fn joined(&self) -> u64 {
+        self.table.joined().wrapping_add(self.rates.joined())
+    }
+
+    /// Every number that may be leased, for those who look after leases.
+    pub(super) fn each_leased(&self, mut visit: impl FnMut(&Arc<Tally>)) {
+        self.table.all().for_each(|account| account.tallies.iter().for_each(&mut visit));
+        self.rates.each_leased(visit);
     }
 
     /// Stores that limits were counted in or will be, for who talks to them.
@@ -262,24 +271,32 @@ impl Ledger {
     pub(super) fn store_of(&self, quota: &Quota<'_>) -> Option<Arc<Store>> {
         match quota.store {
             LimitStore::Local => None,
-            LimitStore::Redis { .. } => Some(self.store(quota.store, quota.on_store_down)),
+            LimitStore::Redis { .. } => {
+                let is = |place: &Place| {
+                    place.sharing.is_empty() && place.store == *quota.store && place.on_down == quota.on_store_down
+                };
+                Some(self.find_store(is, || Place::of_models(quota.store, quota.on_store_down)))
+            }
         }
     }
 
     /// The store, added when it is new. One that nobody talks to grants nothing, nor does one beyond [`STORES_MAX`].
-    pub fn store(&self, place: &LimitStore, on_down: OnStoreDown) -> Arc<Store> {
-        let find = |stores: &Vec<Arc<Store>>| {
-            stores.iter().find(|store| store.place == *place && store.on_down == on_down).map(Arc::clone)
-        };
+    pub fn store(&self, place: &Place) -> Arc<Store> {
+        self.find_store(|known| known == place, || place.clone())
+    }
+
+    /// As [`Ledger::store`], of the place that `is` knows again.
+    pub(super) fn find_store(&self, is: impl Fn(&Place) -> bool, place: impl Fn() -> Place) -> Arc<Store> {
+        let find = |stores: &Vec<Arc<Store>>| stores.iter().find(|store| is(&store.place)).map(Arc::clone);
         if let Some(store) = find(&self.stores.load()) {
             return store;
         }
         self.stores.rcu(|stores| match find(stores) {
             Some(_) => Arc::clone(stores),
             None if stores.len() >= STORES_MAX => Arc::clone(stores),
-            None => Arc::new(stores.iter().cloned().chain([Store::new(place.clone(), on_down)]).collect()),
+            None => Arc::new(stores.iter().cloned().chain([Store::new(place())]).collect()),
         });
-        find(&self.stores.load()).unwrap_or_else(|| Store::new(place.clone(), on_down))
+        find(&self.stores.load()).unwrap_or_else(|| Store::new(place()))
     }
 
     /// Lets go of the stores that `keeps` does not want. What is under way there ends as it began; a store that is named
@@ -292,7 +309,7 @@ impl Ledger {
     }
 
     /// Remembers the demand of a leased limit, and says once when the lease is low.
-    fn watch(&self, tally: &Tally, window: u64, wanted: u64, amount: u64) {
+    pub(super) fn watch(&self, tally: &Tally, window: u64, wanted: u64, amount: u64) {
         if tally.store.is_none() {
             return;
         }
@@ -345,7 +362,7 @@ fn refusal(
 pub(super) fn why(tally: &Tally, standing: &Standing, asked: u64) -> Why {
     match &tally.store {
         _ if asked > standing.limit.amount => Why::TooLarge,
-        Some(store) if store.reach() == Reach::Down && store.on_down == OnStoreDown::Closed => Why::StoreDown,
+        Some(store) if store.reach() == Reach::Down && store.place.on_down == OnStoreDown::Closed => Why::StoreDown,
         Some(_) if standing.remaining >= asked => Why::Unleased,
         Some(_) | None => Why::Used,
     }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    limits::{Ask, Key, Ledger, Place, Quota, Reservation, Store, Why, shares::Part, store::Reach},
     model::model_route::{Counted, Limit, LimitMode, LimitStore, OnStoreDown, Usage},
-    model_route::limits::{Ask, Key, Ledger, Quota, Reservation, Store, Why, shares::Part, store::Reach},
 };
 
 /// Milliseconds between ticks, as the proxy has them.
@@ -65,7 +65,7 @@ impl World {
 
     fn join(&mut self, skew: i64) {
         let ledger = Ledger::default();
-        let store = ledger.store(&place(), self.on_down);
+        let store = ledger.store(&Place::of_models(&place(), self.on_down));
         let name = format!("p{}", self.proxies.len());
         let (next_tick, answered) = (self.time, self.time);
         let holder = Holder::new(store.clone());

@@ -63,11 +63,12 @@ impl Decision {
 /// What one limit decided, of all keys together.
 #[derive(Debug)]
 pub struct Decisions {
-    /// `<name>.<namespace>` of the route.
+    /// `<name>.<namespace>` of the model route, or of the service.
     pub route: String,
     /// Target whose limit it is; empty = of callers.
     pub target: String,
-    /// What is counted and in which window, as `total/1m`, and `/shadow` where it refuses nothing.
+    /// Of models what is counted and in which window, as `total/1m`, of services its name; and `/shadow` where it refuses
+    /// nothing.
     pub limit: String,
     counts: [AtomicU64; Decision::ALL.len()],
 }
@@ -98,8 +99,11 @@ impl Register {
 
     /// Of a limit of a quota, added if it is new. Asked once for every key, not for every call.
     pub(super) fn of(&self, quota: &Quota<'_>, shape: &Shape) -> Arc<Decisions> {
-        let limit = name(shape);
-        let (route, target) = (quota.route, quota.target.unwrap_or_default());
+        self.named(quota.route, quota.target.unwrap_or_default(), name(shape))
+    }
+
+    /// As [`Register::of`], by name.
+    pub(super) fn named(&self, route: &str, target: &str, limit: String) -> Arc<Decisions> {
         let find = |known: &Vec<Arc<Decisions>>, (route, target, limit): (&str, &str, &str)| {
             let is_it = |one: &&Arc<Decisions>| one.route == route && one.target == target && one.limit == limit;
             known.iter().find(is_it).map(Arc::clone)

@@ -305,7 +305,7 @@ fn what_is_under_way_is_still_open_when_limits_change() {
     let reserve = |limits: &[Limit]| ledger.reserve(&quota(limits), &key("a"), &ask(1, 1), at(0)).expect("fits");
     let open = || -> Vec<u64> {
         let load = |account: &std::sync::Arc<table::Account>| account.open.load(std::sync::atomic::Ordering::SeqCst);
-        ledger.table.all().iter().map(load).collect()
+        ledger.table.all().map(|account| load(&account)).collect()
     };
     let held = reserve(&one);
     drop(reserve(&two));
@@ -319,7 +319,7 @@ fn stores_that_nobody_names_make_room() {
     let ledger = Ledger::default();
     let store = |number: usize| {
         let place = LimitStore::Redis { url: format!("redis://{number}"), password: None };
-        ledger.store(&place, OnStoreDown::Open)
+        ledger.store(&Place::of_models(&place, OnStoreDown::Open))
     };
     let has = |store: &std::sync::Arc<Store>| ledger.stores().iter().any(|known| std::sync::Arc::ptr_eq(known, store));
     let first = store(0);

@@ -1,4 +1,5 @@
-//! What callers may use of language models: reserved before a target is asked, settled with what it says was used.
+//! What callers may use: of language models (reserved before a target is asked, settled with what it says was used), and of
+//! services ([`rate`]: requests in a time).
 //!
 //! One [`Ledger`] per process counts for all workers: its numbers are atomics, nobody waits for anybody. Windows are
 //! aligned to the clock (a minute begins at second 0, a day at midnight UTC), so every proxy means the same one and
@@ -12,11 +13,13 @@ pub mod key;
 pub mod lease;
 pub mod ledger;
 pub mod look;
+pub mod rate;
 pub mod reservation;
 pub mod shares;
 pub mod store;
 mod table;
 mod tally;
+mod ways;
 
 #[cfg(test)]
 mod tests;
@@ -32,5 +35,5 @@ pub use self::{
     ledger::{Exhausted, Ledger, Quota, Standing, Why},
     look::Look,
     reservation::Reservation,
-    store::Store,
+    store::{Place, Store},
 };

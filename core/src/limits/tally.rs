@@ -198,6 +198,16 @@ impl Tally {
         self.spent(window).max(granted.min(AMOUNT_MAX))
     }
 
+    /// What is left of `amount` in a window, of the whole fleet as far as this process knows.
+    pub(super) fn remaining(&self, window: u64, amount: u64) -> u64 {
+        let spent = self.spent(window);
+        match (&self.store, self.granted(window), self.left(window)) {
+            (Some(_), Some(granted), Some(left)) => left.saturating_add(granted).min(amount).saturating_sub(spent),
+            (Some(store), ..) if store.is_tight(&self.at(window)) => 0,
+            (Some(_) | None, ..) => amount.saturating_sub(spent),
+        }
+    }
+
     /// How much of `amount` may be used in a window.
     pub(super) fn bound(&self, window: u64, amount: u64) -> u64 {
         match &self.store {

@@ -39,13 +39,29 @@ impl Reach {
     const ALL: [Reach; 3] = [Reach::Starting, Reach::Up, Reach::Down];
 }
 
+/// Which store is meant, and among whom amounts are shared there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Those who count for the same share with one another: the sidecars of this service. Empty = whoever calls models.
+    pub sharing: Arc<str>,
+    /// Where it is.
+    pub store: LimitStore,
+    /// What follows when it is down.
+    pub on_down: OnStoreDown,
+}
+
+impl Place {
+    /// Of limits of models.
+    pub fn of_models(store: &LimitStore, on_down: OnStoreDown) -> Place {
+        Place { sharing: "".into(), store: store.clone(), on_down }
+    }
+}
+
 /// A store, as its users in this process see it.
 #[derive(Debug)]
 pub struct Store {
-    /// Where it is.
-    pub place: LimitStore,
-    /// What follows when it is down.
-    pub on_down: OnStoreDown,
+    /// Which.
+    pub place: Place,
     reach: AtomicU8,
     /// [`Shares`] in one number, so that no worker sees half of a change; see [`packed`].
     shares: AtomicU64,
@@ -59,10 +75,9 @@ pub struct Store {
 
 impl Store {
     /// A store that was not heard yet.
-    pub fn new(place: LimitStore, on_down: OnStoreDown) -> Arc<Store> {
+    pub fn new(place: Place) -> Arc<Store> {
         Arc::new(Store {
             place,
-            on_down,
             reach: AtomicU8::new(Reach::Starting as u8),
             shares: AtomicU64::default(),
             offset: AtomicI64::default(),
@@ -138,7 +153,7 @@ impl Store {
 
     /// What may be used of a lease.
     pub(super) fn leased(&self, granted: u64) -> u64 {
-        match (self.reach(), self.on_down) {
+        match (self.reach(), self.place.on_down) {
             (Reach::Down, OnStoreDown::Closed) => 0,
             (Reach::Starting | Reach::Up, OnStoreDown::Closed) | (_, OnStoreDown::Open) => granted,
         }
@@ -149,7 +164,7 @@ impl Store {
     /// afterwards, and nothing once it was told that every lease of the cell is wanted.
     pub(super) fn free_share(&self, at: &CellWindow, amount: u64) -> u64 {
         let (reach, shares, heard) = (self.reach(), self.shares(), self.heard());
-        match (reach, self.on_down) {
+        match (reach, self.place.on_down) {
             (Reach::Down, OnStoreDown::Closed) => 0,
             (Reach::Down, OnStoreDown::Open) if heard == 0 => amount / PROXIES_PRESUMED,
             (Reach::Starting | Reach::Up, OnStoreDown::Closed) | (_, OnStoreDown::Open) => {
