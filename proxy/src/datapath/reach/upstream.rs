@@ -10,8 +10,9 @@ use std::{
 use ahash::AHashMap;
 use mesh_core::{
     identity::Identity,
-    model::endpoint::Endpoint,
+    model::{endpoint::Endpoint, policy::Limits},
     pick::{DEFAULT_ROUND_TRIP, PeakEwma},
+    shedding::Pressure,
 };
 
 use super::{http1::IdleConnections, http2::SharedConnections, provider::Way};
@@ -113,6 +114,12 @@ impl Upstream {
         })
     }
 
+    /// How many of the connections and exchanges are taken that the instance may have.
+    pub fn pressure(&self, limits: &Limits) -> Pressure {
+        let of = |used: u32, limit: u32| Pressure::of(used as usize, limit as usize);
+        of(self.in_flight.get(), limits.requests).max(of(self.open.get(), limits.connections))
+    }
+
     /// Takes in a measured round trip: request sent to response headers.
     pub fn observe(&self, now: Duration, round_trip: Duration) {
         let mut load = self.load.get();
@@ -212,6 +219,14 @@ impl Upstreams {
         for upstream in self.known.borrow().get(&address).into_iter().flatten() {
             upstream.idle.sweep(Duration::MAX);
             upstream.shared.close();
+        }
+    }
+
+    /// Lets go of every connection that no exchange uses.
+    pub fn let_unused_go(&self) {
+        for upstream in self.known.borrow().values().flatten() {
+            upstream.idle.sweep(Duration::MAX);
+            upstream.shared.sweep(Duration::MAX);
         }
     }
 
