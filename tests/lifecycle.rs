@@ -1,8 +1,17 @@
-//! Tests of coming up and going down: applications and their sidecars are stopped and started while callers call.
+//! Tests of coming up, going down and bearing attacks: applications and their sidecars are stopped, started and attacked
+//! while callers call.
 #![cfg(test)]
 
 #[path = "lifecycle/applications.rs"]
 mod applications;
+#[path = "lifecycle/attacked.rs"]
+mod attacked;
+#[path = "lifecycle/attacks_http2.rs"]
+mod attacks_http2;
+#[path = "lifecycle/attacks_short.rs"]
+mod attacks_short;
+#[path = "lifecycle/attacks_slow.rs"]
+mod attacks_slow;
 #[path = "lifecycle/callers.rs"]
 mod callers;
 #[path = "lifecycle/control.rs"]

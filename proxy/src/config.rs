@@ -123,6 +123,8 @@ pub struct Settings {
     pub secrets_directory: PathBuf,
     /// Bytes of requests to models that are held at most.
     pub model_buffer: usize,
+    /// What this process may take of memory and connections.
+    pub bounds: Bounds,
     /// Ports whose inbound policy is asked for at once.
     pub inbound_ports: Vec<u16>,
     /// How the application is asked whether it is ready; `None` = it is not.
@@ -135,6 +137,18 @@ fn probe_text<S: serde::Serializer>(probe: &Option<Probe>, serializer: S) -> Res
         Some(probe) => serializer.serialize_some(&format!("{probe:?}")),
         None => serializer.serialize_none(),
     }
+}
+
+/// What this process may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bounds {
+    /// Bytes that it may ask for; `None` = by the limit of its control group.
+    pub memory: Option<usize>,
+    /// Connections of callers at each listener.
+    pub connections: usize,
+    /// Connections of one address.
+    pub connections_per_peer: usize,
 }
 
 /// What happens after the order to stop.

@@ -44,7 +44,7 @@ use self::{
 use crate::{
     net::transport_header::SessionProtocol,
     telemetry::worker::{Direction, Protocol},
-    worker::{Door, Worker},
+    worker::{Door, Worker, guests::Guest},
 };
 
 /// How long the first bytes of a connection are awaited whose policy says nothing about it.
@@ -55,7 +55,7 @@ const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
 const SILENT_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// One connection, from accept to its end.
-pub async fn connection(worker: &Rc<Worker>, io: TcpStream, peer: SocketAddr, door: Door) {
+pub async fn connection(worker: &Rc<Worker>, io: TcpStream, peer: SocketAddr, (door, guest): (Door, &Rc<Guest>)) {
     let direction = door.direction();
     let accepted = match door {
         Door::Inbound => accept::inbound(worker, io, peer).await,
@@ -63,7 +63,10 @@ pub async fn connection(worker: &Rc<Worker>, io: TcpStream, peer: SocketAddr, do
         Door::OutsideTls => accept::outside_tls(worker, io, peer).await,
     };
     match accepted {
-        Ok(accepted) => session(worker, accepted).await,
+        Ok(mut accepted) => {
+            accepted.connection.guest = Rc::clone(guest);
+            session(worker, accepted).await;
+        }
         Err(NotAccepted::Tls(refusal)) => {
             report::tls_refused(worker, direction, peer, refusal);
             Exchange::open(worker, direction, Protocol::Opaque, peer).finish(Outcome::TlsRefused);

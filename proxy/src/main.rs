@@ -8,11 +8,16 @@ use mesh_proxy::{
     admin::LogFilter,
     await_ready,
     config::{Role, parse, variables},
+    net::sys::Counted,
     redirect::{self, Rules},
     runtime,
     telemetry::metrics,
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+
+/// What this process asks for is counted against its memory budget.
+#[global_allocator]
+static MEMORY: Counted = Counted;
 
 /// Exit code for settings that are not allowed.
 const BAD_SETTINGS: u8 = 2;

@@ -4,6 +4,8 @@ pub mod deadline;
 pub mod grpc_health;
 pub mod http1;
 pub mod listener;
+pub mod memory;
+pub mod metered;
 pub mod original_dst;
 pub mod socket;
 pub mod sys;

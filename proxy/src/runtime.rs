@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use mesh_core::shedding;
 use mesh_proto::mesh::v1::ProbeNote;
 use tokio::{
     net::TcpListener,
@@ -42,7 +43,7 @@ use crate::{
         rotate::{self, Rotation},
     },
     limits::Follower,
-    net::{sys, tls::TlsMaterial},
+    net::{memory, sys, tls::TlsMaterial},
     outside,
     shared::Shared,
     telemetry::{
@@ -92,6 +93,7 @@ struct Parts {
 
 async fn serve(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot watch for signals")?;
+    memory::set_budget(settings.bounds.memory.unwrap_or_else(|| shedding::budget(memory::limit_of_group())));
     let admin_listener = TcpListener::bind(settings.admin_listen)
         .await
         .with_context(|| format!("cannot listen on {} (admin)", settings.admin_listen))?;

@@ -2,6 +2,7 @@
 //! (the snapshot, the TLS material) is read through atomic pointers; nothing here takes a lock that another thread holds.
 
 mod drain;
+pub mod guests;
 mod run;
 
 use std::{
@@ -15,11 +16,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use mesh_core::drain::{Application, Limits, UnderWay};
+use mesh_core::{
+    drain::{Application, Limits, UnderWay},
+    shedding::{Pressure, Shed},
+};
 use tokio::{runtime, sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 
 pub use self::drain::{Drain, Seat, Stage, Turn};
+use self::guests::{Guests, Places};
 use crate::{
     balance::Balances,
     datapath::{
@@ -30,7 +35,7 @@ use crate::{
         report::SeriesCache,
     },
     health::{Health, board::Seat as ProbingSeat},
-    net::{http1::HeadLimits, listener::Listener},
+    net::{http1::HeadLimits, listener::Listener, memory},
     providers::{Providers, Room},
     retries::Budgets,
     shared::Shared,
@@ -96,6 +101,9 @@ pub enum Door {
 }
 
 impl Door {
+    /// Every listener, in order of declaration.
+    pub const ALL: [Door; 3] = [Door::Outbound, Door::Inbound, Door::OutsideTls];
+
     /// Which way its exchanges go.
     pub fn direction(self) -> Direction {
         match self {
@@ -140,6 +148,8 @@ pub struct WorkerConfig {
     pub secrets_directory: PathBuf,
     /// Memory for requests to models.
     pub model_room: Arc<Room>,
+    /// Connections of callers that one worker may have.
+    pub places: Places,
 }
 
 /// A running worker.
@@ -209,6 +219,8 @@ pub struct Worker {
     pub memory: Rc<Memory>,
     /// Whether this proxy drains, and who must be told.
     pub drain: Drain,
+    /// Connections of callers.
+    pub guests: Rc<Guests>,
     /// Owner of every task of this worker.
     pub tasks: TaskTracker,
     /// Exchanges under way.
@@ -239,6 +251,7 @@ impl Worker {
             server_first: ServerFirst::default(),
             series: SeriesCache::new(Arc::clone(&sink.metrics)),
             drain: Drain::default(),
+            guests: Rc::new(Guests::new(config.places)),
             tasks: TaskTracker::new(),
             exchanges: Cell::new(0),
             under_way: Cell::new(UnderWay { ordinary: 0, lasting: 0, last: Duration::ZERO }),
@@ -299,8 +312,29 @@ impl Worker {
         if self.takes_calls(direction) { Stage::Closing } else { Stage::Done }
     }
 
+    /// How short memory, or places for connections, are.
+    pub fn pressure(&self) -> Pressure {
+        memory::pressure().max(self.guests.pressure())
+    }
+
+    /// Counts what was given up, refused or cut off.
+    pub fn shed(&self, why: Shed) {
+        self.sink.metrics.shed[why as usize].add(1);
+    }
+
+    /// Descriptors ran out: lets go of those that nobody uses.
+    pub fn relieve(&self) {
+        self.upstreams.let_unused_go();
+        if self.guests.relieve() {
+            self.shed(Shed::Idle);
+        }
+    }
+
     /// What is to be done every [`run::TICK`].
     fn tick(&self) {
+        for _ in 0..self.guests.tick(self.now(), memory::pressure()) {
+            self.shed(Shed::Idle);
+        }
         self.upstreams.tick(self.now());
         self.health.tick(self);
         self.balances.tick(self);

@@ -1,7 +1,7 @@
 //! An application that answers everything that callers of these tests ask: short requests, event streams, gRPC calls and
 //! WebSockets.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -12,7 +12,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use mesh_tests::{
-    client::Body,
+    client::{Body, full},
     server::{Server, text},
     wait::pace,
 };
@@ -27,6 +27,9 @@ const BETWEEN_EVENTS: Duration = Duration::from_millis(20);
 /// Frames of a body that wait for a slow caller.
 const WAITING: usize = 4;
 
+/// A big answer: more than what waits between two sidecars. All of them share one memory.
+static BIG: LazyLock<Bytes> = LazyLock::new(|| vec![b'x'; 1024 * 1024].into());
+
 /// Starts one.
 pub(crate) async fn start(address: SocketAddr) -> Server {
     Server::start(address, answer).await
@@ -37,6 +40,7 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
         "/events" => streamed("text/event-stream", events),
         "/call" => streamed("application/grpc", |frames| call(frames, request.into_body())),
         "/chat" => chat(request),
+        "/big" => Response::new(full(BIG.clone())),
         "/slow" => {
             pace(Duration::from_secs(1)).await;
             text("slow")

@@ -9,6 +9,9 @@ use std::{
 };
 
 use mesh_tests::{
+    frames::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, block, frame, opening,
+    },
     mesh::Mesh,
     peer::{Handshake, Leaf, Session},
     pod::{NAMESPACE, PodSpec, TRUST_DOMAIN},
@@ -19,57 +22,8 @@ use tokio::{
     net::TcpStream,
 };
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
 /// How long a refusal may take.
 const REFUSAL: Duration = Duration::from_secs(10);
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
-/// A field as literal without indexing and without Huffman coding (RFC 7541 6.2.2).
-fn field(name: &str, value: &str) -> Vec<u8> {
-    let mut bytes = vec![0];
-    for text in [name, value] {
-        let length = text.len();
-        if length < 127 {
-            bytes.push(length as u8);
-        } else {
-            bytes.push(127);
-            let mut rest = length - 127;
-            while rest >= 128 {
-                bytes.push((rest % 128) as u8 | 128);
-                rest /= 128;
-            }
-            bytes.push(rest as u8);
-        }
-        bytes.extend(text.as_bytes());
-    }
-    bytes
-}
-
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    fields.iter().flat_map(|(name, value)| field(name, value)).collect()
-}
-
-fn opening() -> Vec<u8> {
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend(frame(SETTINGS, 0, 0, &[]));
-    bytes
-}
 
 const PSEUDO: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":authority", "b"), (":path", "/case")];
 

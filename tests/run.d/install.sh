@@ -8,7 +8,7 @@ export MESH_TEST_RNACOS MESH_TEST_NACOS_SERVER MESH_TEST_NACOS_PYTHON
 export MESH_TEST_MODELS_PYTHON MESH_TEST_EARLIER_MODELS_PYTHON
 
 PACKAGES=(nginx-light haproxy redis-server redis-tools postgresql-15 nghttp2-client wrk nftables iptables iproute2 curl
-  python3-venv procps util-linux libcap2-bin prometheus knot)
+  python3-venv procps util-linux libcap2-bin prometheus knot slowhttptest)
 # Programs that are links of a chain, one for each tracing stack.
 LINKS=tests/apps/lanes
 # name in the cache, package, version

@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod client;
 pub mod collector;
 pub mod forward;
+pub mod frames;
 pub mod length;
 pub mod load;
 pub mod mesh;

@@ -1,5 +1,6 @@
 //! Reads the settings from an environment. Every bad setting is reported in one go, with its value and what is allowed.
 
+mod bounds;
 mod down;
 mod gateway;
 
@@ -123,6 +124,7 @@ impl Reader {
         let header_limit = self.number(v::HEADER_LIMIT, "bytes", 1_024..=1_048_576);
         let lane_table = self.number(v::LANE_TABLE, "a count", 1_000..=10_000_000);
         let model_buffer = self.number(v::MODEL_BUFFER, "bytes", 1_048_576..=17_179_869_184);
+        let bounds = self.bounds();
         let down = self.down();
         let log = self.read(v::LOG, "log levels, such as info or warn,mesh_proxy=debug", |text| {
             EnvFilter::try_new(text).ok().map(|_| text.to_owned())
@@ -161,6 +163,7 @@ impl Reader {
             inbound_ports: inbound_ports.unwrap_or_default(),
             secrets_directory: self.path(v::SECRETS_DIRECTORY).unwrap_or_default(),
             model_buffer: model_buffer?,
+            bounds: bounds?,
         })
     }
 

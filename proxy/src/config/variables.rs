@@ -71,7 +71,7 @@ variables! {
         "How callers are told of the order to stop: by a field of responses to mesh peers, by Connection: close and GOAWAY, by the controller.";
     SIDECAR_MODE = "LANEMESH_SIDECAR_MODE", "classic | native", "classic",
         "Whether the proxy ends by itself when its application has ended, or is told by a signal after that (Kubernetes: an init container with restartPolicy Always).";
-    LOG = "LANEMESH_LOG", "filter", "warn,mesh_proxy=info",
+    LOG = "LANEMESH_LOG", "filter", "warn,h2=error,mesh_proxy=info",
         "What is logged to standard error, as level or target=level, several by comma.";
     ACCESS_LOG = "LANEMESH_ACCESS_LOG", "off | failures | all", "failures",
         "Which exchanges are written as JSON lines to standard output.";
@@ -100,6 +100,12 @@ variables! {
         "Folder with the secrets that model routes name, each a folder with one file per key, as Kubernetes mounts them.";
     MODEL_BUFFER = "LANEMESH_MODEL_BUFFER", "bytes, 1048576 to 17179869184", "268435456",
         "Bytes of requests to models that are held, all together, so that another target can get them too; what finds no room is passed on to one target.";
+    MEMORY_BUDGET = "LANEMESH_MEMORY_BUDGET", "bytes, 16777216 to 1099511627776", "",
+        "Memory that the process may ask for; close to it slow clients are given up, beyond it new exchanges are answered 503. Where nothing is set, 60 % of what the control group's limit leaves beside the program, or 1073741824 without a limit.";
+    CONNECTIONS = "LANEMESH_CONNECTIONS", "count, 16 to 1048576", "16384",
+        "Connections of callers that each listener has at the same time, as far as the process may have so many descriptors; for further ones those are ended that waited longest.";
+    CONNECTIONS_PER_PEER = "LANEMESH_CONNECTIONS_PER_PEER", "count, 1 to 1048576", "4096",
+        "Connections that one address has at the same time; the application of this pod may have more.";
     INBOUND_PORTS = "LANEMESH_INBOUND_PORTS", "port, …", "",
         "Application ports whose policy is asked for before the first connection; the controller's list is added.";
 }

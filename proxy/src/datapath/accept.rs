@@ -1,6 +1,6 @@
 //! Step 1: who called, what for, and under which identity. Terminates mesh TLS; judges nothing but TLS itself.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 use mesh_core::{
@@ -24,7 +24,7 @@ use crate::{
         transport_header::{SessionProtocol, TransportHeader},
     },
     telemetry::worker::Direction,
-    worker::{Role, Turn, Worker},
+    worker::{Role, Turn, Worker, guests::Guest},
 };
 
 /// Longest time for first bytes, TLS handshake and transport header of a mesh peer.
@@ -49,6 +49,8 @@ pub struct Connection {
     pub scheme: Scheme,
     /// When the caller is told that this proxy drains.
     pub turn: Turn,
+    /// Whether anything is under way on it, for whoever needs its place.
+    pub guest: Rc<Guest>,
 }
 
 /// Scheme of a caller's requests.
@@ -126,7 +128,8 @@ impl From<Refused> for NotAccepted {
 
 impl Connection {
     fn anonymous(direction: Direction, peer: SocketAddr, to: Destination, scheme: Scheme) -> Self {
-        Connection { direction, peer, identity: None, client_id: None, to, scheme, turn: Turn::default() }
+        let (turn, guest) = Default::default();
+        Connection { direction, peer, identity: None, client_id: None, to, scheme, turn, guest }
     }
 
     /// Address of the application; inbound only.
@@ -270,8 +273,8 @@ async fn mesh_tls(worker: &Worker, arrived: Arrived, first: BytesMut, limit: Ins
     let to = application(worker, address)?;
     let client_id = Some(identity.dns_name(&worker.config.control_namespace));
     let (direction, peer, identity) = (Direction::Inbound, arrived.peer, Some(identity));
-    let (scheme, turn) = (Scheme::Http, Turn::default());
-    let connection = Connection { direction, peer, identity, client_id, to, scheme, turn };
+    let (scheme, (turn, guest)) = (Scheme::Http, Default::default());
+    let connection = Connection { direction, peer, identity, client_id, to, scheme, turn, guest };
     Ok(Accepted { connection, socket, buffer, announced })
 }
 

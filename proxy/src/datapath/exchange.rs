@@ -13,6 +13,7 @@ use mesh_core::{
     reach::{Carriage, Spoken},
     relay::Side,
     retry::{self, Attempt, Decision, Failure, idempotence},
+    shedding::{Pressure, refuses},
 };
 use tokio::time::Instant;
 
@@ -40,7 +41,7 @@ use super::{
 use crate::{
     balance,
     health::Watch,
-    net::{deadline::Deadline, http1::Persistence},
+    net::{deadline::Deadline, http1::Persistence, memory},
     retries::Repeats,
     telemetry::worker::Direction,
     worker::Worker,
@@ -80,6 +81,11 @@ pub async fn exchange(
     timer: &mut Deadline,
 ) -> Ended {
     exchange.peer = connection.identity.clone();
+    if let Some(why) = refuses(memory::pressure(), connection.guest.exchanges(), down.at_hand()) {
+        worker.shed(why);
+        let detail = format!("the memory of this proxy is short ({})", why.label());
+        return refuse(exchange, down, Refused::new(Outcome::Overloaded, detail));
+    }
     if let Some(found) = model_route::find(worker, connection, &exchange) {
         return model_route::exchange(worker, connection, Box::new(exchange), down, found).await;
     }
@@ -403,7 +409,9 @@ impl<'a> Attempts<'a> {
             let leaves = worker.must_leave(connection.direction, &connection.turn);
             if leaves { Persistence::Close } else { Persistence::Keep }
         };
-        let limits = Limits::new(timer, self.plan.limits, exchange.started(), (begun, sent));
+        let plan = self.plan;
+        let places = || hop.picked.upstream.pressure(&plan.traffic.limits).min(Pressure::Tight);
+        let limits = Limits::new((worker, &places), timer, plan.limits, (exchange.started(), begun, sent));
         let replay = &mut self.replay;
         let on_trailers = |grpc_status: Option<&[u8]>| watch.trailers(grpc_status);
         let repeats = self.repeats.as_ref();

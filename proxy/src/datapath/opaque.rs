@@ -96,6 +96,7 @@ pub async fn outbound(worker: &Rc<Worker>, accepted: Accepted, target: &Target, 
 
 /// The connection is bytes for certain.
 async fn take(accepted: Accepted, speech: Speech, reached: Result<Reached, Box<NotReached>>) {
+    accepted.connection.guest.works();
     match reached {
         Ok(mut reached) => {
             reached.exchange.confirm();
@@ -267,6 +268,7 @@ mod tests {
             lane_table: 1,
             secrets_directory: std::path::PathBuf::new(),
             model_room: crate::providers::Room::new(0),
+            places: Default::default(),
         };
         let links = Links::all(1).0.remove(0);
         (Worker::new(Arc::new(config), Arc::new(shared), sink, links), recorded)

@@ -10,10 +10,12 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use mesh_core::shedding::Pressure;
 use tokio::io::AsyncWrite;
 
 use crate::net::{
     http1::{HeadLimits, HeadReader},
+    memory,
     socket::Socket,
 };
 
@@ -39,6 +41,7 @@ pub struct Wire {
     body: Bytes,
     back: BytesMut,
     unflushed: bool,
+    sent: u64,
 }
 
 /// Lets memory go that no connection has needed for a while; call it now and then.
@@ -64,7 +67,13 @@ impl Wire {
             body: Bytes::new(),
             back: BytesMut::new(),
             unflushed: false,
+            sent: 0,
         }
+    }
+
+    /// Bytes sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// The socket and what was read from it, for another protocol. Nothing may be waiting to be written.
@@ -100,6 +109,8 @@ impl Wire {
         let count = ready!(self.socket.poll_fill(cx, &mut self.buffer))?;
         if count == 0 {
             self.ended = true;
+        } else if memory::pressure() > Pressure::None {
+            self.read_size = spare::SIZE;
         } else if count == room {
             self.read_size = (self.read_size * 2).min(READ_MAX);
         }
@@ -170,6 +181,7 @@ impl Wire {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unflushed = true;
+            self.sent += count as u64;
             for part in [self.front.len(), self.body.len()] {
                 let taken = part.min(count);
                 count -= taken;

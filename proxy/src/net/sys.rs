@@ -1,7 +1,13 @@
 //! The one place for unsafe code: what the kernel offers and no safe wrapper does.
 #![expect(unsafe_code, reason = "calls of the C library on memory that this module has looked up itself")]
 
-use std::{fs, io, mem, os::fd::AsRawFd};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    fs, io, mem,
+    os::fd::AsRawFd,
+    sync::atomic::{AtomicIsize, Ordering},
+};
 
 use mesh_core::reach::Unanswered;
 
@@ -46,6 +52,65 @@ pub fn unanswered(connection: &impl AsRawFd) -> io::Result<Unanswered> {
     // SAFETY: every field is an integer, for which zeros, and whatever the kernel wrote over them, are valid.
     let info = unsafe { info.assume_init() };
     Ok(Unanswered { retransmissions: info.tcpi_retransmits, probes: info.tcpi_probes })
+}
+
+/// The allocator of the system, counted: what this process has asked for and not given back.
+#[derive(Debug)]
+pub struct Counted;
+
+/// Bytes that all threads together have asked for, except for what each has not told yet.
+static ASKED_FOR: AtomicIsize = AtomicIsize::new(0);
+/// A thread tells of what it asked for and gave back when that is so much, bytes: threads hardly ever meet at the counter.
+const UNTOLD_MAX: isize = 32 * 1024;
+
+thread_local! {
+    static UNTOLD: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Bytes that this process has asked for and not given back; 0 where [`Counted`] is not its allocator.
+pub fn asked_for() -> usize {
+    usize::try_from(ASKED_FOR.load(Ordering::Relaxed)).unwrap_or_default()
+}
+
+fn count(change: isize) {
+    // The cell has no destructor, so it is there as long as its thread.
+    UNTOLD.with(|untold| {
+        let sum = untold.get() + change;
+        if sum.abs() < UNTOLD_MAX {
+            untold.set(sum);
+        } else {
+            untold.set(0);
+            ASKED_FOR.fetch_add(sum, Ordering::Relaxed);
+        }
+    });
+}
+
+// SAFETY: every call is passed on to the allocator of the system as it came, which keeps the contract; counting neither
+// allocates nor unwinds.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: as promised by the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: as promised by the caller.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: as promised by the caller.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size as isize - layout.size() as isize);
+        // SAFETY: as promised by the caller.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
 }
 
 /// Start and end of each mapping of a file that cannot be written and of which no page was changed before that became so,

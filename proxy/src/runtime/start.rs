@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, os::unix::fs::DirBuilderExt as _, path::Pat
 
 use anyhow::{Context as _, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mesh_core::{lane::settled, snapshot::Snapshot};
+use mesh_core::{lane::settled, shedding, snapshot::Snapshot};
 use mesh_proto::mesh::v1::Hello;
 use tokio::sync::{mpsc, watch};
 
@@ -20,13 +20,13 @@ use crate::{
     health::board::Board,
     identity::{Credentials, Held, read_bundle},
     limits::{Limits, Thirst},
-    net::{http1::HeadLimits, tls::Trust},
+    net::{http1::HeadLimits, memory, tls::Trust},
     outside::{self, Pair},
     providers::Room,
     shared::{ASK_QUEUE, Ask, Shared},
     telemetry::{control::ControlCounters, worker::WorkerMetrics},
     wall_clock,
-    worker::{self, WorkerConfig},
+    worker::{self, WorkerConfig, guests::Places},
 };
 
 /// Missing until the first certificate.
@@ -165,6 +165,7 @@ pub(super) fn worker_config(settings: &Settings) -> WorkerConfig {
         lane_table: settings.lane_table,
         secrets_directory: settings.secrets_directory.clone(),
         model_room: Room::new(settings.model_buffer),
+        places: places(settings),
         drain: settings.down.limits,
         notices: settings.down.notices,
         admin_listen: Some(settings.admin_listen),
@@ -175,6 +176,13 @@ pub(super) fn worker_config(settings: &Settings) -> WorkerConfig {
             OutsideLanes::Trust => worker::OutsideLanes::Trust,
         },
     }
+}
+
+/// Connections of callers that one worker may have.
+fn places(settings: &Settings) -> Places {
+    let connections = memory::descriptors().map_or(usize::MAX, shedding::connections);
+    let bounds = settings.bounds;
+    Places::of(connections, bounds.connections, bounds.connections_per_peer, settings.workers)
 }
 
 /// How the proxy introduces itself to the controller.

@@ -13,9 +13,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use mesh_core::{
+    flood::Flood,
     identity::Refusal,
     lane::Source,
     outcome::{Level, Outcome},
+    shedding::Shed,
 };
 use tokio::sync::mpsc;
 
@@ -189,8 +191,12 @@ pub struct WorkerMetrics {
     pub tls_refused: [[Count; Refusal::ALL.len()]; 2],
     /// TLS handshakes that succeeded, by [`Direction`].
     pub tls_handshakes: [Count; 2],
-    /// Pauses of accept for want of descriptors or memory.
+    /// Pauses of accept for want of descriptors, memory or places.
     pub accept_pauses: Count,
+    /// What was given up, refused or cut off, in the order of [`Shed::ALL`].
+    pub shed: [Count; Shed::ALL.len()],
+    /// HTTP/2 connections ended for a flood of frames, in the order of [`Flood::ALL`].
+    pub floods: [Count; Flood::ALL.len()],
     /// Labels by where they were found, in the order of [`Source::ALL`].
     pub lane_sources: [Count; Source::ALL.len()],
     /// Calls whose context is that of a request which ended long ago.
@@ -239,6 +245,8 @@ impl WorkerMetrics {
             tls_refused: Default::default(),
             tls_handshakes: Default::default(),
             accept_pauses: Count::default(),
+            shed: Default::default(),
+            floods: Default::default(),
             lane_sources: Default::default(),
             lane_stale: Count::default(),
             lane_ambiguous: Count::default(),

@@ -2,10 +2,16 @@
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
-use mesh_core::drain::{Application, Descent, Step};
+use mesh_core::{
+    drain::{Application, Descent, Step},
+    shedding::Shed,
+};
 use tokio::{net::TcpStream, sync::watch};
 
-use super::{Door, Stage, Worker};
+use super::{
+    Door, Stage, Worker,
+    guests::{self, Bounded, Place},
+};
 use crate::{
     datapath::{self, lane::oracle::Known, model_route, probe},
     net::listener::Listener,
@@ -13,6 +19,9 @@ use crate::{
 
 /// How often a worker on its way down looks whether its exchanges have ended, and any worker at its pools.
 pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// Pause of accepting while every connection that a listener may have is busy.
+const PLACE_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(
     worker: &Rc<Worker>,
@@ -105,26 +114,55 @@ async fn answer(worker: Rc<Worker>) {
 }
 
 async fn accept(worker: Rc<Worker>, listener: Listener, door: Door) {
-    let exhausted = || worker.sink.metrics.accept_pauses.add(1);
+    let exhausted = || {
+        worker.sink.metrics.accept_pauses.add(1);
+        worker.relieve();
+    };
     let seat = worker.drain.seat();
     let last = worker.last_stage(door.direction());
+    let bounded = if worker.takes_calls(door.direction()) { Bounded::Yes } else { Bounded::No };
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = listener.accept(exhausted) => accepted,
+            accepted = next(&worker, &listener, door, exhausted) => accepted,
             // What waited in the queue was accepted before: closing resets nobody.
             () = seat.reached(last) => return,
         };
         let (io, peer) = accepted;
         worker.sink.metrics.accepted[door.direction() as usize].add(1);
-        let connection = serve(Rc::clone(&worker), io, peer, door);
-        worker.tasks.spawn_local(connection);
+        match worker.guests.admit(peer.ip().to_canonical(), door, bounded, worker.now()) {
+            Ok(place) => drop(worker.tasks.spawn_local(serve(Rc::clone(&worker), io, peer, (door, place)))),
+            Err(why) => worker.shed(why),
+        }
     }
 }
 
-async fn serve(worker: Rc<Worker>, io: TcpStream, peer: SocketAddr, door: Door) {
+/// The next connection, once there is a place for it; until then it waits where the kernel keeps it.
+async fn next(worker: &Worker, listener: &Listener, door: Door, exhausted: impl Fn()) -> (TcpStream, SocketAddr) {
+    let mut is_told = false;
+    loop {
+        match worker.guests.has_place(door) {
+            Place::Free => return listener.accept(exhausted).await,
+            Place::Made => worker.shed(Shed::Idle),
+            Place::None => {
+                worker.sink.metrics.accept_pauses.add(1);
+                if !std::mem::replace(&mut is_told, true) {
+                    worker.shed(Shed::Connections);
+                }
+                tokio::time::sleep(PLACE_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(worker: Rc<Worker>, io: TcpStream, peer: SocketAddr, (door, place): (Door, guests::Seat)) {
     let open = &worker.sink.metrics.open[door.direction() as usize];
     open.add(1);
-    datapath::connection(&worker, io, peer, door).await;
+    tokio::select! {
+        biased;
+        // Nothing is under way on it.
+        () = place.guest.unwanted() => {}
+        () = datapath::connection(&worker, io, peer, (door, &place.guest)) => {}
+    }
     open.subtract(1);
 }

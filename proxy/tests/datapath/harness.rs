@@ -151,6 +151,7 @@ impl Proxy {
             secrets_directory: std::path::PathBuf::new(),
             model_room: mesh_proxy::providers::Room::new(1024 * 1024),
             lane_table: CAPACITY,
+            places: Default::default(),
         };
         change(&mut config);
         let handle = worker::spawn(Arc::new(config), Arc::clone(&shared), sink, links).unwrap();

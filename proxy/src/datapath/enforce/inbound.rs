@@ -1,10 +1,10 @@
 //! Inbound: who may call the application.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use mesh_core::{
     enforce::inbound::{self as decide, Caller, Denial, Verdict as Decision},
-    model::policy::InboundServer,
+    model::policy::{InboundServer, Limits, TrafficPolicy},
     outcome::Outcome,
     relay::Side,
     snapshot::Snapshot,
@@ -22,6 +22,13 @@ use crate::{
 
 /// Attempts toward the application: one more where a pooled connection turns out to be closed.
 const ATTEMPTS: u32 = 2;
+
+/// Toward its application a sidecar has as many connections and exchanges as come: what an instance may have, its callers
+/// are told by the service's policy, and this process is bounded as a whole.
+static TRAFFIC: LazyLock<Arc<TrafficPolicy>> = LazyLock::new(|| {
+    let limits = Limits { connections: u32::MAX, requests: u32::MAX, ..Limits::default() };
+    Arc::new(TrafficPolicy { limits, ..TrafficPolicy::default() })
+});
 
 /// Policy of an inbound port.
 ///
@@ -83,5 +90,6 @@ pub fn plan(worker: &Worker, connection: &Connection, snapshot: Arc<Snapshot>) -
     let service = worker.series.port(application.port());
     let mut plan = Plan::new(snapshot, To::Application(application), service, from, connection.identity.as_ref());
     plan.attempts = plan.attempts.min(ATTEMPTS);
+    plan.traffic = Arc::clone(&TRAFFIC);
     plan
 }

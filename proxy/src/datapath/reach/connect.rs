@@ -1,13 +1,13 @@
 //! Dials an instance: TCP, mesh TLS, transport header.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use mesh_core::{identity::Identity, outcome::Outcome, retry::Failure};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -32,6 +32,11 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 const PROBED_AFTER: Duration = Duration::from_secs(10);
 /// … so often, until it answers.
 const PROBED_EVERY: Duration = Duration::from_secs(2);
+
+/// Further attempts to connect when descriptors ran out, …
+const DESCRIPTOR_TRIES: u32 = 20;
+/// … after a pause, in which connections that were told to go are closed.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(10);
 
 /// A connection for bytes, never pooled. Nobody waits for one: those that are open may last for days.
 ///
@@ -58,7 +63,7 @@ pub(super) async fn dial(
 ) -> Result<(Socket, Lease), Unreachable> {
     worker.sink.metrics.connects.add(1);
     let dialled = match &upstream.transport {
-        Transport::Plain => tcp(upstream.address, limit).await.map(|io| {
+        Transport::Plain => tcp(worker, upstream.address, limit).await.map(|io| {
             // The application of this pod cannot be lost.
             if !upstream.address.ip().is_loopback() {
                 notice_loss(&io);
@@ -74,7 +79,7 @@ pub(super) async fn dial(
             let peer = Peer { address: upstream.address, identity, server_name: server_name.as_deref() };
             meshed(worker, peer, None, limit).await
         }
-        Transport::Provider(way) => way.dial(upstream.address, limit).await,
+        Transport::Provider(way) => way.dial(worker, upstream.address, limit).await,
     };
     if dialled.is_err() {
         worker.sink.metrics.connect_failures.add(1);
@@ -83,14 +88,28 @@ pub(super) async fn dial(
     Ok((dialled?, lease))
 }
 
-pub(super) async fn tcp(address: SocketAddr, limit: Duration) -> Result<TcpStream, Unreachable> {
-    let io = tokio::time::timeout(limit, TcpStream::connect(address))
+pub(super) async fn tcp(worker: &Worker, address: SocketAddr, limit: Duration) -> Result<TcpStream, Unreachable> {
+    let io = tokio::time::timeout(limit, connect(worker, address))
         .await
         .map_err(|_| Unreachable::connect(format!("{address} did not answer within {limit:?}")))?
         .map_err(|error| Unreachable::connect(format!("{address}: {error}")))?;
     // Without it small messages wait for acknowledgements; a socket that refuses it still works.
     let _ = io.set_nodelay(true);
     Ok(io)
+}
+
+/// Connects; where descriptors ran out, once some that nobody used are free again.
+async fn connect(worker: &Worker, address: SocketAddr) -> io::Result<TcpStream> {
+    for _ in 0..DESCRIPTOR_TRIES {
+        match TcpStream::connect(address).await {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                worker.relieve();
+                sleep(DESCRIPTOR_PAUSE).await;
+            }
+            connected => return connected,
+        }
+    }
+    TcpStream::connect(address).await
 }
 
 /// Has the kernel notice when the peer is lost. Best effort: otherwise the limits of the exchange do.
@@ -121,7 +140,7 @@ async fn meshed(
         Unreachable::connect(format!("mesh TLS with {} as {} failed: {refusal}", peer.address, peer.identity))
     };
     let name = material.name_of(peer.identity, peer.server_name).map_err(refused)?;
-    let io = tcp(peer.address, limit).await?;
+    let io = tcp(worker, peer.address, limit).await?;
     notice_loss(&io);
     let config = if header.is_some() { &material.client } else { &material.client_redirected };
     let until = Instant::now() + limit;

@@ -63,9 +63,14 @@ impl Eq for Way {}
 
 impl Way {
     /// A connection, with TLS where it is spoken.
-    pub(super) async fn dial(&self, address: SocketAddr, limit: Duration) -> Result<Socket, Unreachable> {
+    pub(super) async fn dial(
+        &self,
+        worker: &Worker,
+        address: SocketAddr,
+        limit: Duration,
+    ) -> Result<Socket, Unreachable> {
         let until = Instant::now() + limit;
-        let mut io = connect::tcp(address, limit).await?;
+        let mut io = connect::tcp(worker, address, limit).await?;
         if !address.ip().is_loopback() {
             connect::notice_loss(&io);
         }

@@ -10,8 +10,9 @@ use std::{
 use ahash::AHashMap;
 use mesh_core::{
     identity::Identity,
-    model::endpoint::Endpoint,
+    model::{endpoint::Endpoint, policy::Limits},
     pick::{Answered, DEFAULT_ROUND_TRIP, PeakEwma},
+    shedding::Pressure,
 };
 
 use super::{http1::IdleConnections, http2::SharedConnections, provider::Way, queue::Queue};
@@ -122,6 +123,12 @@ impl Upstream {
         load.ask(now);
         self.load.set(load);
         Asked { upstream: Rc::clone(self), waits: Cell::new(true) }
+    }
+
+    /// How many of the connections and exchanges are taken that the instance may have.
+    pub fn pressure(&self, limits: &Limits) -> Pressure {
+        let of = |used: u32, limit: u32| Pressure::of(used as usize, limit as usize);
+        of(self.in_flight.get(), limits.requests).max(of(self.open.get(), limits.connections))
     }
 
     /// Takes in a measured round trip: request sent to response headers.
@@ -265,6 +272,14 @@ impl Upstreams {
         for upstream in self.known.borrow().get(&address).into_iter().flatten() {
             upstream.idle.sweep(Duration::MAX);
             upstream.shared.close();
+        }
+    }
+
+    /// Lets go of every connection that no exchange uses.
+    pub fn let_unused_go(&self) {
+        for upstream in self.known.borrow().values().flatten() {
+            upstream.idle.sweep(Duration::MAX);
+            upstream.shared.sweep(Duration::MAX);
         }
     }
 

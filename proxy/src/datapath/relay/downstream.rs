@@ -6,6 +6,8 @@ mod inner;
 
 use std::task::{Context, Poll};
 
+use mesh_core::shedding::AtHand;
+
 use super::{Failed, Part, ResponseHead};
 use crate::datapath::lane::Edit;
 
@@ -137,6 +139,24 @@ impl Downstream<'_> {
     /// Sends what waits.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         either!(self, side => side.poll_flush(cx), inner => { let _ = side; Poll::Ready(Ok(())) })
+    }
+
+    /// How much of the request is there.
+    pub fn at_hand(&self) -> AtHand {
+        match self {
+            Downstream::Http1(side) => side.at_hand(),
+            // Of HTTP/2 no more comes than its windows allow.
+            Downstream::Http2(_) | Downstream::Inner(_) => AtHand::Whole,
+        }
+    }
+
+    /// Bytes that left toward the client; only grows while the exchange lasts.
+    pub fn taken(&self) -> u64 {
+        match self {
+            Downstream::Http1(side) => side.wire.sent(),
+            Downstream::Http2(side) => side.taken(),
+            Downstream::Inner(_) => 0,
+        }
     }
 
     /// Whether the response has begun: no other can be given.

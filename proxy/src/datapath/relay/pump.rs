@@ -8,6 +8,7 @@ use mesh_core::{
     outcome::Outcome,
     relay::{Part as In, Passage, Side, Way, closes_connection, passage},
     retry::Failure,
+    shedding::Awaited,
 };
 
 use super::{
@@ -86,6 +87,18 @@ pub struct Pump<'a, 'd> {
     interims: u32,
     ending: Option<Ending<'a>>,
     ended: Ended,
+    /// What kind of request it is whose rest may be awaited.
+    upload: Awaited,
+    client: Client,
+}
+
+/// What is awaited of the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Client {
+    /// That it sends more of its request.
+    sends: bool,
+    /// That it takes more of its answer.
+    takes: bool,
 }
 
 /// Who ended the response.
@@ -125,7 +138,9 @@ impl<'a, 'd> Pump<'a, 'd> {
     /// Both directions, of which the request's head was given to the endpoint.
     pub fn new(sides: Sides<'a, 'd>) -> Self {
         let request = if sides.down.is_bodiless() { Sending::Flushing } else { Sending::Body };
-        Pump { sides, request, response: Receiving::Head, interims: 0, ending: None, ended: Ended::ByTheEndpoint }
+        let upload = sides.exchange.head.as_ref().map_or(Awaited::OpenRequest, kind_of);
+        let (response, ended, client) = (Receiving::Head, Ended::ByTheEndpoint, Client::default());
+        Pump { sides, request, response, interims: 0, ending: None, ended, upload, client }
     }
 
     /// Moves everything that can move. Ready once the response was passed on whole.
@@ -141,6 +156,7 @@ impl<'a, 'd> Pump<'a, 'd> {
                 Step::Waits => break,
             }
         }
+        self.watch_client();
         loop {
             match self.sides.limits.poll(cx) {
                 Poll::Ready(Due::Over(failed)) => return Poll::Ready(Err(failed)),
@@ -154,9 +170,22 @@ impl<'a, 'd> Pump<'a, 'd> {
         }
     }
 
+    fn watch_client(&mut self) {
+        let awaited = match self.client {
+            Client { takes: true, .. } => Some(Awaited::Taking),
+            Client { sends: true, .. } => Some(self.upload),
+            Client { sends: false, takes: false } => None,
+        };
+        let Sides { exchange, down, .. } = &self.sides;
+        // What was given away counts besides what left: of an inner exchange only that is known.
+        let moved = exchange.bytes_in + exchange.bytes_out + down.taken();
+        self.sides.limits.awaits(awaited, moved);
+    }
+
     /// The request's direction, until it waits. Says whether anything moved.
     fn send(&mut self, cx: &mut Context<'_>) -> Result<Step, Failed> {
         let mut step = Step::Waits;
+        self.client.sends = false;
         for _ in 0..PARTS_IN_A_ROW {
             if self.request != Sending::Body {
                 break;
@@ -194,7 +223,10 @@ impl<'a, 'd> Pump<'a, 'd> {
         let part = match self.sides.replay.again() {
             Some(part) => part,
             None => {
-                let Poll::Ready(part) = self.sides.down.poll_part(cx)? else { return Ok(false) };
+                let Poll::Ready(part) = self.sides.down.poll_part(cx)? else {
+                    self.client.sends = true;
+                    return Ok(false);
+                };
                 if let Part::Data(bytes, _) = &part {
                     self.sides.exchange.bytes_in += bytes.len() as u64;
                 }
@@ -215,6 +247,7 @@ impl<'a, 'd> Pump<'a, 'd> {
     /// The response's direction, until it waits.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<Relayed>, Failed> {
         self.give_up_calls()?;
+        self.client.takes = false;
         while self.response == Receiving::Head {
             let Poll::Ready(head) = self.sides.up.poll_head(cx)? else {
                 // Interim responses may wait.
@@ -228,7 +261,10 @@ impl<'a, 'd> Pump<'a, 'd> {
             }
         }
         while self.response == Receiving::Body {
-            let Poll::Ready(()) = self.sides.down.poll_room(cx)? else { return Ok(Poll::Pending) };
+            let Poll::Ready(()) = self.sides.down.poll_room(cx)? else {
+                self.client.takes = true;
+                return Ok(Poll::Pending);
+            };
             if let Some(ending) = self.ending.take_if(|ending| ending.is_due(cx)) {
                 self.sides.down.part(ending.last())?;
                 (self.response, self.ended) = (Receiving::Flushing, Ended::Here);
@@ -253,7 +289,11 @@ impl<'a, 'd> Pump<'a, 'd> {
         }
         match self.sides.down.poll_flush(cx)? {
             Poll::Ready(()) if self.response == Receiving::Flushing => Ok(Poll::Ready(Relayed::Whole(self.progress()))),
-            Poll::Ready(()) | Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(()) => Ok(Poll::Pending),
+            Poll::Pending => {
+                self.client.takes = true;
+                Ok(Poll::Pending)
+            }
         }
     }
 
@@ -347,4 +387,11 @@ impl<'a, 'd> Pump<'a, 'd> {
         }
         Part::Trailers(fields)
     }
+}
+
+/// What kind of request it is whose rest may be awaited. One that waits to be told to go on is not slow.
+fn kind_of(head: &RequestHead) -> Awaited {
+    let fields = head.fields();
+    let is_sized = fields.first("content-length").is_some() && fields.first("expect").is_none();
+    if is_sized { Awaited::SizedRequest } else { Awaited::OpenRequest }
 }

@@ -36,11 +36,17 @@ pub(super) fn poll_part(receive: &mut RecvStream, cx: &mut Context<'_>) -> Poll<
 pub(super) struct Sender {
     stream: SendStream<Bytes>,
     waiting: Option<(Bytes, Last)>,
+    sent: u64,
 }
 
 impl Sender {
     pub(super) fn new(stream: SendStream<Bytes>) -> Self {
-        Sender { stream, waiting: None }
+        Sender { stream, waiting: None, sent: 0 }
+    }
+
+    /// Bytes handed to the connection.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Takes a part; the one before must have been flushed.
@@ -68,6 +74,7 @@ impl Sender {
                 capacity => capacity,
             };
             let chunk = bytes.split_to(capacity.min(bytes.len()));
+            self.sent += chunk.len() as u64;
             let is_all = bytes.is_empty();
             let ends = is_all && *last == Last::Yes;
             if is_all {

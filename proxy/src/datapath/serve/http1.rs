@@ -3,7 +3,11 @@
 use std::{future::poll_fn, io, rc::Rc, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use mesh_core::{model::route::Target, outcome::Outcome};
+use mesh_core::{
+    model::route::Target,
+    outcome::Outcome,
+    shedding::{Pressure, Shed},
+};
 
 use crate::{
     datapath::{
@@ -57,6 +61,7 @@ pub async fn http1(worker: &Rc<Worker>, accepted: Accepted) {
     let last = worker.last_stage(connection.direction);
     let mut past = Past::Nothing;
     loop {
+        connection.guest.rests(worker.now());
         let head = match next(&mut wire, &mut timer, (&seat, last), past).await {
             Ok(Next::Request(head)) => head,
             Ok(Next::Refused(malformed)) => return refuse(worker, &connection, wire, malformed).await,
@@ -64,13 +69,17 @@ pub async fn http1(worker: &Rc<Worker>, accepted: Accepted) {
             Ok(Next::Leave) => return linger(wire).await,
             Ok(Next::End) | Err(_) => return,
         };
+        connection.guest.works();
         if connection.to == Destination::ByRequest && head.target_form() == TargetForm::Authority {
             drop(seat);
             return Box::pin(connect(worker, connection, wire, &head)).await;
         }
         match one(worker, &connection, &mut wire, &mut timer, head).await {
             After::Keep => past = Past::Requests,
-            After::Close => return linger(wire).await,
+            After::Close => {
+                connection.guest.rests(worker.now());
+                return linger(wire).await;
+            }
             After::Cut => return wire.cut(),
             After::Drop => return,
             After::Tunnel(tunnel) => {
@@ -154,7 +163,8 @@ async fn one(
         Ended::Broken => {
             let by_close = side.ends_by_close();
             // What came of the response is passed on; whoever counts or reads chunks sees that some is missing.
-            let sent = tokio::time::timeout(LINGER_LIMIT, poll_fn(|cx| wire.poll_flush(cx))).await;
+            let patience = if worker.pressure() == Pressure::None { LINGER_LIMIT } else { Duration::ZERO };
+            let sent = tokio::time::timeout(patience, poll_fn(|cx| wire.poll_flush(cx))).await;
             if by_close || !matches!(sent, Ok(Ok(()))) { After::Cut } else { After::Drop }
         }
         Ended::Answered => {
@@ -217,6 +227,7 @@ async fn refuse(worker: &Rc<Worker>, connection: &Connection, wire: Wire, malfor
 }
 
 async fn too_slow(worker: &Rc<Worker>, connection: &Connection, wire: Wire) {
+    worker.shed(Shed::SlowHead);
     let mut record = Exchange::open(worker, connection.direction, Protocol::Http1, connection.peer);
     record.status = Outcome::ClientTimeout.status();
     record.finish(Outcome::ClientTimeout);

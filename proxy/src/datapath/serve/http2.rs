@@ -1,6 +1,11 @@
 //! An HTTP/2 client's connection: every stream is an exchange of its own.
 
-use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use h2::{
@@ -8,7 +13,10 @@ use h2::{
     server::{Connection as Http2, SendResponse},
 };
 use http::{Method, Request, Uri};
-use mesh_core::outcome::Outcome;
+use mesh_core::{
+    outcome::Outcome,
+    shedding::{Pressure, Shed},
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -20,9 +28,13 @@ use crate::{
         relay::{Downstream, Http2Downstream},
         report::Exchange,
     },
-    net::{deadline::Deadline, http1, socket::Socket},
+    net::{
+        deadline::Deadline,
+        http1,
+        metered::{Frames, Metered},
+    },
     telemetry::worker::Protocol,
-    worker::{Seat, Worker},
+    worker::{Seat, Stage, Worker},
 };
 
 /// Exchanges at the same time on one connection.
@@ -32,14 +44,18 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes of all streams of a connection that may wait here: as much as all of them together, so that requests to slow
 /// endpoints never stop the others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX;
+/// The same while memory is short.
+const CONNECTION_WINDOW_SHORT: u32 = 4 * STREAM_WINDOW;
 /// Bytes that one stream may queue for the connection.
-const SEND_BUFFER_MAX: usize = 256 * 1024;
+const SEND_BUFFER_MAX: usize = 64 * 1024;
 /// Streams that a client reset, and those that we reset, before the connection counts as an attack (CVE-2023-44487).
 const RESET_STREAMS_MAX: usize = 50;
 /// Streams reset by us because of the client's errors, before the connection is closed.
 const ERROR_RESETS_MAX: usize = 256;
 /// Longest time for the preface and settings.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest time from the first byte of a header block to its last.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// Longest time for an answer of ours to fit into the client's window.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Longest time for a client without streams to acknowledge that it is to go away: h2 ends the connection only then.
@@ -51,6 +67,7 @@ const IDLE_LIMIT: Duration = Duration::from_secs(120);
 pub async fn http2(worker: &Rc<Worker>, accepted: Accepted) {
     let Accepted { connection, mut socket, buffer, .. } = accepted;
     socket.unread(buffer);
+    let (metered, frames) = Metered::client(socket);
     let handshake = h2::server::Builder::new()
         .max_concurrent_streams(STREAMS_MAX)
         .initial_window_size(STREAM_WINDOW)
@@ -60,62 +77,159 @@ pub async fn http2(worker: &Rc<Worker>, accepted: Accepted) {
         .max_concurrent_reset_streams(RESET_STREAMS_MAX)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
-        .handshake(socket);
+        .handshake(metered);
     let Ok(Ok(http2)) = timeout(HANDSHAKE_LIMIT, handshake).await else { return };
     let connection = Rc::new(connection);
-    let seat = worker.drain.seat();
-    if let Err(error) = streams(worker, &connection, http2, &seat).await {
-        tracing::debug!(peer = %connection.peer, %error, "HTTP/2 connection ended");
+    let mut client = Client::new(worker, &connection, http2, frames);
+    loop {
+        match poll_fn(|cx| client.poll_next(cx)).await {
+            Some(Ok((request, respond))) => {
+                let stream = stream(Rc::clone(worker), Rc::clone(&connection), request, respond);
+                worker.tasks.spawn_local(stream);
+            }
+            Some(Err(error)) => {
+                tracing::debug!(peer = %connection.peer, %error, "HTTP/2 connection ended");
+                return;
+            }
+            None => return,
+        }
     }
 }
 
-/// Accepts streams and moves frames until the connection ends.
-async fn streams(
-    worker: &Rc<Worker>,
-    connection: &Rc<Connection>,
-    mut http2: Http2<Socket, Bytes>,
-    seat: &Seat<'_>,
-) -> Result<(), h2::Error> {
-    let mut timer = limit(IDLE_LIMIT);
-    let mut turn = Deadline::default();
-    let last = worker.last_stage(connection.direction);
-    let mut leaving = false;
-    let mut farewell: Option<Deadline> = None;
-    loop {
-        let next = poll_fn(|cx| {
-            if let Poll::Ready(next) = http2.poll_accept(cx) {
+/// How a connection is ended by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// What is under way goes on.
+    InOrder,
+    /// Its client misbehaves.
+    AtOnce,
+}
+
+type Next = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
+
+/// The connection of a client.
+struct Client<'a> {
+    worker: &'a Worker,
+    connection: &'a Connection,
+    http2: Http2<Metered, Bytes>,
+    frames: Rc<Frames>,
+    seat: Seat<'a>,
+    last: Stage,
+    idle: Deadline,
+    turn: Deadline,
+    /// Passes when a header block that has begun is late.
+    block: Option<Deadline>,
+    leaving: Leaving,
+    farewell: Option<Deadline>,
+    window: u32,
+}
+
+impl<'a> Client<'a> {
+    fn new(worker: &'a Worker, connection: &'a Connection, http2: Http2<Metered, Bytes>, frames: Rc<Frames>) -> Self {
+        Client {
+            worker,
+            connection,
+            http2,
+            frames,
+            seat: worker.drain.seat(),
+            last: worker.last_stage(connection.direction),
+            idle: limit(IDLE_LIMIT),
+            turn: Deadline::default(),
+            block: None,
+            leaving: Leaving::No,
+            farewell: None,
+            window: CONNECTION_WINDOW,
+        }
+    }
+
+    /// Moves frames until a stream comes, or the connection ends.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Poll::Ready(next) = self.poll_accept(cx) {
+            return Poll::Ready(next);
+        }
+        if self.leaving != Leaving::AtOnce && self.is_abused(cx) {
+            self.leaving = Leaving::AtOnce;
+            self.http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            self.farewell = Some(limit(FAREWELL_LIMIT));
+            if let Poll::Ready(next) = self.poll_accept(cx) {
                 return Poll::Ready(next);
             }
-            let is_last = seat.poll_stage(cx) >= last;
-            turn.set_at(worker.leaves_at(connection.direction, &connection.turn));
-            let drains = is_last || turn.poll(cx).is_ready();
-            let idle = timer.poll(cx).is_ready();
-            if idle && http2.has_streams() {
-                timer.set(IDLE_LIMIT);
-                let _ = timer.poll(cx);
+        }
+        if self.leaving == Leaving::No && self.must_leave(cx) {
+            self.leaving = Leaving::InOrder;
+            self.http2.graceful_shutdown();
+            if let Poll::Ready(next) = self.poll_accept(cx) {
+                return Poll::Ready(next);
             }
-            if !leaving && (drains || (idle && !http2.has_streams())) {
-                leaving = true;
-                http2.graceful_shutdown();
-                if let Poll::Ready(next) = http2.poll_accept(cx) {
-                    return Poll::Ready(next);
-                }
-            }
-            if !leaving || http2.has_streams() {
-                farewell = None;
+        }
+        match self.leaving {
+            Leaving::AtOnce => {}
+            Leaving::InOrder if !self.http2.has_streams() => {}
+            Leaving::No | Leaving::InOrder => {
+                self.farewell = None;
                 return Poll::Pending;
             }
-            farewell.get_or_insert_with(|| limit(FAREWELL_LIMIT)).poll(cx).map(|()| None)
-        });
-        match next.await {
-            Some(Ok((request, respond))) => {
-                timer.set(IDLE_LIMIT);
-                let stream = stream(Rc::clone(worker), Rc::clone(connection), request, respond);
-                worker.tasks.spawn_local(stream);
-            }
-            Some(Err(error)) => return Err(error),
-            None => return Ok(()),
         }
+        self.farewell.get_or_insert_with(|| limit(FAREWELL_LIMIT)).poll(cx).map(|()| None)
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        self.fit_window();
+        let next = self.http2.poll_accept(cx);
+        match &next {
+            Poll::Ready(Some(Ok(_))) => {
+                self.idle.set(IDLE_LIMIT);
+                self.connection.guest.works();
+            }
+            Poll::Pending if !self.http2.has_streams() => self.connection.guest.rests(self.worker.now()),
+            Poll::Pending | Poll::Ready(Some(Err(_)) | None) => {}
+        }
+        next
+    }
+
+    /// While memory is short, less of requests waits here for slow endpoints.
+    fn fit_window(&mut self) {
+        let window = match self.worker.pressure() {
+            Pressure::None | Pressure::Tight => CONNECTION_WINDOW,
+            Pressure::Short | Pressure::Full => CONNECTION_WINDOW_SHORT,
+        };
+        if window != self.window {
+            self.window = window;
+            self.http2.set_target_window_size(window);
+        }
+    }
+
+    /// Whether there was too much of something, or a header block does not become whole.
+    fn is_abused(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(flood) = self.frames.flood() {
+            self.worker.sink.metrics.floods[flood as usize].add(1);
+            tracing::debug!(peer = %self.connection.peer, %flood, "an HTTP/2 connection is ended: too many such frames");
+            return true;
+        }
+        if !self.frames.is_inside_block() {
+            self.block = None;
+            return false;
+        }
+        let is_late = self.block.get_or_insert_with(|| limit(HEAD_LIMIT)).poll(cx).is_ready();
+        if is_late {
+            self.worker.shed(Shed::SlowHead);
+        }
+        is_late
+    }
+
+    /// Whether the connection is to be ended in order: the proxy drains, or nothing is under way for too long.
+    fn must_leave(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_last = self.seat.poll_stage(cx) >= self.last;
+        let direction = self.connection.direction;
+        self.turn.set_at(self.worker.leaves_at(direction, &self.connection.turn));
+        let drains = is_last || self.turn.poll(cx).is_ready();
+        let idle = self.idle.poll(cx).is_ready();
+        if idle && self.http2.has_streams() {
+            self.idle.set(IDLE_LIMIT);
+            let _ = self.idle.poll(cx);
+        }
+        drains || (idle && !self.http2.has_streams())
     }
 }
 
@@ -133,6 +247,7 @@ async fn stream(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
+    let _counted = connection.guest.begin();
     let mut record = Exchange::open(&worker, connection.direction, Protocol::Http2, connection.peer);
     let (parts, receive) = request.into_parts();
     let mut side = Http2Downstream::new(receive, respond);

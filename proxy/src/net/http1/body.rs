@@ -98,6 +98,16 @@ impl BodyDecoder {
         self.state == State::Done
     }
 
+    /// Bytes that are still to be read of a body whose length was said; `None` of another.
+    pub fn left(&self) -> Option<u64> {
+        match self.state {
+            State::Done => Some(0),
+            State::Length(left) => Some(left),
+            State::Size { .. } | State::Extension { .. } | State::SizeBreak { .. } | State::Chunk(_) => None,
+            State::ChunkReturn | State::ChunkBreak | State::Trailers { .. } | State::Endless => None,
+        }
+    }
+
     /// What the end of the connection would mean now.
     pub fn at_eof(&self) -> AtEof {
         if matches!(self.state, State::Endless | State::Done) { AtEof::Whole } else { AtEof::Truncated }

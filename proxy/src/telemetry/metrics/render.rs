@@ -4,6 +4,7 @@
 mod health;
 mod limits;
 mod models;
+mod shedding;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -233,6 +234,7 @@ impl Sources {
         out.family(m::ACCEPTED, self.by_direction(|worker| &worker.accepted))?;
         out.family(m::OPEN, self.by_direction(|worker| &worker.open))?;
         out.single(m::ACCEPT_PAUSES, self.total(|worker| &worker.accept_pauses))?;
+        self.shedding(out)?;
         out.family(m::TLS_HANDSHAKES, self.by_direction(|worker| &worker.tls_handshakes))?;
         let reasons: Vec<String> = Refusal::ALL.iter().map(ToString::to_string).collect();
         let refused = Direction::ALL.into_iter().flat_map(|direction| {

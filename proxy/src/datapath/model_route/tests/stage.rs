@@ -156,6 +156,7 @@ impl Stage {
             lane_table: 1,
             secrets_directory: PathBuf::new(),
             model_room: Room::new(ROOM),
+            places: Default::default(),
         };
         let links = Links::all(1).0.remove(0);
         let worker = Worker::new(Arc::new(config), Arc::new(shared), sink, links);
@@ -342,7 +343,9 @@ impl Stage {
         let client = TcpStream::connect(listener.local_addr().expect("its number")).await.expect("a connection");
         let (io, peer) = listener.accept().await.expect("the other end");
         let worker = Rc::clone(&self.worker);
-        tokio::task::spawn_local(async move { datapath::connection(&worker, io, peer, Door::Outbound).await });
+        tokio::task::spawn_local(async move {
+            datapath::connection(&worker, io, peer, (Door::Outbound, &Rc::default())).await
+        });
         client
     }
 

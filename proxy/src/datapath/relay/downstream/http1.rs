@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use mesh_core::outcome::Outcome;
+use mesh_core::{outcome::Outcome, shedding::AtHand};
 
 use super::Progress;
 use crate::{
@@ -85,6 +85,11 @@ impl<'a> Http1Downstream<'a> {
     /// A response of our own begins, framed by its length.
     pub fn begun_by_us(&mut self) {
         self.framing = Some(Framing::Empty);
+    }
+
+    pub(super) fn at_hand(&self) -> AtHand {
+        let is_there = self.decoder.left().is_some_and(|left| left <= self.wire.buffer.len() as u64);
+        if is_there { AtHand::Whole } else { AtHand::Part }
     }
 
     pub(super) fn is_bodiless(&self) -> bool {

@@ -92,6 +92,10 @@ impl Http2Downstream {
         }
     }
 
+    pub(super) fn taken(&self) -> u64 {
+        self.send.as_ref().map_or(0, stream::Sender::sent)
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.send.is_some()
     }
