@@ -1,8 +1,9 @@
-//! Everything a data worker needs to decide, at one moment. Immutable; an exchange keeps the one it began with.
+//! Everything a data worker needs to decide, at one moment. Immutable; an exchange is planned by the one it began with, and
+//! keeps its [`Surroundings`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,9 @@ pub struct Snapshot {
     pub workload: Workload,
     /// Trust anchors, DER; any of them may have signed a peer.
     pub trust_anchors: Vec<Arc<[u8]>>,
+    /// See [`Snapshot::surroundings`].
+    #[serde(skip)]
+    pub worked_out: WorkedOut,
 }
 
 impl Snapshot {
@@ -56,6 +60,44 @@ impl Snapshot {
     pub fn set_lanes(&mut self, groups: Arc<Vec<LaneGroup>>) {
         self.entries = Arc::new(Prepared::new(&groups));
         self.lanes = groups;
+    }
+
+    /// What an exchange needs to its end. Worked out once; ask before the snapshot is shared, so that no worker has to.
+    pub fn surroundings(&self) -> Arc<Surroundings> {
+        let work_out = || {
+            let (lanes, entries) = (Arc::clone(&self.lanes), Arc::clone(&self.entries));
+            Arc::new(Surroundings { lanes, entries, workload: self.workload.clone() })
+        };
+        Arc::clone(self.worked_out.0.get_or_init(work_out))
+    }
+}
+
+/// What of a snapshot an exchange needs to its end, besides the instances and the policy of its own service: a stream that
+/// lasts for hours would otherwise keep all services as they were when it began.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Surroundings {
+    /// As in the snapshot.
+    pub lanes: Arc<Vec<LaneGroup>>,
+    /// As in the snapshot.
+    pub entries: Arc<Prepared>,
+    /// As in the snapshot.
+    pub workload: Workload,
+}
+
+/// The surroundings of one snapshot. A copy has none yet, since it may be changed before it is shared.
+#[derive(Debug, Default)]
+pub struct WorkedOut(OnceLock<Arc<Surroundings>>);
+
+impl Clone for WorkedOut {
+    fn clone(&self) -> Self {
+        WorkedOut::default()
+    }
+}
+
+/// They follow from the rest of the snapshot.
+impl PartialEq for WorkedOut {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 
@@ -90,5 +132,20 @@ mod pairs {
         D: Deserializer<'de>,
     {
         Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_is_changed_has_surroundings_of_its_own() {
+        let first = Snapshot::default();
+        assert!(Arc::ptr_eq(&first.surroundings(), &first.surroundings()));
+        let mut second = first.clone();
+        second.workload.zone = Some("z1".to_owned());
+        assert_eq!(second.surroundings().workload.zone.as_deref(), Some("z1"));
+        assert_eq!(first.surroundings().workload.zone, None);
     }
 }

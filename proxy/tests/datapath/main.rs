@@ -31,3 +31,5 @@ mod opaque;
 mod oracle;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod snapshots;
