@@ -11,5 +11,11 @@ mod ends;
 mod notices;
 #[path = "lifecycle/restarts.rs"]
 mod restarts;
+#[path = "lifecycle/sessions.rs"]
+mod sessions;
+#[path = "lifecycle/sources.rs"]
+mod sources;
+#[path = "lifecycle/storm.rs"]
+mod storm;
 #[path = "lifecycle/world.rs"]
 mod world;
