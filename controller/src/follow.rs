@@ -11,7 +11,6 @@ use std::{
 use mesh_core::resources::{Compiled, Problem, Resource};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -23,6 +22,7 @@ use crate::{
     publish::Published,
     sources::Change,
     telemetry::Metrics,
+    workshop::Workshop,
 };
 
 /// How often lanes are looked at that drain or end by time alone.
@@ -58,6 +58,8 @@ pub struct Follower {
     pub waiting: BTreeSet<SourceName>,
     /// Where it is published.
     pub published: Arc<Published>,
+    /// Where worlds are made.
+    pub workshop: Workshop,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Becomes true when every source has said something.
@@ -161,7 +163,7 @@ impl Follower {
     async fn resources(&mut self, source: SourceName, resources: Arc<Vec<Resource>>) -> Result<(), Vec<Problem>> {
         let said = Arc::clone(&self.said.borrow());
         let (name, list) = (Arc::clone(&source), Arc::clone(&resources));
-        let compiled = blocking(move || said.compiled_with(&name, &list)).await?;
+        let compiled = self.workshop.run(move || said.compiled_with(&name, &list)).await?;
         self.said.send_modify(|said| Arc::make_mut(said).take(Arc::clone(&source), resources));
         self.waiting.remove(&source);
         self.publish(compiled);
@@ -172,7 +174,7 @@ impl Follower {
     async fn compile_again(&mut self, pending: &mut Pending) -> Duration {
         let began = Instant::now();
         let said = Arc::clone(&self.said.borrow());
-        match blocking(move || said.compiled()).await {
+        match self.workshop.run(move || said.compiled()).await {
             Ok(compiled) => self.publish(compiled),
             Err(problems) => {
                 // What registries say refuses nothing; should it, the last good world stays in force.
@@ -210,11 +212,6 @@ impl Pending {
             let _ = answer.send(Ok(()));
         }
     }
-}
-
-/// Compiles on a thread of its own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    spawn_blocking(work).await.expect("compiling resources does not panic")
 }
 
 fn unix_milliseconds() -> u64 {

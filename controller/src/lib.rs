@@ -18,3 +18,4 @@ pub mod serve;
 pub mod sign;
 pub mod sources;
 pub mod telemetry;
+pub mod workshop;

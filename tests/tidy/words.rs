@@ -16,8 +16,8 @@ const MAY_SPAWN: &[&str] = &[
     "proxy/src/datapath/reach/http2.rs",
     "proxy/src/datapath/serve/http2.rs",
     "controller/src/runtime.rs",
-    // Reads files beside the runtime, and awaits that.
-    "controller/src/follow.rs",
+    // A thread that ends with its handles.
+    "controller/src/workshop.rs",
     // Writes a file beside the runtime, and awaits that.
     "controller/src/publish/usage.rs",
     "controller/src/sources/file.rs",

@@ -62,6 +62,7 @@ impl Followed {
             said,
             waiting: BTreeSet::from(["nacos".into()]),
             published: Arc::clone(&published),
+            workshop: Workshop::open().expect("room for a thread"),
             metrics: Arc::default(),
             ready,
         };

@@ -29,6 +29,7 @@ use crate::{
     compose::{News, Said},
     sign::files,
     telemetry::{Load, Metrics},
+    workshop::Workshop,
 };
 
 /// Name of this source.
@@ -98,6 +99,8 @@ pub struct FileSource {
     pub changes: mpsc::Sender<Change>,
     /// From the console.
     pub requests: mpsc::Receiver<Request>,
+    /// Where files are understood.
+    pub workshop: Workshop,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -139,7 +142,7 @@ impl FileSource {
             return;
         }
         *seen = Some(texts.clone());
-        match blocking(move || folder::resources(&texts?)).await {
+        match self.workshop.run(move || folder::resources(&texts?)).await {
             Ok(resources) => self.read(Arc::new(resources)).await,
             Err(problems) => self.refused(problems),
         }
