@@ -32,6 +32,12 @@ mod restarts;
 mod standins;
 #[path = "lifecycle/retries.rs"]
 mod retries;
+#[path = "lifecycle/sessions.rs"]
+mod sessions;
+#[path = "lifecycle/sources.rs"]
+mod sources;
+#[path = "lifecycle/storm.rs"]
+mod storm;
 #[path = "lifecycle/world.rs"]
 mod world;
 #[path = "lifecycle/zones.rs"]

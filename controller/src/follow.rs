@@ -1,5 +1,6 @@
 //! Owns what all sources say and the index made of it: takes news in, compiles, publishes. News that came meanwhile is
-//! taken in one go, so that the cost of a world is paid once for all of it.
+//! taken in one go, so that the cost of a world is paid once for all of it; and where news never ends, the follower rests
+//! between two worlds.
 
 use std::{
     collections::BTreeSet,
@@ -9,9 +10,8 @@ use std::{
 
 use mesh_core::resources::{Compiled, Problem, Resource};
 use tokio::{
-    sync::{mpsc, watch},
-    task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -22,10 +22,31 @@ use crate::{
     publish::Published,
     sources::Change,
     telemetry::Metrics,
+    workshop::Workshop,
 };
 
 /// How often lanes are looked at that drain or end by time alone.
 const TICK: Duration = Duration::from_secs(1);
+/// Longest rest after a world: how much later than otherwise a change may be in force.
+const REST_MAX: Duration = Duration::from_millis(500);
+/// Sources that wait for the next world; more news is taken in only after it.
+const WAITING_MAX: usize = 1_024;
+
+/// Told when news is published, or why it is refused.
+type Answer = oneshot::Sender<Result<(), Vec<Problem>>>;
+
+/// What was taken in and is in no world yet.
+#[derive(Default)]
+struct Pending {
+    is_stale: bool,
+    /// Who waits for it.
+    done: Vec<Answer>,
+}
+
+/// How long to rest after a world that took so long to make: whatever comes, half a core is the most that worlds cost.
+fn rest(took: Duration) -> Duration {
+    took.min(REST_MAX)
+}
 
 /// The owner.
 pub struct Follower {
@@ -37,6 +58,8 @@ pub struct Follower {
     pub waiting: BTreeSet<SourceName>,
     /// Where it is published.
     pub published: Arc<Published>,
+    /// Where worlds are made.
+    pub workshop: Workshop,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Becomes true when every source has said something.
@@ -48,101 +71,114 @@ impl Follower {
     pub async fn run(mut self, mut incoming: mpsc::Receiver<Change>, stopping: CancellationToken) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut pending, mut rested) = (Pending::default(), Instant::now());
         loop {
-            let first = tokio::select! {
+            let has_room = pending.done.len() < WAITING_MAX;
+            let made = tokio::select! {
                 () = stopping.cancelled() => return,
                 _ = tick.tick() => {
                     self.apply(Event::Tick(unix_milliseconds()));
                     continue;
                 }
-                change = incoming.recv() => match change {
-                    Some(change) => change,
+                change = incoming.recv(), if has_room => match change {
+                    Some(first) => {
+                        let mut batch = vec![first];
+                        while let Ok(change) = incoming.try_recv() {
+                            batch.push(change);
+                        }
+                        self.take(batch, &mut pending).await
+                    }
                     None => return,
                 },
+                () = sleep_until(rested), if pending.is_stale => Some(self.compile_again(&mut pending).await),
             };
-            let mut batch = vec![first];
-            while let Ok(change) = incoming.try_recv() {
-                batch.push(change);
+            if let Some(took) = made {
+                self.metrics.world(took);
+                rested = Instant::now() + rest(took);
             }
-            self.take(batch).await;
+            if self.waiting.is_empty() && !pending.is_stale && !*self.ready.borrow() {
+                self.ready.send_replace(true);
+            }
         }
     }
 
-    /// Takes news in. What registries say first, since it is always taken; then the resources of each source.
-    async fn take(&mut self, batch: Vec<Change>) {
-        let mut done = Vec::new();
+    /// Takes news in. What registries say is always taken, and is in force with the next world; the resources of a source
+    /// are compiled at once, with whatever was taken in. Says how long the last world took to make, if one was made.
+    async fn take(&mut self, batch: Vec<Change>, pending: &mut Pending) -> Option<Duration> {
         let mut written = Vec::new();
-        let mut is_stale = false;
         for Change { news, done: answer } in batch {
             match news {
                 News::Services { source, services } => {
-                    self.said.send_modify(|said| {
-                        let said = Arc::make_mut(said);
+                    self.note(|said| {
                         services.into_iter().for_each(|(name, service)| said.register(&source, name, service));
                     });
-                    is_stale = true;
-                    done.extend(answer);
+                    pending.is_stale = true;
                 }
                 News::Meshed(connected) => {
-                    self.said.send_modify(|said| Arc::make_mut(said).mesh(connected));
-                    is_stale = true;
-                    done.extend(answer);
+                    self.note(|said| said.mesh(connected));
+                    pending.is_stale = true;
                 }
                 News::Marks(marks) => {
                     // Needs no compiling, and callers wait for it.
                     self.apply(Event::Marks(marks));
-                    done.extend(answer);
                 }
-                News::TrustAnchors(anchors) => {
-                    self.apply(Event::TrustAnchors(anchors));
-                    done.extend(answer);
-                }
+                News::TrustAnchors(anchors) => self.apply(Event::TrustAnchors(anchors)),
                 News::Ready(source) => {
                     self.waiting.remove(&source);
-                    is_stale = true;
-                    done.extend(answer);
+                    pending.is_stale = true;
                 }
-                News::Resources { source, resources } => written.push((source, resources, answer)),
+                News::Resources { source, resources } => {
+                    written.push((source, resources, answer));
+                    continue;
+                }
             }
+            pending.done.extend(answer);
         }
+        let mut took = None;
         for (source, resources, answer) in written {
+            let began = Instant::now();
             match self.resources(source, resources).await {
                 Ok(()) => {
-                    is_stale = false;
-                    done.extend(answer);
+                    pending.done.extend(answer);
+                    pending.in_force();
                 }
                 Err(problems) => {
                     // Who asked may have gone.
                     let _ = answer.map(|answer| answer.send(Err(problems)));
                 }
             }
+            took = Some(began.elapsed());
         }
-        if is_stale {
-            self.compile_again().await;
+        if !pending.is_stale {
+            pending.in_force();
         }
-        if self.waiting.is_empty() && !*self.ready.borrow() {
-            self.ready.send_replace(true);
-        }
-        for answer in done {
-            // Who asked may have gone.
-            let _ = answer.send(Ok(()));
-        }
+        took
+    }
+
+    /// Changes what is said without waking who waits for other resources.
+    fn note(&self, change: impl FnOnce(&mut Said)) {
+        self.said.send_if_modified(|said| {
+            change(Arc::make_mut(said));
+            false
+        });
     }
 
     /// Takes the resources of a source in if everything compiles with them.
     async fn resources(&mut self, source: SourceName, resources: Arc<Vec<Resource>>) -> Result<(), Vec<Problem>> {
         let said = Arc::clone(&self.said.borrow());
         let (name, list) = (Arc::clone(&source), Arc::clone(&resources));
-        let compiled = blocking(move || said.compiled_with(&name, &list)).await?;
+        let compiled = self.workshop.run(move || said.compiled_with(&name, &list)).await?;
         self.said.send_modify(|said| Arc::make_mut(said).take(Arc::clone(&source), resources));
         self.waiting.remove(&source);
         self.publish(compiled);
         Ok(())
     }
 
-    async fn compile_again(&mut self) {
+    /// Makes a world of everything that was taken in; how long that took.
+    async fn compile_again(&mut self, pending: &mut Pending) -> Duration {
+        let began = Instant::now();
         let said = Arc::clone(&self.said.borrow());
-        match blocking(move || said.compiled()).await {
+        match self.workshop.run(move || said.compiled()).await {
             Ok(compiled) => self.publish(compiled),
             Err(problems) => {
                 // What registries say refuses nothing; should it, the last good world stays in force.
@@ -151,6 +187,8 @@ impl Follower {
                 }
             }
         }
+        pending.in_force();
+        began.elapsed()
     }
 
     fn publish(&mut self, Compiled { world, notes }: Compiled) {
@@ -169,12 +207,21 @@ impl Follower {
     }
 }
 
-/// Compiles on a thread of its own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    spawn_blocking(work).await.expect("compiling resources does not panic")
+impl Pending {
+    /// Everything that was taken in is in the world that is published.
+    fn in_force(&mut self) {
+        self.is_stale = false;
+        for answer in self.done.drain(..) {
+            // Who asked may have gone.
+            let _ = answer.send(Ok(()));
+        }
+    }
 }
 
 fn unix_milliseconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,3 +19,4 @@ pub mod sidecars;
 pub mod sign;
 pub mod sources;
 pub mod telemetry;
+pub mod workshop;

@@ -43,6 +43,7 @@ use crate::{
         },
     },
     telemetry::{Load, Metrics},
+    workshop::Workshop,
 };
 
 /// How long streams may take to end when the controller stops; proxies that are slower lose their connection.
@@ -127,17 +128,11 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     };
     let statistics = Arc::clone(&reported.statistics);
     let guards = Guards { states: console.states.clone(), statistics, requests, metrics: Arc::clone(&metrics) };
-    let source = FileSource {
-        place: place.clone(),
-        said: registries.common.said.clone(),
-        state,
-        changes: changes.clone(),
-        requests: requested,
-        metrics: Arc::clone(&metrics),
-    };
+    let source = registries.files(place.clone(), state, requested);
     let services = signing.services(&settings, Arc::clone(&published), reported.clone(), Arc::clone(&metrics));
     let listeners = signing.listeners(&settings, ports.grpc, ports.plaintext);
     let follower = Follower {
+        workshop: registries.workshop.clone(),
         index,
         said: registries.composed.clone(),
         waiting: registries.names(),
@@ -171,6 +166,7 @@ struct Registries {
     policies: Vec<(Policies, Arc<Shared>)>,
     common: Common,
     composed: watch::Sender<Arc<Said>>,
+    workshop: Workshop,
 }
 
 impl Registries {
@@ -194,7 +190,20 @@ impl Registries {
         let state = settings.state_directory()?;
         let sources = nacos::start::sources(servers.clone(), &state, &common);
         let policies = servers.iter().filter_map(|server| Policies::of(server, &state, &common)).collect();
-        Ok(Registries { servers, sources, policies, common, composed })
+        let workshop = Workshop::open().context("a thread to compile on")?;
+        Ok(Registries { servers, sources, policies, common, composed, workshop })
+    }
+
+    /// The source of files, which stands beside them.
+    fn files(
+        &self,
+        place: PathBuf,
+        state: Arc<Shared>,
+        requests: mpsc::Receiver<sources::file::Request>,
+    ) -> FileSource {
+        let (said, changes) = (self.common.said.clone(), self.common.changes.clone());
+        let (workshop, metrics) = (self.workshop.clone(), Arc::clone(&self.common.metrics));
+        FileSource { place, said, state, changes, requests, workshop, metrics }
     }
 
     /// States of all sources, the file's first.

@@ -17,7 +17,7 @@ use prometheus_client::{
 use self::table::{
     AUTHORITY_LOADS, CERTIFY, CHANGES, CONNECTED, CONNECTIONS, ENDPOINTS, FOLLOWED, GUARD_BREACHES, ISSUER_END, KNOWN,
     LISTS, LOADED, LOADS, LOST, NACKS, NOTES, PROBLEMS, REGISTRATIONS, SENT, SERVICES, STREAMS, TLS_REFUSED, WAKES,
-    WORKLOADS,
+    WORKLOADS, WORLD_TIME, WORLDS,
 };
 pub use self::{
     labels::{CertifyResult, List, Load, Selected, Service, TlsRefused},
@@ -54,6 +54,8 @@ pub struct Metrics {
     workloads: Level,
     changes: Count,
     wakes: Count,
+    worlds: Count,
+    world_time: Counter<f64, AtomicU64>,
     connections: Level,
     tls_refused: Family<One, Count>,
     issuer_end: Level,
@@ -94,6 +96,8 @@ impl Default for Metrics {
             workloads: enter(&mut registry, WORKLOADS),
             changes: enter(&mut registry, CHANGES),
             wakes: enter(&mut registry, WAKES),
+            worlds: enter(&mut registry, WORLDS),
+            world_time: enter(&mut registry, WORLD_TIME),
             connections: enter(&mut registry, CONNECTIONS),
             tls_refused: enter(&mut registry, TLS_REFUSED),
             issuer_end: enter(&mut registry, ISSUER_END),
@@ -208,6 +212,12 @@ impl Metrics {
         self.workloads.set(number(world.workloads.len()));
         self.changes.inc_by(u64::try_from(changed).unwrap_or(u64::MAX));
         self.wakes.inc_by(u64::try_from(woken).unwrap_or(u64::MAX));
+    }
+
+    /// Notes a world that was made of what all sources say, and how long that took.
+    pub fn world(&self, took: Duration) {
+        self.worlds.inc();
+        self.world_time.inc_by(took.as_secs_f64());
     }
 
     /// Notes a load of the authority's files.

@@ -1,8 +1,9 @@
-//! Everything a data worker needs to decide, at one moment. Immutable; an exchange keeps the one it began with.
+//! Everything a data worker needs to decide, at one moment. Immutable; an exchange is planned by the one it began with, and
+//! keeps its [`Surroundings`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,9 @@ pub struct Snapshot {
     pub rates: Arc<Rules>,
     /// Trust anchors, DER; any of them may have signed a peer.
     pub trust_anchors: Vec<Arc<[u8]>>,
+    /// See [`Snapshot::surroundings`].
+    #[serde(skip)]
+    pub worked_out: WorkedOut,
 }
 
 impl Snapshot {
@@ -68,6 +72,53 @@ impl Snapshot {
     /// Works out how many requests the workload's services take, after it or traffic policies changed.
     pub fn set_rates(&mut self) {
         self.rates = Arc::new(Rules::new(&self.workload, &self.traffic));
+    }
+
+    /// What an exchange needs to its end. Worked out once; ask before the snapshot is shared, so that no worker has to.
+    pub fn surroundings(&self) -> Arc<Surroundings> {
+        let work_out = || {
+            Arc::new(Surroundings {
+                lanes: Arc::clone(&self.lanes),
+                entries: Arc::clone(&self.entries),
+                drained_zones: Arc::clone(&self.drained_zones),
+                rates: Arc::clone(&self.rates),
+                workload: self.workload.clone(),
+            })
+        };
+        Arc::clone(self.worked_out.0.get_or_init(work_out))
+    }
+}
+
+/// What of a snapshot an exchange needs to its end, besides the instances and the policy of its own service: a stream that
+/// lasts for hours would otherwise keep all services as they were when it began.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Surroundings {
+    /// As in the snapshot.
+    pub lanes: Arc<Vec<LaneGroup>>,
+    /// As in the snapshot.
+    pub entries: Arc<Prepared>,
+    /// As in the snapshot.
+    pub drained_zones: Arc<BTreeSet<String>>,
+    /// As in the snapshot.
+    pub rates: Arc<Rules>,
+    /// As in the snapshot.
+    pub workload: Workload,
+}
+
+/// The surroundings of one snapshot. A copy has none yet, since it may be changed before it is shared.
+#[derive(Debug, Default)]
+pub struct WorkedOut(OnceLock<Arc<Surroundings>>);
+
+impl Clone for WorkedOut {
+    fn clone(&self) -> Self {
+        WorkedOut::default()
+    }
+}
+
+/// They follow from the rest of the snapshot.
+impl PartialEq for WorkedOut {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 
@@ -105,5 +156,20 @@ mod pairs {
         D: Deserializer<'de>,
     {
         Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_is_changed_has_surroundings_of_its_own() {
+        let first = Snapshot::default();
+        assert!(Arc::ptr_eq(&first.surroundings(), &first.surroundings()));
+        let mut second = first.clone();
+        second.workload.zone = Some("z1".to_owned());
+        assert_eq!(second.surroundings().workload.zone.as_deref(), Some("z1"));
+        assert_eq!(first.surroundings().workload.zone, None);
     }
 }

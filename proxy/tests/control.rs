@@ -5,15 +5,23 @@ mod controller;
 #[path = "control/follower.rs"]
 mod follower;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use controller::Controller;
 use follower::{Authority, Follower};
-use mesh_core::model::{
-    endpoint::{Endpoint, ProtocolHint},
-    policy::{InboundProtocol, InboundServer},
-    route::{Backend, Distribution, OutboundPolicy, OutboundProtocol, Target},
-    service::ServiceKey,
+use mesh_core::{
+    model::{
+        endpoint::{Endpoint, ProtocolHint},
+        policy::{InboundProtocol, InboundServer},
+        route::{Backend, Distribution, OutboundPolicy, OutboundProtocol, Target},
+        service::ServiceKey,
+    },
+    snapshot::Snapshot,
 };
 use mesh_proto::convert::{endpoint::Change, policy::Policy};
 use mesh_proxy::shared::Ask;
@@ -89,7 +97,7 @@ async fn broken_streams_keep_the_last_state_and_the_first_update_after_it_is_the
     let again = controller.service(&key()).await;
     assert_eq!(follower.snapshot().services[&key()].endpoints().len(), 2);
     again.send(Ok(Change::Add(vec![endpoint(2), endpoint(3)]))).await;
-    let ports = |snapshot: &mesh_core::snapshot::Snapshot| -> Vec<SocketAddr> {
+    let ports = |snapshot: &Snapshot| -> Vec<SocketAddr> {
         snapshot.services[&key()].endpoints().iter().map(|endpoint| endpoint.address).collect()
     };
     follower.until(|snapshot| ports(snapshot) == [endpoint(2).address, endpoint(3).address]).await;
@@ -213,4 +221,49 @@ async fn certificate_is_renewed_at_once_when_its_authority_is_no_longer_trusted(
     assert_eq!(controller.answer().await, Ok("new".to_owned()));
     controller.certify(&next, 3_600).await;
     rotation.abort();
+}
+
+/// Most snapshots that there may be of what took so long: one in ten milliseconds.
+fn most_snapshots(took: Duration) -> u64 {
+    took.as_millis() as u64 / 10 + 3
+}
+
+#[tokio::test]
+async fn ten_thousand_updates_become_few_snapshots_and_the_last_is_in_force() {
+    let controller = Controller::start().await;
+    let mut follower = Follower::start(&controller);
+    follower.ask(Ask::Target(target("b"))).await;
+    controller.outbound(&target("b")).await.send(Ok(policy())).await;
+    let service = controller.service(&key()).await;
+    let (began, before) = (Instant::now(), follower.snapshot().revision);
+    for number in 1..=10_000 {
+        let instance = Endpoint { weight: number, ..Endpoint::clone(&endpoint((number % 200) as u8)) };
+        service.send(Ok(Change::Add(vec![Arc::new(instance)]))).await;
+    }
+    let has_last = |snapshot: &Snapshot| {
+        let service = snapshot.services.get(&key());
+        service.is_some_and(|service| service.endpoints().iter().any(|endpoint| endpoint.weight == 10_000))
+    };
+    let snapshot = follower.until(has_last).await;
+    let mut weights: Vec<u32> = snapshot.services[&key()].endpoints().iter().map(|endpoint| endpoint.weight).collect();
+    weights.sort_unstable();
+    assert_eq!(weights, (9_801..=10_000).collect::<Vec<u32>>(), "every instance as it was said last");
+    assert!(snapshot.revision - before <= most_snapshots(began.elapsed()), "{}", snapshot.revision - before);
+}
+
+#[tokio::test]
+async fn revisions_that_come_at_once_are_acknowledged_each_and_become_few_snapshots() {
+    let controller = Controller::start().await;
+    let mut follower = Follower::start(&controller);
+    let (began, before) = (Instant::now(), follower.snapshot().revision);
+    for number in 0..50 {
+        let revision = number.to_string();
+        controller.publish(&Policy { revision: revision.clone(), ..Policy::default() }).await;
+        assert_eq!(controller.answer().await, Ok(revision.clone()));
+        assert_eq!(follower.snapshot().policy_revision, revision, "acknowledged when it is in force");
+    }
+    let snapshot = follower.until(|snapshot| snapshot.policy_revision == "49").await;
+    assert!(snapshot.revision - before <= most_snapshots(began.elapsed()), "{}", snapshot.revision - before);
+    controller.publish(&Policy { revision: "49".to_owned(), ..Policy::default() }).await;
+    assert_eq!(controller.answer().await, Ok("49".to_owned()), "one that changes nothing, too");
 }

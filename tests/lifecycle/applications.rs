@@ -32,12 +32,17 @@ static BIG: LazyLock<Bytes> = LazyLock::new(|| vec![b'x'; 1024 * 1024].into());
 
 /// Starts one.
 pub(crate) async fn start(address: SocketAddr) -> Server {
-    Server::start(address, answer).await
+    Server::start(address, move |request| answer(address, request)).await
 }
 
-async fn answer(request: Request<Incoming>) -> Response<Body> {
+async fn answer(address: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     match request.uri().path() {
-        "/events" => streamed("text/event-stream", events),
+        "/who" => text(address.to_string()),
+        "/events" => {
+            let pause = request.uri().query().and_then(|query| query.strip_prefix("pause=")?.parse().ok());
+            let between = pause.map_or(BETWEEN_EVENTS, Duration::from_millis);
+            streamed("text/event-stream", move |frames| events(frames, between))
+        }
         "/call" => streamed("application/grpc", |frames| call(frames, request.into_body())),
         "/chat" => chat(request),
         "/big" => Response::new(full(BIG.clone())),
@@ -64,14 +69,14 @@ where
     response
 }
 
-/// Events without end, each in two pieces.
-async fn events(frames: mpsc::Sender<Frame<Bytes>>) {
+/// Events without end, each in two pieces. A request may say in its query how many milliseconds are between two.
+async fn events(frames: mpsc::Sender<Frame<Bytes>>, between: Duration) {
     for number in 0_u64.. {
         for piece in [format!("data: {number}"), "\n\n".to_owned()] {
             if frames.send(Frame::data(piece.into())).await.is_err() {
                 return;
             }
-            pace(BETWEEN_EVENTS / 2).await;
+            pace(between / 2).await;
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The harness of whole-mesh tests: the mesh as real processes on loopback addresses or in network namespaces.
 //!
 //! Start with [`mesh::Mesh`]. What a test talks with is in [`client`] (requests), [`server`] (ordinary applications),
-//! [`raw`] (bytes as a test wants them), [`collector`] (traces), [`peer`] (mesh transport with certificates of the test's own making), [`registry`]
+//! [`raw`] (bytes as a test wants them), [`control_plane`] (one that says whatever a test says), [`collector`] (traces), [`peer`] (mesh transport with certificates of the test's own making), [`registry`]
 //! (Nacos, and clients of it that are not ours), [`models`] (a stand-in for providers of language models, and their SDKs).
 
 pub mod addresses;
 pub mod client;
 pub mod collector;
+pub mod control_plane;
 pub mod forward;
 pub mod frames;
 pub mod length;

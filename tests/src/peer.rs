@@ -1,10 +1,11 @@
 //! Mesh peers of a test's own making: certificates as they should and should not be, and the transport between sidecars
 //! spoken by hand, from either side.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme, SupportedProtocolVersion,
@@ -188,6 +189,18 @@ impl Authority {
             .expect("issuer.pem holds certificates");
         let issuer = Issuer::from_ca_cert_pem(&certificate, key).expect("issuer.pem is a CA certificate");
         Authority { issuer, intermediates, certificate, key: pem }
+    }
+
+    /// The certificate for a signing request (DER), valid until `end`.
+    ///
+    /// # Panics
+    /// When it is no signing request.
+    pub fn sign_request(&self, request: &[u8], end: SystemTime) -> Vec<u8> {
+        let request = CertificateSigningRequestParams::from_der(&request.to_vec().into());
+        let mut request = request.expect("a signing request");
+        request.params.not_before = SystemTime::now().into();
+        request.params.not_after = end.into();
+        request.signed_by(&self.issuer).expect("a certificate").der().to_vec()
     }
 
     /// Signs a leaf.

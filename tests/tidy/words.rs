@@ -10,15 +10,20 @@ const MAY_SPAWN: &[&str] = &[
     "proxy/src/runtime/down.rs",
     "proxy/src/worker.rs",
     "proxy/src/worker/run.rs",
+    // Writes text beside the runtime, and awaits that.
+    "proxy/src/control/disk.rs",
     // Drivers of HTTP/2 connections and their streams: they end with the connection.
     "proxy/src/datapath/reach/http2.rs",
     "proxy/src/datapath/serve/http2.rs",
     "controller/src/runtime.rs",
-    // Reads files beside the runtime, and awaits that.
-    "controller/src/follow.rs",
+    // A thread that ends with its handles.
+    "controller/src/workshop.rs",
     // Writes a file beside the runtime, and awaits that.
     "controller/src/publish/usage.rs",
     "controller/src/sources/file.rs",
+    "controller/src/sources/nacos/policies.rs",
+    // Among the questions that its source awaits.
+    "controller/src/sources/nacos/source/telling.rs",
     "mesh-ctl/src/commands/demo.rs",
     "examples/demo/app/src/main.rs",
 ];

@@ -93,18 +93,25 @@ pub(super) fn service_addresses(world: &World) -> HashMap<IpAddr, String> {
 }
 
 pub(super) fn changed(old: &World, new: &World, changed: &mut BTreeSet<Key>) {
-    let labels = old.services.keys().chain(new.services.keys());
-    for label in labels {
-        let (before, after) = (old.services.get(label), new.services.get(label));
-        if before == after || !changed.insert(Key::Service(label.clone())) {
-            continue;
+    for (label, after) in &new.services {
+        let before = old.services.get(label);
+        if before != Some(after) {
+            told(label, before.into_iter().chain([after]), changed);
         }
-        for service in [before, after].into_iter().flatten() {
-            let endpoints = service.ports.values().flat_map(|port| &port.endpoints);
-            changed.extend(endpoints.map(|endpoint| Key::Address(endpoint.address)));
-            for address in &service.addresses {
-                changed.extend(service.ports.keys().map(|port| Key::Address(SocketAddr::new(*address, *port))));
-            }
+    }
+    for (label, before) in old.services.iter().filter(|(label, _)| !new.services.contains_key(*label)) {
+        told(label, [before], changed);
+    }
+}
+
+/// What is to be told of a service that was or is like this.
+fn told<'s>(label: &str, states: impl IntoIterator<Item = &'s WorldService>, changed: &mut BTreeSet<Key>) {
+    changed.insert(Key::Service(label.to_owned()));
+    for service in states {
+        let endpoints = service.ports.values().flat_map(|port| &port.endpoints);
+        changed.extend(endpoints.map(|endpoint| Key::Address(endpoint.address)));
+        for address in &service.addresses {
+            changed.extend(service.ports.keys().map(|port| Key::Address(SocketAddr::new(*address, *port))));
         }
     }
 }

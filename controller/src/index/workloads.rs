@@ -29,9 +29,7 @@ impl View {
 }
 
 pub(super) fn changed(old: &World, new: &World, changed: &mut BTreeSet<Key>) {
-    for key in old.workloads.keys().chain(new.workloads.keys()) {
-        if old.workloads.get(key) != new.workloads.get(key) {
-            changed.insert(Key::Workload(key.clone()));
-        }
-    }
+    let fresh = new.workloads.iter().filter(|(key, workload)| old.workloads.get(*key) != Some(*workload));
+    let gone = old.workloads.keys().filter(|key| !new.workloads.contains_key(*key));
+    changed.extend(fresh.map(|(key, _)| key).chain(gone).cloned().map(Key::Workload));
 }

@@ -15,7 +15,7 @@ use notify::{RecursiveMode, Watcher};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -30,12 +30,17 @@ use crate::{
     compose::{News, Said},
     sign::files,
     telemetry::{Load, Metrics},
+    workshop::Workshop,
 };
 
 /// Name of this source.
 pub const NAME: &str = "file";
-/// Writers change several files at once, and editors write one file in several steps: wait until they are done.
+/// Writers change several files at once, and editors write one file in several steps: wait until they are done. Where
+/// loading takes longer than this, wait as long as the last load took, so that files which change all the time take half a
+/// core at most …
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// … and never longer than this.
+const DEBOUNCE_MAX: Duration = Duration::from_millis(500);
 /// The folder is looked at this often even when nobody tells: network file systems send no events.
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// Requests of the console that wait for the source.
@@ -102,6 +107,8 @@ pub struct FileSource {
     pub changes: mpsc::Sender<Change>,
     /// From the console.
     pub requests: mpsc::Receiver<Request>,
+    /// Where files are understood.
+    pub workshop: Workshop,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -114,19 +121,21 @@ impl FileSource {
         let _watcher = watcher(&self.place, signal);
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = None;
+        let (mut seen, mut took) = (None, Duration::ZERO);
         loop {
             let mut answer = None;
             tokio::select! {
                 () = stopping.cancelled() => return,
                 _ = look.tick() => (),
                 Some(()) = signalled.recv() => {
-                    sleep(DEBOUNCE).await;
+                    sleep(took.clamp(DEBOUNCE, DEBOUNCE_MAX)).await;
                     while signalled.try_recv().is_ok() {}
                 }
                 Some(request) = self.requests.recv() => answer = Some(self.request(request).await),
             }
+            let began = Instant::now();
             self.load(&mut seen).await;
+            took = began.elapsed();
             if let Some(answer) = answer {
                 answer();
             }
@@ -141,7 +150,7 @@ impl FileSource {
             return;
         }
         *seen = Some(texts.clone());
-        match blocking(move || folder::resources(&texts?)).await {
+        match self.workshop.run(move || folder::resources(&texts?)).await {
             Ok(resources) => self.read(Arc::new(resources)).await,
             Err(problems) => self.refused(problems),
         }

@@ -44,6 +44,8 @@ pub(super) const ENDPOINTS: &str = "mesh_controller_endpoints";
 pub(super) const WORKLOADS: &str = "mesh_controller_workloads";
 pub(super) const CHANGES: &str = "mesh_controller_changed_keys_total";
 pub(super) const WAKES: &str = "mesh_controller_woken_streams_total";
+pub(super) const WORLDS: &str = "mesh_controller_worlds_total";
+pub(super) const WORLD_TIME: &str = "mesh_controller_world_seconds_total";
 pub(super) const CONNECTIONS: &str = "mesh_controller_connections";
 pub(super) const TLS_REFUSED: &str = "mesh_controller_tls_refused_total";
 pub(super) const ISSUER_END: &str = "mesh_controller_issuer_not_after_timestamp_seconds";
@@ -144,6 +146,14 @@ pub const METRICS: &[Row] = &[
         "",
         "Streams woken by changes; follows what proxies use, not the size of the mesh",
     ),
+    row(
+        WORLDS,
+        "counter",
+        "worlds",
+        "",
+        "Worlds made of what all sources say; news that comes meanwhile is in the next",
+    ),
+    row(WORLD_TIME, "counter", "seconds", "", "Time that making worlds took"),
     row(CONNECTIONS, "gauge", "connections", "", "Open connections of proxies"),
     row(
         TLS_REFUSED,

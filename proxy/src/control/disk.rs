@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::{
     io::AsyncWriteExt as _,
     sync::{mpsc, watch},
+    task::spawn_blocking,
     time::{Instant, sleep_until},
 };
 
@@ -236,8 +237,12 @@ impl Keeper {
 
     async fn write_changes(&mut self, written: &mut (u64, Option<SystemTime>)) {
         let snapshot = self.shared.load();
-        if snapshot.revision != written.0 && self.write_file(SNAPSHOT_FILE, &encode(snapshot.as_ref())).await {
-            written.0 = snapshot.revision;
+        let revision = snapshot.revision;
+        // Thousands of instances are megabytes of text: not on the thread that hears the controller.
+        let encoded =
+            async { spawn_blocking(move || encode(snapshot.as_ref())).await.expect("encoding does not panic") };
+        if revision != written.0 && self.write_file(SNAPSHOT_FILE, &encoded.await).await {
+            written.0 = revision;
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             ControlCounters::set(&self.counters.snapshot_written, now.as_secs());
         }

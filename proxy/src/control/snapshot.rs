@@ -150,7 +150,9 @@ impl Builder {
             }
         }
         self.snapshot.revision += 1;
-        Some(Arc::new(self.snapshot.clone()))
+        let snapshot = Arc::new(self.snapshot.clone());
+        snapshot.surroundings();
+        Some(snapshot)
     }
 
     fn remember_unknown(&mut self, target: Target) -> bool {

@@ -40,7 +40,7 @@ use crate::{
 
 /// Shortest time between two snapshots: a burst of news becomes one.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
-/// News of streams that wait for the owner; more wait in their streams.
+/// News of streams that wait for the owner, and that it takes in at once; more wait in their streams.
 const NEWS_QUEUE: usize = 256;
 /// Longest time between two looks at lanes that end by themselves: the time of day may be put right meanwhile.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
@@ -119,6 +119,8 @@ struct Owner {
     control_namespace: String,
     workers: Vec<Arc<WorkerMetrics>>,
     published: Instant,
+    /// Who is told of the next snapshot: the stream of a revision that is in it, which waits for that before it reads on.
+    applied: Option<oneshot::Sender<Result<(), String>>>,
     /// When lanes are looked at next, because one ends by itself.
     settles: Option<Instant>,
     order: Order,
@@ -132,6 +134,7 @@ impl Streams {
         let mut owner = self.owner(kept, news);
         let mut idle = interval(IDLE_CHECK);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut taken = Vec::with_capacity(NEWS_QUEUE);
         loop {
             let publish = owner.builder.is_dirty().then_some(owner.published + PUBLISH_INTERVAL);
             let forget = owner.following.next_forgotten();
@@ -140,7 +143,7 @@ impl Streams {
                     Some(ask) => owner.ask(ask),
                     None => return,
                 },
-                Some(news) = heard.recv() => owner.hear(news),
+                _ = heard.recv_many(&mut taken, NEWS_QUEUE) => owner.hear_all(&mut taken),
                 () = at(publish) => owner.publish(),
                 () = at(forget) => owner.forget(),
                 () = at(owner.settles) => owner.settle(),
@@ -194,6 +197,7 @@ impl Streams {
             control_namespace: self.asker.control_namespace,
             workers: self.workers,
             published: Instant::now(),
+            applied: None,
             settles: None,
             order: self.order,
             waiting: Waiting::default(),
@@ -220,6 +224,11 @@ impl Owner {
         self.count();
     }
 
+    fn hear_all(&mut self, news: &mut Vec<News>) {
+        news.drain(..).for_each(|news| self.hear(news));
+        self.count();
+    }
+
     fn hear(&mut self, news: News) {
         match news {
             // A stream that was closed may still have news under way.
@@ -229,14 +238,19 @@ impl Owner {
                 self.found(&event);
                 self.builder.apply(event);
             }
-            News::Policy(policy, answer) => {
-                let applied = self.apply_policy(*policy);
+            News::Policy(policy, answer) => match self.apply_policy(*policy) {
+                // One that changes nothing waits for no snapshot.
+                Ok(()) => {
+                    self.applied = Some(answer);
+                    if !self.builder.is_dirty() {
+                        self.policy_in_force();
+                    }
+                }
                 // The stream may have broken meanwhile; then nobody waits for the answer.
-                let _ = answer.send(applied);
-            }
+                Err(reason) => drop(answer.send(Err(reason))),
+            },
             News::NoPolicy => self.no_longer_missing(MISSING_POLICY),
         }
-        self.count();
     }
 
     fn apply_policy(&mut self, policy: Policy) -> Result<(), String> {
@@ -255,9 +269,16 @@ impl Owner {
         }
         self.builder.apply(Event::Policy(Box::new(policy)));
         self.settle();
-        self.no_longer_missing(MISSING_POLICY);
-        self.publish();
         Ok(())
+    }
+
+    /// The workers have what the last revision said: its stream may say so.
+    fn policy_in_force(&mut self) {
+        if let Some(answer) = self.applied.take() {
+            self.no_longer_missing(MISSING_POLICY);
+            // The stream may have broken meanwhile; then nobody waits for the answer.
+            let _ = answer.send(Ok(()));
+        }
     }
 
     fn take_anchors(&mut self, policy: &Policy) -> Result<(), String> {
@@ -313,6 +334,7 @@ impl Owner {
         self.shared.snapshot.store(snapshot);
         self.revision.send_replace(revision);
         ControlCounters::add(&self.counters.snapshots);
+        self.policy_in_force();
     }
 
     fn count(&self) {

@@ -24,7 +24,7 @@ use mesh_core::{
     },
     outcome::Outcome,
     relay::Side,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, Surroundings},
 };
 
 use super::reach::Way;
@@ -58,8 +58,8 @@ impl Refused {
 /// What an exchange may do.
 #[derive(Debug)]
 pub struct Plan {
-    /// The snapshot it began with.
-    pub snapshot: Arc<Snapshot>,
+    /// What it needs of the snapshot it began with.
+    pub snapshot: Arc<Surroundings>,
     /// Where it goes.
     pub to: To,
     /// What is called, for metrics: `<name>.<namespace>`, an address, or the application's port.
@@ -159,16 +159,16 @@ impl Plan {
     }
 
     /// `identity` is the sender's, where it is known.
-    fn new(snapshot: Arc<Snapshot>, to: To, service: Arc<str>, from: Side, identity: Option<&Identity>) -> Self {
+    fn new(snapshot: &Snapshot, to: To, service: Arc<str>, from: Side, identity: Option<&Identity>) -> Self {
         let may_label = match from {
             Side::Outside => MayLabel::None,
             Side::Application | Side::Mesh => MayLabel::of(identity, &snapshot.lanes),
         };
-        let traffic = traffic(&snapshot, &service);
+        let traffic = traffic(snapshot, &service);
         Plan {
             attempts: traffic.retries.attempts,
             limits: TimeLimits::of(&traffic),
-            snapshot,
+            snapshot: snapshot.surroundings(),
             to,
             service,
             traffic,

@@ -11,7 +11,7 @@ use mesh_core::{
     model::model_route::ModelRoute,
     names,
     relay::Side,
-    snapshot::Snapshot,
+    snapshot::Surroundings,
 };
 
 use super::{
@@ -39,7 +39,7 @@ pub fn stain<'p>(worker: &Worker, plan: &'p Plan, exchange: &Exchange) -> Option
 /// entry and a lane wants it. What reached the application was decided before, where its own service is an entry.
 pub fn stain_model<'s>(
     worker: &Worker,
-    snapshot: &'s Snapshot,
+    snapshot: &'s Surroundings,
     route: &ModelRoute,
     exchange: &Exchange,
 ) -> Option<Stained<'s>> {

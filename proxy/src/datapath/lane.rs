@@ -4,7 +4,7 @@ pub mod links;
 pub mod memory;
 pub mod oracle;
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use mesh_core::{
     fields::Fields,
@@ -23,7 +23,7 @@ use mesh_core::{
     },
     names,
     relay::{Part, Passage, Side, Way, passage},
-    snapshot::Snapshot,
+    snapshot::Surroundings,
 };
 
 use self::memory::{Arrival, Sender};
@@ -45,7 +45,7 @@ pub fn label(worker: &Worker, plan: &Plan, direction: Direction, fields: &dyn Fi
 /// As [`label`], before it is known where the request goes.
 pub fn found(
     worker: &Worker,
-    (snapshot, may_label): (&Arc<Snapshot>, &MayLabel),
+    (snapshot, may_label): (&Surroundings, &MayLabel),
     direction: Direction,
     fields: &dyn Fields,
 ) -> Option<Carried> {

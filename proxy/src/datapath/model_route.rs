@@ -19,7 +19,6 @@ pub mod warm;
 
 use std::{future::poll_fn, mem, rc::Rc, sync::Arc};
 
-use arc_swap::Guard;
 use mesh_core::{
     model::model_route::{Api, Failure, ModelRoute, Reason, VirtualModel},
     model_route::{
@@ -29,7 +28,7 @@ use mesh_core::{
         request::{Call, Generate, Listing, call},
     },
     outcome::Outcome,
-    snapshot::Snapshot,
+    snapshot::Surroundings,
 };
 
 use self::{
@@ -61,7 +60,7 @@ const TURNS: usize = 8;
 
 /// The route that a request is for.
 pub struct Found {
-    snapshot: Arc<Snapshot>,
+    snapshot: Arc<Surroundings>,
     route: Arc<ModelRoute>,
 }
 
@@ -73,7 +72,7 @@ pub fn find(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Op
     }
     let snapshot = worker.shared.snapshot.load();
     let route = snapshot.model_routes.of_host(exchange.head.as_ref()?.host_and_port().0).cloned()?;
-    Some(Found { snapshot: Guard::into_inner(snapshot), route })
+    Some(Found { snapshot: snapshot.surroundings(), route })
 }
 
 /// Takes one request to a virtual model to its end.

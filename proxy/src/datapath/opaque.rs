@@ -81,7 +81,7 @@ pub async fn inbound(worker: &Rc<Worker>, accepted: Accepted, speech: Speech, re
 pub async fn reach_application(worker: &Rc<Worker>, connection: &Connection) -> Result<Reached, Box<NotReached>> {
     let mut exchange = Exchange::provisional(worker, Direction::Inbound, Protocol::Opaque, connection.peer);
     exchange.peer = connection.identity.clone();
-    let plan = Box::new(enforce::inbound_plan(worker, connection, worker.shared.load()));
+    let plan = Box::new(enforce::inbound_plan(worker, connection, &worker.shared.load()));
     go(worker, exchange, Ok(plan)).await
 }
 

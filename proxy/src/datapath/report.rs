@@ -17,7 +17,7 @@ use mesh_core::{
     lane::{Carried, Level, Reason, Source, entry::Stained, leak, mint::Minted, probe},
     names,
     outcome::Outcome,
-    snapshot::Snapshot,
+    snapshot::Surroundings,
     zone,
 };
 use tokio::time::Instant;
@@ -356,7 +356,7 @@ fn count(worker: &Worker, direction: Direction, change: impl FnOnce(&mut UnderWa
 }
 
 /// A mesh peer's request arrived: counted where it should not have been sent to this instance.
-pub fn arrived(worker: &Worker, snapshot: &Snapshot, carried: Option<&Carried>) {
+pub fn arrived(worker: &Worker, snapshot: &Surroundings, carried: Option<&Carried>) {
     if let Some(lane) = leak(carried, &snapshot.lanes, &snapshot.workload) {
         worker.sink.metrics.lane_leaks.add(&lane.to_string());
     }

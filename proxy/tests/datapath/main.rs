@@ -38,3 +38,4 @@ mod queue;
 mod refusals;
 #[cfg(test)]
 mod retries;
+mod snapshots;

@@ -14,6 +14,7 @@ use mesh_core::{
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -209,16 +210,19 @@ impl Policies {
             }
         }
         self.note();
-        self.save();
+        self.save().await;
     }
 
     /// Keeps what is in force for the next start.
-    fn save(&mut self) {
+    async fn save(&mut self) {
         let text = disk::documents_to_text(&self.documents.stored());
         if text == self.saved {
             return;
         }
-        match files::replace(&self.kept, text.as_bytes(), files::SECRET) {
+        let file = self.kept.clone();
+        let write = spawn_blocking(move || (files::replace(&file, text.as_bytes(), files::SECRET), text));
+        let (written, text) = write.await.expect("writing a file does not panic");
+        match written {
             Ok(()) => self.saved = text,
             Err(error) => warn!(file = %self.kept.display(), %error, "policies cannot be kept for the next start"),
         }

@@ -18,7 +18,7 @@ use mesh_core::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,8 @@ use crate::{
 
 /// How often time alone is looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// Events and answers that are taken in before what is new is told: a burst of pushes is told of once.
+const AT_ONCE: usize = 256;
 
 /// The source.
 pub struct Source {
@@ -94,6 +96,10 @@ pub(super) struct Running {
     /// Services of which something is to be told.
     dirty: BTreeSet<Name>,
     unsaved: bool,
+    /// What is believed is being written.
+    saving: bool,
+    /// Not written again before.
+    save_after: Instant,
     ready: bool,
     last_check: Instant,
 }
@@ -114,15 +120,14 @@ impl Source {
                 Ok(()) = asked.changed() => running.want(),
                 Ok(()) = said.changed() => running.want(),
                 Some(event) = running.source.events.recv() => running.told(event),
-                Some(outcome) = running.questions.join_next() => {
-                    running.came(outcome.expect("questions do not panic and are not aborted while we run"));
-                }
+                Some(outcome) = running.questions.join_next() => running.joined(outcome),
                 _ = tick.tick() => running.tick(),
             }
+            running.hear_more();
             running.flush().await;
             running.say_ready().await;
         }
-        running.save();
+        running.last_save().await;
     }
 }
 
@@ -143,6 +148,8 @@ impl Running {
             start: now,
             dirty: BTreeSet::new(),
             unsaved: false,
+            saving: false,
+            save_after: now,
             ready: false,
             last_check: now,
             source,
@@ -188,6 +195,23 @@ impl Running {
                 Outcome::Done
             });
         }
+    }
+
+    /// Takes in what else has come already.
+    fn hear_more(&mut self) {
+        for _ in 0..AT_ONCE {
+            if let Ok(event) = self.source.events.try_recv() {
+                self.told(event);
+            } else if let Some(outcome) = self.questions.try_join_next() {
+                self.joined(outcome);
+            } else {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn joined(&mut self, outcome: Result<Outcome, JoinError>) {
+        self.came(outcome.expect("questions do not panic and are not aborted while we run"));
     }
 
     fn told(&mut self, event: Event) {

@@ -61,6 +61,13 @@ struct Followed {
     exchanges: u64,
 }
 
+/// Whether a target's policy names other services than before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Uses {
+    Same,
+    Others,
+}
+
 enum Unknown {
     Target(Target),
     Port(u16),
@@ -192,8 +199,9 @@ impl Following {
                 for key in &services {
                     self.follow_service(key.clone());
                 }
-                self.uses(target, services);
-                self.drop_unnamed_services(builder);
+                if self.uses(target, services) == Uses::Others {
+                    self.drop_unnamed_services(builder);
+                }
             }
             Event::TargetUnknown(target) => {
                 self.targets.remove(target);
@@ -341,9 +349,13 @@ impl Following {
         self.unknown.push_back((now + UNKNOWN_TIME, unknown));
     }
 
-    fn uses(&mut self, target: &Target, services: BTreeSet<ServiceKey>) {
-        if let Some(followed) = self.targets.get_mut(target) {
-            followed.services = services;
+    fn uses(&mut self, target: &Target, services: BTreeSet<ServiceKey>) -> Uses {
+        match self.targets.get_mut(target) {
+            Some(followed) if followed.services != services => {
+                followed.services = services;
+                Uses::Others
+            }
+            Some(_) | None => Uses::Same,
         }
     }
 }

@@ -80,11 +80,11 @@ pub async fn connection(worker: &Worker, connection: &Connection) -> Result<Arc<
 pub async fn request(worker: &Worker, connection: &Connection, head: &RequestHead) -> Result<Box<Plan>, Refused> {
     let (snapshot, server) = server(worker, connection.application().port()).await?;
     judge(&decide::request(&server, &caller(connection), &head.parts()), connection)?;
-    Ok(Box::new(plan(worker, connection, snapshot)))
+    Ok(Box::new(plan(worker, connection, &snapshot)))
 }
 
 /// The way to the application, for a caller who was let in.
-pub fn plan(worker: &Worker, connection: &Connection, snapshot: Arc<Snapshot>) -> Plan {
+pub fn plan(worker: &Worker, connection: &Connection, snapshot: &Snapshot) -> Plan {
     let from = if connection.identity.is_some() { Side::Mesh } else { Side::Outside };
     let application = connection.application();
     let service = worker.series.port(application.port());

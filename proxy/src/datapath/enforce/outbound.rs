@@ -12,7 +12,7 @@ use mesh_core::{
     outcome::Outcome,
     relay::Side,
     route,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, Surroundings},
 };
 
 use super::{
@@ -257,11 +257,11 @@ fn weighted<'a>(worker: &Worker, backends: &'a [(Backend, u32)]) -> Option<&'a B
 /// A plan for what the application of this pod, or somebody outside, sends: it may say of lanes what its own identity may.
 fn new_plan(worker: &Worker, snapshot: Arc<Snapshot>, to: To, service: Arc<str>) -> Plan {
     let own = worker.shared.tls.load();
-    Plan::new(snapshot, to, service, side(worker), own.as_ref().map(|material| &material.identity))
+    Plan::new(&snapshot, to, service, side(worker), own.as_ref().map(|material| &material.identity))
 }
 
 /// Of which groups what arrives at the outbound listener may set the label.
-pub fn own_may_label(worker: &Worker, snapshot: &Snapshot) -> MayLabel {
+pub fn own_may_label(worker: &Worker, snapshot: &Surroundings) -> MayLabel {
     let own = worker.shared.tls.load();
     match side(worker) {
         Side::Outside => MayLabel::None,

@@ -22,7 +22,7 @@ use mesh_core::{
         unanimity::{Kind, Ticket, Unanimity},
     },
     model::lane::LaneGroup,
-    snapshot::Snapshot,
+    snapshot::Surroundings,
 };
 use tokio::{sync::mpsc, time::Instant};
 
@@ -104,7 +104,7 @@ impl Memory {
     }
 
     /// The label of a call that the application makes, from the first source that answers.
-    pub fn find(&self, fields: &dyn Fields, snapshot: &Snapshot, may_label: &MayLabel) -> Option<Carried> {
+    pub fn find(&self, fields: &dyn Fields, snapshot: &Surroundings, may_label: &MayLabel) -> Option<Carried> {
         self.hear();
         let found = self.ask(fields, snapshot, may_label);
         self.links.learn(found.formats);
@@ -114,7 +114,7 @@ impl Memory {
         found.carried
     }
 
-    fn ask(&self, fields: &dyn Fields, snapshot: &Snapshot, may_label: &MayLabel) -> Found {
+    fn ask(&self, fields: &dyn Fields, snapshot: &Surroundings, may_label: &MayLabel) -> Found {
         let now = self.now();
         let State { correlation, plain, unanimity, .. } = &mut *self.state.borrow_mut();
         let known = Known {

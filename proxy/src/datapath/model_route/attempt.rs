@@ -9,7 +9,7 @@ use mesh_core::{
     model_route::{failure, request::Delivery},
     outcome::Outcome,
     retry,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, Surroundings},
 };
 use rustls_pki_types::ServerName;
 
@@ -54,7 +54,7 @@ pub(super) struct Outgoing {
 pub(super) struct Around<'a> {
     pub(super) worker: &'a Rc<Worker>,
     pub(super) connection: &'a Connection,
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Arc<Surroundings>,
     pub(super) carried: Option<Carried>,
     pub(super) timers: ModelTimers,
     /// Span of the exchange; those of its attempts are below it.
@@ -233,8 +233,7 @@ pub(super) async fn plan(
             Verdict::Answer { message, .. } => return Err(Refused::new(Outcome::Filtered, message)),
         },
         ModelEndpoint::External { .. } => {
-            let snapshot = Arc::clone(&around.snapshot);
-            let plan = outside(worker, snapshot, target, around.timers.connect, offer).await?;
+            let plan = outside(worker, worker.shared.load(), target, around.timers.connect, offer).await?;
             plan.ok_or_else(|| Refused::new(Outcome::Internal, "a target that is nowhere"))?
         }
     };

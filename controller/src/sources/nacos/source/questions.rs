@@ -16,6 +16,7 @@ use super::{
     super::{watched::Watched, wire::Error},
     Running,
 };
+use crate::sign::files::FileError;
 
 /// A service that nothing was heard of for so long is asked for again: pushes get lost.
 const RECONCILE: Duration = Duration::from_secs(30);
@@ -42,6 +43,8 @@ pub(in super::super) enum Outcome {
     Namespace(Result<(), Error>),
     /// What was told of these is published.
     Published(Vec<Name>),
+    /// What is believed was kept on disk, or not; how long that took.
+    Saved(Result<(), FileError>, Duration),
     /// Nothing to do.
     Done,
 }
@@ -170,6 +173,7 @@ impl Running {
                 self.wants.published(&names);
                 self.answer();
             }
+            Outcome::Saved(saved, took) => self.saved(saved, took),
             Outcome::Done => (),
         }
         self.ask_scan();

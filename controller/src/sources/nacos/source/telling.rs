@@ -17,10 +17,18 @@ use super::{
     super::{watched::Watched, wire::NO_NAMESPACE},
     Outcome, Running,
 };
-use crate::{compose::News, sign::files, sources::Change};
+use crate::{
+    compose::News,
+    sign::files::{self, FileError},
+    sources::Change,
+};
 
 /// A source that cannot reach its server is ready after this: what it kept from before has to do.
 const READY_AFTER: Duration = Duration::from_secs(3);
+/// What is believed is not kept again before so many times as long as it took: a twentieth of a disk is enough for it.
+const SAVE_REST: u32 = 20;
+/// Longest time between two times.
+const SAVE_REST_MAX: Duration = Duration::from_secs(30);
 
 impl Running {
     /// What is believed from an earlier run.
@@ -97,15 +105,41 @@ impl Running {
         let _ = self.source.changes.send(Change { news, done: None }).await;
     }
 
-    /// Keeps what is believed for the next start.
+    /// Keeps what is believed for the next start, beside everything else.
     pub(super) fn save(&mut self) {
-        if !std::mem::take(&mut self.unsaved) {
+        if self.saving || Instant::now() < self.save_after || !std::mem::take(&mut self.unsaved) {
             return;
         }
+        self.saving = true;
         let stored: Vec<_> = self.watched.iter().map(|(name, watched)| watched.stored(name)).collect();
-        let text = disk::to_text(&stored);
-        if let Err(error) = files::replace(&self.source.file, text.as_bytes(), files::SECRET) {
+        let file = self.source.file.clone();
+        self.questions.spawn_blocking(move || {
+            let began = Instant::now();
+            let saved = files::replace(&file, disk::to_text(&stored).as_bytes(), files::SECRET);
+            Outcome::Saved(saved, began.elapsed())
+        });
+    }
+
+    pub(super) fn saved(&mut self, saved: Result<(), FileError>, took: Duration) {
+        self.saving = false;
+        self.save_after = Instant::now() + took.saturating_mul(SAVE_REST).min(SAVE_REST_MAX);
+        if let Err(error) = saved {
             warn!(file = %self.source.file.display(), %error, "lists cannot be kept for the next start");
+        }
+    }
+
+    /// Keeps what is believed when everything stops: after a file that is being written, which would replace it.
+    pub(super) async fn last_save(&mut self) {
+        self.until_saved().await;
+        self.save_after = Instant::now();
+        self.save();
+        self.until_saved().await;
+    }
+
+    async fn until_saved(&mut self) {
+        while self.saving {
+            let Some(outcome) = self.questions.join_next().await else { return };
+            self.joined(outcome);
         }
     }
 
