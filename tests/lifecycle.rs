@@ -22,20 +22,20 @@ mod ends;
 mod health;
 #[path = "lifecycle/notices.rs"]
 mod notices;
-#[path = "lifecycle/registered.rs"]
-mod registered;
 #[path = "lifecycle/rate_limits.rs"]
 mod rate_limits;
+#[path = "lifecycle/registered.rs"]
+mod registered;
 #[path = "lifecycle/restarts.rs"]
 mod restarts;
-#[path = "lifecycle/standins.rs"]
-mod standins;
 #[path = "lifecycle/retries.rs"]
 mod retries;
 #[path = "lifecycle/sessions.rs"]
 mod sessions;
 #[path = "lifecycle/sources.rs"]
 mod sources;
+#[path = "lifecycle/standins.rs"]
+mod standins;
 #[path = "lifecycle/storm.rs"]
 mod storm;
 #[path = "lifecycle/world.rs"]

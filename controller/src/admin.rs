@@ -253,7 +253,10 @@ async fn post(console: &Console, name: &str, text: String) -> Answer {
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
         },
-        _ => refused(StatusCode::NOT_FOUND, "no such action; there are validate, apply, explain, lane, drain, zone, tokens"),
+        _ => refused(
+            StatusCode::NOT_FOUND,
+            "no such action; there are validate, apply, explain, lane, drain, zone, tokens",
+        ),
     }
 }
 

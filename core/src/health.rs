@@ -22,10 +22,6 @@ pub use self::{
     seen::{REST_MAX, Seen, Waited, wanted_rest},
     usability::Usability,
 };
-use crate::{
-    drain::AVOIDED,
-    model::policy::{HealthCheck, OutlierDetection},
-};
 use crate::{drain::AVOIDED, model::policy::OutlierDetection};
 
 /// Why an instance was ejected.

@@ -250,16 +250,8 @@ pub(super) fn policy() -> BoxedStrategy<Policy> {
     let drained = proptest::collection::btree_set(word(), 0..3);
     let rest = (ports, models, standing(), drained);
     (word(), vec(lanes::group(), 0..3), traffic, anchors, workload, rest)
-        .prop_map(|(revision, lanes, traffic, trust_anchors, workload, (ports, models, standing, drained_zones))| Policy {
-            revision,
-            lanes,
-            traffic,
-            trust_anchors,
-            workload,
-            ports,
-            drained_zones,
-            models,
-            standing,
+        .prop_map(|(revision, lanes, traffic, trust_anchors, workload, (ports, models, standing, drained_zones))| {
+            Policy { revision, lanes, traffic, trust_anchors, workload, ports, drained_zones, models, standing }
         })
         .boxed()
 }

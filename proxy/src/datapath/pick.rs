@@ -38,14 +38,7 @@ pub struct Picked {
 impl Picked {
     /// Where there was no choice.
     fn only(upstream: Rc<Upstream>) -> Self {
-        Picked {
-            upstream,
-            endpoint: None,
-            level: None,
-            zone: None,
-            exchange: Exchange::Ordinary,
-            panic: Panic::Calm,
-        }
+        Picked { upstream, endpoint: None, level: None, zone: None, exchange: Exchange::Ordinary, panic: Panic::Calm }
     }
 
     /// What is unusual about the pick, in a word for the access log.

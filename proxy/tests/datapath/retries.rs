@@ -342,7 +342,7 @@ async fn call_of_grpc_that_fails_without_a_message_is_repeated_where_its_code_is
         let pair = Pair::start().await;
         set(&pair, TrafficPolicy { retries: Retries { on, ..at_once() }, ..TrafficPolicy::default() });
         let io = TcpStream::connect(pair.caller.outbound).await.unwrap();
-        let (send, connection) = h2::client::handshake::<_, Bytes>(io).await.unwrap();
+        let (send, connection) = h2::client::handshake(io).await.unwrap();
         tokio::spawn(connection);
         let call = Request::post("http://b.demo/a.B/C").header("content-type", "application/grpc").body(()).unwrap();
         let (response, mut body) = send.ready().await.unwrap().send_request(call, false).unwrap();

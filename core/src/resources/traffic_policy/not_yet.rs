@@ -5,8 +5,7 @@ use super::fields::Field;
 use crate::resources::node::Node;
 
 /// A field with everything below it, and what of it happens anyway and may be written, as JSON has it.
-const NOT_YET: &[(&str, Option<&str>)] = &[
-];
+const NOT_YET: &[(&str, Option<&str>)] = &[];
 
 /// Whether fields that are not in force yet are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
