@@ -193,7 +193,7 @@ async fn traffic_of_a_zone_moves_away_and_back_by_one_command_and_nothing_fails(
         ZONES.iter().map(|zone| Load::start(world.mesh.pod(&caller(zone)).outbound(), HOST)).collect();
     let (code, listed) = world.ctl("zone list").await;
     assert!(
-        code == Some(0) && listed.contains("za") && listed.contains("2/2") && listed.contains("33.3 %"),
+        code == Some(0) && listed.contains("za") && listed.contains("3/3") && listed.contains("33.3 %"),
         "{listed}"
     );
     let (code, said) = world.ctl("zone drain za --reason power").await;
