@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use mesh_core::{
     model::policy::{Backoff, GrpcCode, Retries, RetryBudget, RetryOn, Timeouts, TrafficPolicy},

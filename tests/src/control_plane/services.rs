@@ -122,7 +122,9 @@ impl MeshPolicy for State {
             while let Ok(Some(ProxyReport { report: Some(report) })) = reports.message().await {
                 if let Report::Ack(ack) = report {
                     let revision = ack.revision.parse().unwrap_or_default();
-                    acknowledged.send_modify(|all| drop(all.insert(pod.clone(), revision)));
+                    acknowledged.send_modify(|all| {
+                        all.insert(pod.clone(), revision);
+                    });
                 } else if let Report::Nack(nack) = report {
                     let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
                     refused.push(format!("{pod}: revision {}: {}", nack.revision, nack.reason));
