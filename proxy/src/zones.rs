@@ -13,6 +13,7 @@ use std::{
 
 use ahash::AHashMap;
 use mesh_core::{
+    health::Panic,
     lane::Level,
     model::{
         lane::LaneGroup,
@@ -65,6 +66,8 @@ pub struct Ask<'a> {
     pub candidates: &'a [usize],
     /// Which attempt it is.
     pub attempt: Attempt,
+    /// Whether all of the level is used, usable or not.
+    pub panic: Panic,
 }
 
 /// Which attempt of an exchange is placed.
@@ -87,6 +90,13 @@ pub fn find_wanted(plan: &mut Plan, head: &RequestHead) {
 /// where zones matter.
 pub fn place(worker: &Worker, plan: &Plan, ask: &Ask<'_>) -> (Option<usize>, Option<Reason>) {
     let pick = |positions: &[usize]| balance::pick(worker, ask.service, plan, positions);
+    if ask.panic == Panic::FailOpen {
+        // All of the level then, wherever it is: no zone is worth keeping to. Those that are drained come last.
+        let drained = &plan.snapshot.drained_zones;
+        let is_left = |position: &usize| ask.service.endpoints()[*position].is_in(drained);
+        let others: Vec<usize> = ask.candidates.iter().copied().filter(|position| !is_left(position)).collect();
+        return (pick(if others.is_empty() { ask.candidates } else { &others }), None);
+    }
     if !worker.zones.matter(plan, ask) {
         return (pick(ask.candidates), None);
     }

@@ -141,7 +141,7 @@ fn among(
         Some(position) => (Some(position), None, Exchange::Trial),
         None => {
             let attempt = if before.tried.is_empty() { Attempt::First } else { Attempt::Further };
-            let ask = Ask { service, level: &level, candidates: &candidates, attempt };
+            let ask = Ask { service, level: &level, candidates: &candidates, attempt, panic };
             let (position, zone) = zones::place(worker, plan, &ask);
             (position, zone, Exchange::Ordinary)
         }
