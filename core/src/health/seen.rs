@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{fields::Fields, model_route::failure::wait, outcome::Outcome, retry::Failure};
+use crate::{fields::Fields, model_route::failure::wait, names, outcome::Outcome, retry::Failure};
 
 /// What a call showed of the instance that took it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +91,11 @@ const SERVER_ERRORS: [&[u8]; 5] = [b"2", b"4", b"12", b"13", b"15"];
 pub const REST_MAX: Duration = Duration::from_secs(300);
 
 /// For how long an answer asks that its instance be left alone: 429 or 503 with `retry-after`, at most `longest` and
-/// [`REST_MAX`]. `now` is the time since the Unix epoch, for dates.
+/// [`REST_MAX`]. `now` is the time since the Unix epoch, for dates. A sidecar whose service has a limit that is used up asks
+/// the caller alone to wait: others are served there, and the caller would be refused elsewhere, too.
 pub fn wanted_rest(status: u16, fields: &dyn Fields, now: Duration, longest: Duration) -> Option<Duration> {
-    if !matches!(status, 429 | 503) {
+    let is_limit = fields.first(names::ERROR_HEADER) == Some(Outcome::RateLimited.label().as_bytes());
+    if !matches!(status, 429 | 503) || is_limit {
         return None;
     }
     let text = std::str::from_utf8(fields.first("retry-after")?).ok()?;

@@ -268,6 +268,12 @@ fn rest_is_asked_for_by_retry_after_of_two_statuses_and_bounded() {
     assert_eq!(wanted_rest(503, &fields, now, SECOND * 20), Some(SECOND * 20));
     let none: &[(&str, &str)] = &[];
     assert_eq!(wanted_rest(503, &none, now, SECOND * 20), None);
+    let limited: &[(&str, &str)] = &[("retry-after", "60"), ("x-mesh-error", "rate_limited")];
+    assert_eq!(
+        wanted_rest(429, &limited, now, SECOND * 20),
+        None,
+        "a limit of the service says nothing of an instance"
+    );
 }
 
 #[test]
