@@ -29,6 +29,7 @@ pub(super) async fn follow(context: Arc<Context>, channel: Channel, shared: Arc<
         let Err(status) = exchange(channel.clone(), &shared, &caller, &mut failures).await;
         if status.code() == Code::Unimplemented {
             tracing::info!("the control plane has no shared probing: this proxy probes every instance itself");
+            failures.forget();
             shared.probing.go_alone();
             sleep(UNIMPLEMENTED_PAUSE).await;
         } else {
