@@ -32,6 +32,9 @@ use crate::{
 /// A lease that is on its way is there after so long.
 const LEASE_WAIT: Duration = Duration::from_secs(1);
 
+/// In a millisecond.
+const NANOS: u64 = 1_000_000;
+
 /// Counts of this process.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -52,8 +55,10 @@ struct Entry {
     tally: Option<Arc<Tally>>,
     decisions: Arc<Decisions>,
     mode: LimitMode,
-    /// Until when it makes a difference what was leased, nanoseconds since 1970.
+    /// Until when it makes a difference what was used of a lease, nanoseconds since 1970.
     until: AtomicU64,
+    /// What was.
+    spent: AtomicU64,
 }
 
 /// What came of an attempt to take a request from a limit.
@@ -65,10 +70,10 @@ pub(super) enum Taken {
 }
 
 impl Held for Entry {
-    /// What makes no difference any more goes first, then what makes one for the shortest time: counts that are used up
-    /// outlast those of a flood of new keys.
+    /// What makes no difference any more goes first, then what makes one for the shortest time, and of one window what was
+    /// used least: counts that are used up outlast those of a flood of new keys.
     fn worth(&self) -> (u64, u64) {
-        (self.until.load(SeqCst).max(self.bucket.full_at()), 0)
+        (self.until.load(SeqCst).max(self.bucket.full_at()), self.spent.load(SeqCst))
     }
 }
 
@@ -156,9 +161,10 @@ impl Ledger {
         let (time, amount) = (tally.time(now), rule.limit.requests.min(AMOUNT_MAX));
         let window = tally.shape.window_at(time);
         let reset = tally.shape.reset(time);
-        entry.until.store(u64::try_from((now + reset).as_nanos()).unwrap_or(u64::MAX), SeqCst);
         let taken = tally.take(window, 1, amount);
         self.watch(tally, window, 1, amount);
+        entry.until.store((window + 1).saturating_mul(tally.shape.window).saturating_mul(NANOS), SeqCst);
+        entry.spent.store(tally.spent(window), SeqCst);
         let Some(why) = taken.err().and_then(|_| why(tally, rule, (window, amount))) else { return entry.allow() };
         if rule.is_paced() {
             entry.bucket.give_back(rule.pace());
@@ -212,6 +218,7 @@ impl Entry {
             decisions,
             mode: rule.limit.mode,
             until: AtomicU64::default(),
+            spent: AtomicU64::default(),
         })
     }
 

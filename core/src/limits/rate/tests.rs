@@ -228,6 +228,26 @@ fn flood_of_invented_keys_is_bounded_and_puts_out_neither_identities_nor_keys_th
 }
 
 #[test]
+fn flood_of_keys_of_a_leased_limit_puts_out_what_was_used_least() {
+    let store = LimitStore::Redis { url: "redis://r:6379".to_owned(), password: None };
+    let rules = rules(&[RateLimit { store, ..limit("user", &[RateKey::Header("x-user".to_owned())], 100, HOUR) }]);
+    let ledger = Ledger::default();
+    // Nobody was heard: a tenth is for this one.
+    ledger.store(&rules.places().next().expect("a store")).set_reach(Reach::Down);
+    let as_user = |name: &str, requests| {
+        let fields = [("x-user", name)];
+        let fields: &[(&str, &str)] = &fields;
+        passed(&ledger, &rules, &with(&fields), requests, NOW)
+    };
+    let users: Vec<String> = (0..100).map(|number| format!("user {number}")).collect();
+    assert!(users.iter().all(|user| as_user(user, 20) == 10));
+    for number in 0..3 * HELD_MAX {
+        as_user(&format!("invented {number}"), 1);
+    }
+    assert!(users.iter().all(|user| as_user(user, 1) == 0), "what is used up stays used up");
+}
+
+#[test]
 fn changed_numbers_take_effect_and_what_was_taken_stays_taken() {
     let ledger = Ledger::default();
     let of = |requests| rules(&[limit("all", &[], requests, HOUR)]);
