@@ -135,6 +135,12 @@ pub fn refuses(memory: Pressure, others: u32, at_hand: AtHand) -> Option<Shed> {
     }
 }
 
+/// Why an exchange is not sent to an instance of whose connections or exchanges so much is taken, if it is not: the last
+/// places are for requests that are there, since whoever sends slowly keeps a place for long.
+pub fn refuses_place(places: Pressure, at_hand: AtHand) -> Option<Shed> {
+    (places >= Pressure::Short && at_hand == AtHand::Part).then_some(Shed::PlacesOfUpload)
+}
+
 /// Descriptors that are never given to connections of callers and to those made for them: listeners, control streams, the
 /// admin port, files, and what the runtimes need.
 pub const DESCRIPTORS_RESERVED: usize = 96;
@@ -169,6 +175,8 @@ pub enum Shed {
     MemoryOfConnection,
     /// A new exchange whose request is not there yet, while memory is short.
     MemoryOfUpload,
+    /// A new exchange whose request is not there yet, while the instance has few places left.
+    PlacesOfUpload,
     /// A connection that waited: others need its place.
     Idle,
     /// A new connection: as many as the listener may have are busy.
@@ -185,10 +193,11 @@ pub enum Shed {
 
 impl Shed {
     /// Every reason, in order of declaration.
-    pub const ALL: [Shed; 9] = [
+    pub const ALL: [Shed; 10] = [
         Shed::Memory,
         Shed::MemoryOfConnection,
         Shed::MemoryOfUpload,
+        Shed::PlacesOfUpload,
         Shed::Idle,
         Shed::Connections,
         Shed::ConnectionsOfPeer,
@@ -203,6 +212,7 @@ impl Shed {
             Shed::Memory => "memory",
             Shed::MemoryOfConnection => "memory_of_connection",
             Shed::MemoryOfUpload => "memory_of_upload",
+            Shed::PlacesOfUpload => "places_of_upload",
             Shed::Idle => "idle_connection",
             Shed::Connections => "connections",
             Shed::ConnectionsOfPeer => "connections_of_peer",
@@ -286,6 +296,13 @@ mod tests {
         for (memory, others, at_hand, refused) in cases {
             assert_eq!(refuses(memory, others, at_hand), refused, "{memory:?} {others} {at_hand:?}");
         }
+    }
+
+    #[test]
+    fn last_places_of_an_instance_are_for_requests_that_are_there() {
+        assert_eq!(refuses_place(Pressure::Tight, AtHand::Part), None);
+        assert_eq!(refuses_place(Pressure::Short, AtHand::Part), Some(Shed::PlacesOfUpload));
+        assert_eq!(refuses_place(Pressure::Full, AtHand::Whole), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{attacked::Attacked, callers::HOST};
 /// Connections of an attack.
 const CONNECTIONS: &str = "4000";
 /// Connections that it opens each second.
-const RATE: &str = "1000";
+const RATE: &str = "400";
 /// What a sidecar may take, MiB: a slow connection holds some KiB, and one that takes its answer slowly what waits for it,
 /// which the budget bounds.
 const MEMORY: u64 = 512;
@@ -19,7 +19,7 @@ const BUDGET: &str = "268435456";
 /// One kind of attack, through the listener for calls of the application, for so long.
 async fn is_borne(kind: &str, path: &str, further: &[&str]) {
     let attacked = Attacked::start(&[("LANEMESH_MEMORY_BUDGET", BUDGET)], |_| Vec::new()).await;
-    let seconds: u64 = length::of(15, 40);
+    let seconds: u64 = length::of(20, 45);
     let outbound = attacked.mesh.pod("a").outbound();
     let attack = Spec::new(format!("slowhttptest{kind}"), programs::system("slowhttptest"))
         .args([kind, "-c", CONNECTIONS, "-r", RATE, "-l", &seconds.to_string(), "-i", "5", "-p", "20"])

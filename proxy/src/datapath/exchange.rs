@@ -13,7 +13,7 @@ use mesh_core::{
     reach::{Carriage, Spoken},
     relay::Side,
     retry::{self, Attempt, Decision, Failure, idempotence},
-    shedding::{Pressure, refuses},
+    shedding::{Pressure, refuses, refuses_place},
 };
 use tokio::time::Instant;
 
@@ -291,6 +291,14 @@ impl<'a> Attempts<'a> {
         exchange.zone = picked.zone;
         exchange.pick = picked.note();
         self.tried.push(picked.upstream.address);
+        let places = picked.upstream.pressure(&plan.traffic.limits);
+        if exchange.attempts == 1
+            && let Some(why) = refuses_place(places, down.at_hand())
+        {
+            worker.shed(why);
+            let detail = format!("{} has few places left, and the request is still to come", picked.upstream.address);
+            return Err(refused(Refused::new(Outcome::Overloaded, detail)));
+        }
         let in_flight = picked.upstream.begin(plan.traffic.limits.requests).ok_or_else(|| {
             let detail = format!("too many exchanges at {}", picked.upstream.address);
             refused(Refused::new(Outcome::Overloaded, detail))

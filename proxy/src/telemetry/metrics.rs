@@ -63,7 +63,7 @@ metrics! {
     OPEN = "mesh_connections_open", Gauge, "direction", "Connections accepted and still open.";
     ACCEPT_PAUSES = "mesh_accept_pauses_total", Counter, "", "Pauses of accepting for want of descriptors, memory or places for connections.";
     SHED = "mesh_shed_total", Counter, "reason",
-        "What was given up for others, refused or cut off: exchanges for want of memory (`memory`, `memory_of_connection`, `memory_of_upload`) or because their client hardly moves (`slow_request`, `slow_answer`), connections that only wait (`idle_connection`), are too many (`connections`, `connections_of_peer`) or whose head does not become whole (`slow_head`), HTTP/2 connections with too many frames that carry nothing (`http2_…`).";
+        "What was given up for others, refused or cut off: exchanges for want of memory (`memory`, `memory_of_connection`, `memory_of_upload`) or of places at an instance (`places_of_upload`), or because their client hardly moves (`slow_request`, `slow_answer`), connections that only wait (`idle_connection`), are too many (`connections`, `connections_of_peer`) or whose head does not become whole (`slow_head`), HTTP/2 connections with too many frames that carry nothing (`http2_…`).";
     BUDGET = "mesh_memory_budget_bytes", Gauge, "", "Memory that this process may ask for.";
     ASKED_FOR = "mesh_memory_used_bytes", Gauge, "", "Memory that it asked for and has not given back.";
     TLS_HANDSHAKES = "mesh_tls_handshakes_total", Counter, "direction", "TLS handshakes that succeeded.";
