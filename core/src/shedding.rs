@@ -124,6 +124,10 @@ pub enum AtHand {
     Part,
 }
 
+/// Exchanges under way in a worker, and connections, that are served whatever memory says: where tables alone fill the budget,
+/// nothing would be served otherwise.
+pub const ALWAYS: usize = 16;
+
 /// Why a new exchange is refused, if it is: with no memory left every one, and before that those that may last, so that
 /// requests which are there can be served. `others` are under way on its connection.
 pub fn refuses(memory: Pressure, others: u32, at_hand: AtHand) -> Option<Shed> {
@@ -155,7 +159,7 @@ pub fn connections(descriptors: usize) -> usize {
 /// What a process needs besides the memory that it asks for: program, stacks, kernel tables, bytes.
 const OVERHEAD: usize = 20 * 1024 * 1024;
 /// Part of the rest that may be asked for, percent: what the allocator cannot give back at once is not counted.
-const USABLE: usize = 60;
+const USABLE: usize = 50;
 /// Least budget, bytes.
 const BUDGET_MIN: usize = 16 * 1024 * 1024;
 /// Budget where the memory of the process is not limited, bytes.
@@ -308,7 +312,7 @@ mod tests {
     #[test]
     fn budget_and_connections_follow_the_limits_of_the_process() {
         assert_eq!(budget(None), BUDGET_UNLIMITED);
-        assert_eq!(budget(Some(96 * MIB)) / MIB, 45);
+        assert_eq!(budget(Some(96 * MIB)) / MIB, 37);
         assert_eq!(budget(Some(0)), BUDGET_MIN);
         assert_eq!((connections(256), connections(20_000), connections(0)), (80, 9_952, CONNECTIONS_MIN));
     }

@@ -101,7 +101,7 @@ variables! {
     MODEL_BUFFER = "LANEMESH_MODEL_BUFFER", "bytes, 1048576 to 17179869184", "268435456",
         "Bytes of requests to models that are held, all together, so that another target can get them too; what finds no room is passed on to one target.";
     MEMORY_BUDGET = "LANEMESH_MEMORY_BUDGET", "bytes, 16777216 to 1099511627776", "",
-        "Memory that the process may ask for; close to it slow clients are given up, beyond it new exchanges are answered 503. Where nothing is set, 60 % of what the control group's limit leaves beside the program, or 1073741824 without a limit.";
+        "Memory that the process may ask for; close to it slow clients are given up, beyond it new exchanges are answered 503. Where nothing is set, 50 % of what the control group's limit leaves beside the program, or 1073741824 without a limit.";
     CONNECTIONS = "LANEMESH_CONNECTIONS", "count, 16 to 1048576", "16384",
         "Connections of callers that each listener has at the same time, as far as the process may have so many descriptors; for further ones those are ended that waited longest.";
     CONNECTIONS_PER_PEER = "LANEMESH_CONNECTIONS_PER_PEER", "count, 1 to 1048576", "4096",

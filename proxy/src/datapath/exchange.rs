@@ -13,7 +13,7 @@ use mesh_core::{
     reach::{Carriage, Spoken},
     relay::Side,
     retry::{self, Attempt, Decision, Failure, idempotence},
-    shedding::{Pressure, refuses, refuses_place},
+    shedding::{ALWAYS, Pressure, refuses, refuses_place},
 };
 use tokio::time::Instant;
 
@@ -81,7 +81,9 @@ pub async fn exchange(
     timer: &mut Deadline,
 ) -> Ended {
     exchange.peer = connection.identity.clone();
-    if let Some(why) = refuses(memory::pressure(), connection.guest.exchanges(), down.at_hand()) {
+    if worker.exchanges.get() > ALWAYS
+        && let Some(why) = refuses(memory::pressure(), connection.guest.exchanges(), down.at_hand())
+    {
         worker.shed(why);
         let detail = format!("the memory of this proxy is short ({})", why.label());
         return refuse(exchange, down, Refused::new(Outcome::Overloaded, detail));

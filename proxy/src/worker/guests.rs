@@ -151,6 +151,11 @@ impl Guests {
         self.pressure.get()
     }
 
+    /// Connections of callers.
+    pub fn count(&self) -> usize {
+        self.seated.borrow().len()
+    }
+
     /// Whether one more may come to `door`. Where all places are taken, the connection that waits longest is told to go.
     pub fn has_place(&self, door: Door) -> Place {
         let Places { all, door: at_door, .. } = self.places;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use mesh_core::{
     drain::{Application, Descent, Step},
-    shedding::Shed,
+    shedding::{ALWAYS, Pressure, Shed},
 };
 use tokio::{net::TcpStream, sync::watch};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     datapath::{self, lane::oracle::Known, model_route, probe},
-    net::listener::Listener,
+    net::{listener::Listener, memory},
 };
 
 /// How often a worker on its way down looks whether its exchanges have ended, and any worker at its pools.
@@ -141,6 +141,12 @@ async fn accept(worker: Rc<Worker>, listener: Listener, door: Door) {
 async fn next(worker: &Worker, listener: &Listener, door: Door, exhausted: impl Fn()) -> (TcpStream, SocketAddr) {
     let mut is_told = false;
     loop {
+        // What is there is served or refused first: a connection takes memory before it says anything.
+        if memory::pressure() >= Pressure::Short && worker.guests.count() > ALWAYS {
+            worker.sink.metrics.accept_pauses.add(1);
+            tokio::time::sleep(PLACE_PAUSE).await;
+            continue;
+        }
         match worker.guests.has_place(door) {
             Place::Free => return listener.accept(exhausted).await,
             Place::Made => worker.shed(Shed::Idle),

@@ -23,6 +23,7 @@ use crate::{
     net::{
         deadline::Deadline,
         http1::{self as codec, Malformed, Persistence, TargetForm},
+        memory,
     },
     telemetry::worker::Protocol,
     worker::{Role, Seat, Stage, Worker},
@@ -39,6 +40,8 @@ const FIRST_LIMIT: Duration = Duration::from_secs(1);
 /// more than what the socket buffers of both sides hold.
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
 const LINGER_MAX: usize = 16 * 1024 * 1024;
+/// The same time while memory runs short.
+const LINGER_SHORT: Duration = Duration::from_millis(100);
 
 /// What came next on the connection.
 enum Next {
@@ -203,7 +206,8 @@ async fn linger(wire: Wire) {
         Ok::<(), io::Error>(())
     };
     // A client that goes on sending, or is gone, loses the rest.
-    let _ = tokio::time::timeout(LINGER_LIMIT, discard).await;
+    let limit = if memory::pressure() == Pressure::None { LINGER_LIMIT } else { LINGER_SHORT };
+    let _ = tokio::time::timeout(limit, discard).await;
 }
 
 async fn say_last(mut wire: Wire, bytes: BytesMut) {
