@@ -121,6 +121,9 @@ impl Follower {
                 News::Marks(marks) => {
                     // Needs no compiling, and callers wait for it.
                     self.apply(Event::Marks(marks));
+                    // Who asked may have gone.
+                    let _ = answer.map(|answer| answer.send(Ok(())));
+                    continue;
                 }
                 News::TrustAnchors(anchors) => self.apply(Event::TrustAnchors(anchors)),
                 News::Ready(source) => {

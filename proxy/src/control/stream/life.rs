@@ -73,11 +73,12 @@ impl Life {
 
     /// Returns when the stage may be another one.
     pub(super) async fn changed(&mut self) {
-        let is_finished = self.order.is_inbound_finished();
+        // What has happened already and was not said counts, too.
+        let is_over = self.notice == Notice::Withheld || self.said == Some(State::Drained);
         tokio::select! {
             () = moved(&mut self.missing) => {}
             () = moved(&mut self.draining) => {}
-            () = self.order.inbound_finished(), if !is_finished => {}
+            () = self.order.inbound_finished(), if !is_over => {}
         }
     }
 }
