@@ -7,6 +7,7 @@ mod answers;
 mod drain;
 mod endpoints;
 mod explain;
+mod instances;
 mod lanes;
 mod models;
 mod zones;
@@ -192,6 +193,14 @@ async fn api(console: &Console, path: &str, request: Request<Incoming>) -> Answe
         Method::GET if name == "models/usage" => match models::usage(&console.reported.usage, request.uri().query()) {
             Ok(value) => json(StatusCode::OK, &value),
             Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
+        },
+        Method::GET if name == "endpoints/explain" => match instances::explain(console, request.uri().query()) {
+            Ok(value) => json(StatusCode::OK, &value),
+            Err((status, reason)) => refused(status, &reason),
+        },
+        Method::GET if name == "events" => match instances::events(console, request.uri().query()) {
+            Ok(value) => json(StatusCode::OK, &value),
+            Err((status, reason)) => refused(status, &reason),
         },
         Method::GET if name == "zones/shares" => match zones::shares(console, request.uri().query()) {
             Ok(value) => json(StatusCode::OK, &value),

@@ -3,6 +3,7 @@
 //! number of streams that watch it.
 
 pub mod discovery;
+pub mod events;
 pub mod follow;
 pub mod health;
 pub mod identity;
@@ -29,7 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use self::{
-    health::Sharing, probes::Probes, proxies::Proxies, standings::Standings, statistics::Statistics, usage::Usage,
+    events::Events, health::Sharing, probes::Probes, proxies::Proxies, standings::Standings, statistics::Statistics,
+    usage::Usage,
 };
 use crate::{
     demand::{Demand, Guard, Want},
@@ -47,6 +49,8 @@ pub struct Reported {
     pub probes: Arc<Probes>,
     /// What was used of models.
     pub usage: Arc<Usage>,
+    /// What happened to instances.
+    pub events: Arc<Events>,
     /// What proxies are told of themselves: orders, registrations.
     pub standings: Arc<Standings>,
     /// Who probes which instances, and what they say of them.

@@ -145,6 +145,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         proxies: Arc::clone(&reported.proxies),
         published: Arc::clone(&published),
         changes: changes.clone(),
+        events: Arc::clone(&reported.events),
+        metrics: Arc::clone(&metrics),
     };
     running.follow(registries, registrars, &reported, settings.state_directory()?.join(meshed::FILE));
     running.own("sidecars", sidecars.run(stopping.clone()));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mesh_core::{
-    lifecycle::{Change, Changed, Marks, Sidecars},
+    lifecycle::{Change, Changed, Kind, Marks, Sidecars, State},
     resources::World,
 };
 use tokio::{
@@ -15,12 +15,16 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use crate::{
     compose::News,
-    publish::{Published, proxies::Proxies},
+    publish::{
+        Published,
+        events::{Events, What},
+        proxies::Proxies,
+    },
     sources::Change as SourceChange,
+    telemetry::Metrics,
 };
 
 /// How often those that are gone are looked at.
@@ -34,6 +38,10 @@ pub struct Watcher {
     pub published: Arc<Published>,
     /// To where the world is marked.
     pub changes: mpsc::Sender<SourceChange>,
+    /// Where it is noted what happens.
+    pub events: Arc<Events>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Watcher {
@@ -46,7 +54,7 @@ impl Watcher {
             let view = self.published.view();
             let is_listed = |workload: &str| is_listed(view.world(), workload);
             for changed in sidecars.renew(&here, &is_listed, started.elapsed()) {
-                note(&changed);
+                self.note(&changed);
             }
             let marks = sidecars.marks();
             if marks != told {
@@ -63,6 +71,22 @@ impl Watcher {
         }
     }
 
+    fn note(&self, changed: &Changed) {
+        let kind = match changed.change {
+            Change::Entered(State::NotReady) => Kind::NotReady,
+            Change::Entered(State::Ready) => Kind::Ready,
+            Change::Entered(State::Draining) => Kind::Draining,
+            Change::Entered(State::Drained) => Kind::Drained,
+            Change::Left => Kind::Left,
+            Change::Lost => Kind::Lost,
+        };
+        let what = What::of_workload(kind, &changed.workload);
+        match changed.since {
+            Some(since) => self.events.note_at(&self.metrics, since.saturating_mul(1_000), what),
+            None => self.events.note(&self.metrics, what),
+        }
+    }
+
     /// Tells the marks, and waits until callers are told: what changes meanwhile is one further change. False when
     /// everything stops.
     async fn tell(&self, marks: Marks) -> bool {
@@ -74,13 +98,4 @@ impl Watcher {
 
 fn is_listed(world: &World, workload: &str) -> bool {
     world.workloads.contains_key(workload)
-}
-
-fn note(changed: &Changed) {
-    let what = match changed.change {
-        Change::Entered(state) => state.label(),
-        Change::Left => "left",
-        Change::Lost => "lost",
-    };
-    info!(workload = changed.workload, what, "life of a sidecar");
 }

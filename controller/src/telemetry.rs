@@ -15,9 +15,9 @@ use prometheus_client::{
 };
 
 use self::table::{
-    AUTHORITY_LOADS, CERTIFY, CHANGES, CONNECTED, CONNECTIONS, ENDPOINTS, FOLLOWED, GUARD_BREACHES, ISSUER_END, KNOWN,
-    LISTS, LOADED, LOADS, LOST, NACKS, NOTES, PROBLEMS, REGISTRATIONS, SENT, SERVICES, STREAMS, TLS_REFUSED, WAKES,
-    WORKLOADS, WORLD_TIME, WORLDS,
+    AUTHORITY_LOADS, CERTIFY, CHANGES, CONNECTED, CONNECTIONS, ENDPOINTS, EVENTS, FOLLOWED, GUARD_BREACHES, ISSUER_END,
+    KNOWN, LISTS, LOADED, LOADS, LOST, NACKS, NOTES, PROBLEMS, REGISTRATIONS, SENT, SERVICES, STREAMS, TLS_REFUSED,
+    WAKES, WORKLOADS, WORLD_TIME, WORLDS,
 };
 pub use self::{
     labels::{CertifyResult, List, Load, Selected, Service, TlsRefused},
@@ -61,6 +61,7 @@ pub struct Metrics {
     issuer_end: Level,
     authority_loads: Family<One, Count>,
     guard_breaches: Family<One, Count>,
+    events: Family<One, Count>,
 }
 
 /// Enters a metric under its name, with the sentence of its row.
@@ -103,6 +104,7 @@ impl Default for Metrics {
             issuer_end: enter(&mut registry, ISSUER_END),
             authority_loads: enter(&mut registry, AUTHORITY_LOADS),
             guard_breaches: enter(&mut registry, GUARD_BREACHES),
+            events: enter(&mut registry, EVENTS),
             registry,
         }
     }
@@ -228,6 +230,11 @@ impl Metrics {
     /// Counts a lane that its guard drained.
     pub fn guard_breached(&self, reason: &'static str) {
         self.guard_breaches.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Counts something that happened to an instance.
+    pub fn event(&self, kind: &'static str) {
+        self.events.get_or_create(&[("kind", kind)]).inc();
     }
 
     /// Notes the end of the issuer's certificate.

@@ -4,11 +4,17 @@
 //! A workload whose sidecar drains is marked for every caller at once, whatever its source says of it. The mark goes when a
 //! sidecar of the workload says that it is ready, and otherwise some time after the last one was heard.
 
+mod event;
+mod instance;
 mod standing;
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-pub use self::standing::{Registration, Standing};
+pub use self::{
+    event::{Kind, Seen, observed},
+    instance::{Condition, Facts, Instance, instance},
+    standing::{Registration, Standing},
+};
 
 /// How long a sidecar that is gone is remembered whose workload its source does not have any more: sources of several kinds
 /// may come and go in this time.

@@ -76,6 +76,10 @@ pub(crate) enum Command {
     /// Look at policies
     #[command(subcommand)]
     Policy(Policy),
+    /// How each instance of a service stands: state, weight now, why, since when, and who says so
+    Endpoints(Endpoints),
+    /// What happened to instances: ready, registered, draining, ejected, recovered and more
+    Events(Events),
     /// Have sidecars go down in order: callers go elsewhere, what is under way may end. Cannot be taken back
     Drain(Drain),
     /// Versions of mesh-ctl and of the controller
@@ -92,6 +96,39 @@ pub(crate) enum Command {
     /// Parent of the processes of a demo; ends them when the demo is gone
     #[command(hide = true)]
     DemoGuard,
+}
+
+/// Arguments of `endpoints`.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Endpoints {
+    /// Service, NAME or NAME.NAMESPACE
+    pub(crate) service: String,
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// Arguments of `events`.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Events {
+    /// Of instances of this service alone, NAME or NAME.NAMESPACE
+    #[arg(long)]
+    pub(crate) service: Option<String>,
+    /// Of this pod alone, namespace/pod
+    #[arg(long)]
+    pub(crate) pod: Option<String>,
+    /// Of this kind alone, for example ejected
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// Show so many, the newest
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Go on with new ones until interrupted
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
 }
 
 /// Arguments of `drain`.
@@ -427,6 +464,8 @@ mod tests {
             "model usage --by identity,lane,model,target -o csv",
             "drain demo/b-1 --wait --timeout 2m",
             "drain b.demo --leave-none -o json",
+            "endpoints b.demo -o json",
+            "events --service b.demo --kind ejected --limit 5 --follow",
             "version --client",
             "completion bash",
             "--controller 127.0.0.1:9 get lanes",

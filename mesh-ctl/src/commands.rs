@@ -11,6 +11,8 @@ mod check;
 mod completion;
 mod demo;
 mod drain;
+mod endpoints;
+mod events;
 mod files;
 mod get;
 mod lane;
@@ -45,6 +47,8 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Zone(command) => zone::run(&controller, command).await,
         Command::Model(command) => Box::pin(model::run(&controller, command)).await,
         Command::Policy(Policy::Explain { service, output }) => policy::explain(&controller, &service, output).await,
+        Command::Endpoints(asked) => endpoints::run(&controller, &asked).await,
+        Command::Events(asked) => events::run(&controller, &asked).await,
         Command::Drain(order) => drain::run(&controller, &order).await,
         Command::Version(version) => version::run(&controller, &version).await,
         Command::Completion { shell } => completion::run(shell),

@@ -26,9 +26,12 @@ use crate::{
         forwarded, lane,
         message::RequestHead,
     },
+    telemetry::health::Warming,
     worker::Worker,
 };
 
+/// How often what warms up is shown.
+const SHOW: Duration = Duration::from_secs(1);
 /// How often services that are not in use any more are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -37,6 +40,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub struct Balances {
     services: RefCell<AHashMap<ServiceKey, Kept>>,
     swept: Cell<Duration>,
+    shown: Cell<Duration>,
 }
 
 #[derive(Debug)]
@@ -165,9 +169,30 @@ impl Balances {
         }
     }
 
-    /// Forgets services that are gone. Cheap, called often.
+    /// Shows what warms up.
+    fn show(&self, worker: &Worker) {
+        let (now, mut shown) = (millis(worker), Vec::new());
+        for (service, kept) in self.services.borrow().iter() {
+            let Some(policy) = kept.warm_up else { continue };
+            let length = u64::try_from(policy.duration.as_millis()).unwrap_or(u64::MAX);
+            let new = kept.warming.iter().filter(|(_, start)| now.saturating_sub(*start) < length);
+            shown.extend(new.map(|(position, start)| Warming {
+                service: service.clone(),
+                address: kept.service.endpoints()[*position].address,
+                start: *start,
+            }));
+        }
+        shown.sort_unstable();
+        worker.sink.metrics.all_health().show_warming(shown);
+    }
+
+    /// Shows what warms up, and forgets services that are gone. Cheap, called often.
     pub fn tick(&self, worker: &Worker) {
         let now = worker.now();
+        if now.saturating_sub(self.shown.get()) >= SHOW {
+            self.shown.set(now);
+            self.show(worker);
+        }
         if now.saturating_sub(self.swept.get()) < SWEEP {
             return;
         }

@@ -45,6 +45,35 @@ async fn ready_since(world: &World, instance: usize) -> Option<u64> {
     found["readySince"].as_u64()
 }
 
+/// Kinds of events, oldest first.
+async fn happened(world: &World, query: &str) -> Option<Vec<String>> {
+    let all = world.mesh.console(&format!("/api/v1/events?{query}")).await.ok()?;
+    let kinds = all["items"].as_array()?.iter().filter_map(|item| item["kind"].as_str().map(str::to_owned));
+    // A sidecar may be ready before it is heard for the first time.
+    Some(kinds.filter(|kind| kind != "not_ready").collect())
+}
+
+#[tokio::test]
+async fn instance_that_fails_is_shown_as_ejected_with_who_says_so() {
+    let mut world = World::start(3, &[]).await;
+    world.applications[0] = None;
+    let call = async || {
+        // Its sidecar cannot reach it: another one answers.
+        assert_eq!(world.mesh.get("a", HOST, "/", &[]).await.unwrap().status, 200);
+        let all = world.mesh.console("/api/v1/endpoints/explain?service=b.demo").await.ok()?;
+        let found = all["items"].as_array()?.iter().find(|item| item["pod"] == "b0")?.clone();
+        (found["state"] == "ejected").then_some(found)
+    };
+    let found = until("b0 is ejected", PATIENCE, call).await;
+    assert_eq!(
+        (found["weight"].as_f64(), &found["seenBy"][0]["proxy"]),
+        (Some(0.0), &Value::from("demo/a")),
+        "{found}"
+    );
+    assert!(found["since"].is_u64(), "{found}");
+    assert_eq!(happened(&world, "service=b.demo&kind=ejected").await.unwrap(), ["ejected"]);
+}
+
 #[tokio::test]
 async fn controller_alone_is_enough_for_those_who_call_all_the_time() {
     let mut world = World::start(3, CONTROLLER_ALONE).await;
@@ -114,8 +143,18 @@ async fn order_of_the_controller_drains_a_pod_and_nobody_notices() {
     let drained = ctl(&world, &["drain", "demo/b0", "--wait", "--timeout", "20s"]).await;
     assert!(drained.status.success(), "{}", drained.output);
     assert!(drained.output.contains("demo/b0: draining"), "{}", drained.output);
+    let shown = ctl(&world, &["endpoints", "b.demo"]).await.output;
+    assert_eq!(shown.lines().filter(|line| line.contains(" draining ")).count(), 1, "{shown}");
+    assert_eq!(shown.lines().filter(|line| line.contains(" usable ")).count(), 2, "{shown}");
     world.end_sidecar(0, began).await;
     world.start_again(0).await;
+    let expected = ["ready", "drain_ordered", "draining", "drained", "left", "ready"];
+    until("every transition of b0 is an event", PATIENCE, || async {
+        (happened(&world, "workload=demo/b0").await? == expected).then_some(())
+    })
+    .await;
+    let shown = ctl(&world, &["events", "--pod", "demo/b0", "--kind", "drained"]).await.output;
+    assert!(shown.lines().count() == 2 && shown.contains("demo/b0"), "{shown}");
     let requests = world.requests(0);
     until("b0 is called again", PATIENCE, || async { (world.requests(0) > requests).then_some(()) }).await;
     callers.end_without_failure("an order of the controller").await;

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Collections, for people who asked for another one.
-pub(super) const COLLECTIONS: &str = "services, endpoints, lanes, models, models/usage, policies, policies/explain, proxies, probes/<trace id>, \
+pub(super) const COLLECTIONS: &str = "services, endpoints, endpoints/explain, events, lanes, models, models/usage, policies, policies/explain, proxies, probes/<trace id>, \
                                       resources, source, registrations, notes, zones, zones/shares, version";
 
 /// Life of a token when none is asked for.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use http::StatusCode;
 use mesh_core::{
-    lifecycle::State,
+    lifecycle::{Kind, State},
     names::DEFAULT_NAMESPACE,
     resources::{World, world::WorldService},
 };
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use super::{Console, answers};
-use crate::publish::proxies::Proxy;
+use crate::publish::{events::What, proxies::Proxy};
 
 /// What `POST drain` takes.
 #[derive(Deserialize)]
@@ -54,6 +54,9 @@ pub(super) fn order(console: &Console, text: &str) -> Result<Value, Refused> {
     let told = chosen.iter().map(|proxy| standings.order(&key(proxy), proxy.started)).collect();
     console.published.wake(&told);
     info!(pods = ?keys, "ordered to drain");
+    for key in &keys {
+        console.reported.events.note(&console.metrics, What::of_workload(Kind::DrainOrdered, key));
+    }
     let all = console.reported.proxies.all();
     let items = all.iter().filter(|proxy| keys.contains(&key(proxy))).map(|proxy| answers::proxy(proxy, standings));
     Ok(json!({ "items": items.collect::<Vec<_>>() }))

@@ -7,7 +7,10 @@ use std::{
 };
 
 use futures_util::stream;
-use mesh_core::{lifecycle::Standing, resources::World};
+use mesh_core::{
+    lifecycle::Standing,
+    resources::{World, world::WorldWorkload},
+};
 use mesh_proto::{
     convert::policy::Policy,
     mesh::v1::{Hello, PolicySnapshot, ProxyReport, mesh_policy_server::MeshPolicy, proxy_report::Report},
@@ -20,9 +23,10 @@ use tracing::{debug, info, warn};
 
 use super::{
     Published, Reported, Watch,
+    events::What,
     follow::Answers,
     peer::{Peer, Proof},
-    proxies::Entry,
+    proxies::{Entry, Observed},
 };
 use crate::{
     index::{Key, View},
@@ -229,6 +233,33 @@ impl Named {
             Report::Probe(note) => self.reported.probes.note(namespace, pod, note),
             Report::Hello(_) => warn!(namespace, pod, "second hello on a stream passed over"),
         }
-        self.entry.report(report);
+        let noticed = self.entry.report(report);
+        if !noticed.is_empty() {
+            self.note(noticed);
+        }
+    }
+
+    /// Notes what the proxy observed of instances that are still there: those that are gone did not recover.
+    fn note(&self, noticed: Vec<Observed>) {
+        let (view, by) = (self.published.view(), World::workload_key(&self.namespace, &self.pod));
+        for Observed { kind, service, address } in noticed {
+            let Some(port) = view.port(&service) else { continue };
+            if port.endpoints.iter().all(|endpoint| endpoint.address != address) {
+                continue;
+            }
+            let label = service.label();
+            let is_it = |workload: &&WorldWorkload| workload.addresses.contains(&address);
+            let workloads = view.world().workloads.iter().filter(|(_, one)| one.services.iter().any(|of| of == label));
+            let workload = workloads.filter(|(_, one)| is_it(one)).map(|(key, _)| key.clone()).next();
+            let what = What {
+                kind,
+                workload: workload.unwrap_or_default(),
+                service: label.to_owned(),
+                address: Some(address),
+                by: by.clone(),
+                detail: String::new(),
+            };
+            self.reported.events.note(&self.metrics, what);
+        }
     }
 }

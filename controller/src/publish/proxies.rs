@@ -1,7 +1,7 @@
 //! Proxies that are connected, and what they said last: the table behind `mesh-ctl get proxies`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -9,14 +9,15 @@ use std::{
 
 use mesh_core::{
     identity::Identity,
-    lifecycle::{Said, State},
+    lifecycle::{Kind, Said, Seen, State, observed},
+    model::service::ServiceKey,
     resources::{World, services::Account},
 };
 use mesh_proto::{
     convert::{
         lifecycle::Life,
         time,
-        unusable::{INSTANCES_MAX, UnusableInstance},
+        unusable::{INSTANCES_MAX, UnusableInstance, WatchedInstance},
     },
     mesh::v1::{Hello, Status, proxy_report::Report},
 };
@@ -74,6 +75,30 @@ pub struct Proxy {
     pub connected_since: SystemTime,
     /// Instances that it does not use, as it said last.
     pub unusable: Vec<UnusableInstance>,
+    /// Those that it uses, but not as any other.
+    pub watched: Vec<WatchedInstance>,
+}
+
+impl Proxy {
+    /// Instances that it does not use as any other: how it has them, and since when.
+    pub fn seen(&self) -> impl Iterator<Item = (&ServiceKey, SocketAddr, Seen, Option<SystemTime>)> {
+        let unusable = self
+            .unusable
+            .iter()
+            .filter_map(|one| Some((&one.service, one.address, Seen::of(one.usability)?, one.since)));
+        unusable.chain(self.watched.iter().map(|one| (&one.service, one.address, one.seen, one.since)))
+    }
+}
+
+/// Something that a caller observed of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// What.
+    pub kind: Kind,
+    /// Service of the instance.
+    pub service: ServiceKey,
+    /// Its address.
+    pub address: SocketAddr,
 }
 
 /// The table.
@@ -147,6 +172,7 @@ impl Proxies {
             subscriptions: 0,
             connected_since: SystemTime::now(),
             unusable: Vec::new(),
+            watched: Vec::new(),
         };
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         let number = connected.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -160,12 +186,12 @@ impl Proxies {
         self.changes.subscribe()
     }
 
-    /// How far the life of each workload's proxy is, by `<namespace>/<pod>`.
+    /// How far the life of each workload's proxy is, by `<namespace>/<pod>`; of those that have said so.
     pub fn said(&self) -> BTreeMap<String, Said> {
         let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found: BTreeMap<String, Said> = BTreeMap::new();
         for proxy in connected.values() {
-            let said = said(proxy);
+            let Some(said) = said(proxy) else { continue };
             let known = found.entry(World::workload_key(&proxy.namespace, &proxy.pod)).or_insert(said);
             *known = known.of_two(said);
         }
@@ -204,8 +230,10 @@ impl Entry {
         });
     }
 
-    /// Notes a report. A second `hello` is passed over: who a stream belongs to does not change.
-    pub fn report(&self, report: &Report) {
+    /// Notes a report; gives what it says that the proxy observed. A second `hello` is passed over: who a stream belongs to
+    /// does not change.
+    pub fn report(&self, report: &Report) -> Vec<Observed> {
+        let mut noticed = Vec::new();
         self.change(|proxy| match report {
             Report::Hello(_) | Report::Lanes(_) | Report::Probe(_) | Report::Models(_) => (),
             Report::Ack(ack) => {
@@ -226,10 +254,15 @@ impl Entry {
             }
             // What cannot be read is left out.
             Report::Unusable(unusable) => {
+                let before = states(proxy);
                 let instances = unusable.instances.iter().take(INSTANCES_MAX);
                 proxy.unusable = instances.filter_map(|one| UnusableInstance::from_wire(one).ok()).collect();
+                let watched = unusable.watched.iter().take(INSTANCES_MAX);
+                proxy.watched = watched.filter_map(|one| WatchedInstance::from_wire(one).ok()).collect();
+                noticed = difference(&before, &states(proxy));
             }
         });
+        noticed
     }
 }
 
@@ -244,28 +277,45 @@ fn note(proxy: &mut Proxy, status: &Status) {
 
 impl Entry {
     /// Wakes who follows lives of proxies, if that of this one got further.
-    fn tell(&self, before: Said, proxy: &Proxy) {
+    fn tell(&self, before: Option<Said>, proxy: &Proxy) {
         if before != said(proxy) {
             self.table.changes.send_modify(|count| *count += 1);
         }
     }
 }
 
-/// What a proxy has said of its life. Those of earlier versions say only that they drain, and take calls before.
-fn said(proxy: &Proxy) -> Said {
+type States = BTreeMap<(ServiceKey, SocketAddr), Seen>;
+
+fn states(proxy: &Proxy) -> States {
+    proxy.seen().map(|(service, address, seen, _)| ((service.clone(), address), seen)).collect()
+}
+
+/// What happened between two reports.
+fn difference(before: &States, after: &States) -> Vec<Observed> {
+    let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let of = |key: &(ServiceKey, SocketAddr)| {
+        let kinds = observed(before.get(key).copied(), after.get(key).copied());
+        let (service, address) = key.clone();
+        kinds.into_iter().map(move |kind| Observed { kind, service: service.clone(), address })
+    };
+    keys.into_iter().flat_map(of).collect()
+}
+
+/// What a proxy has said of its life; a stream that has just begun may be that of one which said it on another before. Those of
+/// earlier versions say only that they drain, and take calls before.
+fn said(proxy: &Proxy) -> Option<Said> {
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let host = proxy.host;
     match proxy.life {
-        Some(life) => {
-            Said { state: life.state, since: seconds(life.since), ready_since: life.ready_since.map(seconds), host }
-        }
+        Some(life) => Some(Said {
+            state: life.state,
+            since: seconds(life.since),
+            ready_since: life.ready_since.map(seconds),
+            host,
+        }),
         None => {
-            let state = match (proxy.draining, proxy.has_status) {
-                (true, _) => State::Draining,
-                (false, true) => State::Ready,
-                (false, false) => State::NotReady,
-            };
-            Said { state, since: seconds(proxy.connected_since), ready_since: None, host }
+            let state = if proxy.draining { State::Draining } else { State::Ready };
+            proxy.has_status.then(|| Said { state, since: seconds(proxy.connected_since), ready_since: None, host })
         }
     }
 }

@@ -50,6 +50,7 @@ pub(super) const CONNECTIONS: &str = "mesh_controller_connections";
 pub(super) const TLS_REFUSED: &str = "mesh_controller_tls_refused_total";
 pub(super) const ISSUER_END: &str = "mesh_controller_issuer_not_after_timestamp_seconds";
 pub(super) const GUARD_BREACHES: &str = "mesh_controller_lane_guard_breaches_total";
+pub(super) const EVENTS: &str = "mesh_controller_events_total";
 pub(super) const AUTHORITY_LOADS: &str = "mesh_controller_authority_loads_total";
 
 /// Every metric.
@@ -169,6 +170,13 @@ pub const METRICS: &[Row] = &[
         "lanes",
         "reason: errors, latency",
         "Lanes that were drained by their guard; log and history say which",
+    ),
+    row(
+        EVENTS,
+        "counter",
+        "events",
+        "kind: registered, deregistered, not_ready, ready, drain_ordered, draining, drained, left, lost, ejected, failing_health, recovered, warm_up_started, warm_up_ended",
+        "What happened to instances, as `mesh-ctl events` lists it; what callers observe counts once for each",
     ),
     row(
         AUTHORITY_LOADS,

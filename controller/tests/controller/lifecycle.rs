@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mesh_core::lifecycle::{Registration, Standing, State};
 use mesh_proto::{
-    convert::{endpoint::Change, lifecycle::Life},
-    mesh::v1::{Ack, Hello, proxy_report::Report},
+    convert::{endpoint::Change, lifecycle::Life, timestamp},
+    mesh::v1::{Ack, Hello, UnusableInstance, UnusableInstances, proxy_report::Report},
 };
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -133,5 +133,47 @@ async fn a_service_keeps_an_instance_that_takes_calls_unless_somebody_says_that_
     assert!(answer["error"].as_str().unwrap().contains("service b.demo would have no instance left"), "{answer}");
     let (status, answer) = controller.post("/api/v1/drain", &whole(true)).await;
     assert_eq!((status, answer["items"].as_array().unwrap().len()), (200, 3), "{answer}");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn what_callers_say_of_instances_is_shown_and_becomes_events() {
+    let controller = Controller::start().await;
+    let channel = controller.proxy("b").await;
+    let mut proxy = Proxy::connect(&channel, Report::Hello(hello("b", "b-1"))).await.unwrap();
+    proxy.snapshot().await;
+    let since = SystemTime::now() - Duration::from_secs(60);
+    let one = |address: &str, reason: &str| UnusableInstance {
+        service: "b.demo.svc.cluster.local:8080".to_owned(),
+        address: address.to_owned(),
+        reason: reason.to_owned(),
+        since: Some(timestamp(since)),
+    };
+    let (ejected, new) = (one("127.1.0.2:8080", "ejected"), one("127.1.0.3:8080", "warming"));
+    let report = UnusableInstances { instances: vec![ejected], watched: vec![new.clone()] };
+    proxy.say(Report::Unusable(report)).await;
+    let path = "/api/v1/endpoints/explain?service=b.demo";
+    let all = controller.until(path, |all| all["items"][0]["state"] == "ejected").await;
+    let (first, second) = (&all["items"][0], &all["items"][1]);
+    assert_eq!((&first["pod"], &first["weight"]), (&json!("b-1"), &json!(0.0)), "{all}");
+    assert_eq!(first["seenBy"][0]["proxy"], "demo/b-1");
+    // Half of the two minutes: a quarter of the weight of 0.5.
+    assert_eq!((&second["state"], &second["ofWeight"]), (&json!("warming"), &json!(0.5)), "{all}");
+    assert!((24..=27).contains(&second["percent"].as_u64().unwrap()), "{all}");
+    assert_eq!(all["items"][2]["state"], "usable");
+
+    proxy.say(Report::Unusable(UnusableInstances { instances: Vec::new(), watched: vec![new] })).await;
+    controller.until(path, |all| all["items"][0]["state"] == "usable").await;
+    proxy.say(Report::Unusable(UnusableInstances::default())).await;
+    let path = "/api/v1/events?service=b.demo";
+    let events = controller.until(path, |all| all["items"].as_array().is_some_and(|all| all.len() == 4)).await;
+    let kinds: Vec<_> = events["items"].as_array().unwrap().iter().map(|event| event["kind"].as_str()).collect();
+    let expected = ["ejected", "warm_up_started", "recovered", "warm_up_ended"];
+    assert_eq!(kinds, expected.map(Some));
+    assert_eq!((&events["items"][0]["workload"], &events["items"][0]["by"]), (&json!("demo/b-1"), &json!("demo/b-1")));
+    let (status, answer) = controller.get("/api/v1/endpoints/explain?service=x").await;
+    assert_eq!(status, 404, "{answer}");
+    let (status, answer) = controller.get("/api/v1/events?after=yesterday").await;
+    assert_eq!(status, 400, "{answer}");
     controller.stop().await;
 }

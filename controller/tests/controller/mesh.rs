@@ -125,9 +125,11 @@ async fn explain_passes_over_what_discovery_and_proxies_have_something_against()
     let mut proxy = Proxy::connect(&channel, Report::Hello(hello("b", "b-1"))).await.unwrap();
     proxy.snapshot().await;
     let service = "b.demo.svc.cluster.local:8080".to_owned();
-    let ejected = UnusableInstance { service, address: "127.1.0.4:8080".to_owned(), reason: "ejected".to_owned() };
+    let address = "127.1.0.4:8080".to_owned();
+    let ejected = UnusableInstance { service, address, reason: "ejected".to_owned(), since: None };
     let unreadable = UnusableInstance { reason: "bored".to_owned(), ..ejected.clone() };
-    proxy.say(Report::Unusable(UnusableInstances { instances: vec![ejected, unreadable] })).await;
+    let watched = Vec::new();
+    proxy.say(Report::Unusable(UnusableInstances { instances: vec![ejected, unreadable], watched })).await;
     controller.until("/api/v1/proxies", |table| table["items"][0]["unusableInstances"] == 1).await;
     let (served, health) = hop().await;
     assert_eq!((&served["servedBy"], &served["reason"]), (&json!("baseline"), &json!("unhealthy")), "{served}");

@@ -63,6 +63,13 @@ pub(crate) async fn controller(server: &Server, name: &str, fields: &str, folder
     runtime::start(Arguments::parse_from(words).settings).await.expect("a controller starts")
 }
 
+/// What a proxy of an earlier version says of its life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Serves,
+    Drains,
+}
+
 /// A proxy of a pod of `demo`.
 pub(crate) struct Proxy {
     reports: mpsc::Sender<ProxyReport>,
@@ -87,11 +94,14 @@ impl Proxy {
         };
         reports.send(ProxyReport { report: Some(Report::Hello(hello)) }).await.expect("a queue");
         let stream = MeshPolicyClient::new(channel).watch(ReceiverStream::new(receiver)).await;
-        Proxy { reports, _snapshots: stream.expect("a stream").into_inner() }
+        let proxy = Proxy { reports, _snapshots: stream.expect("a stream").into_inner() };
+        proxy.says(Said::Serves).await;
+        proxy
     }
 
-    async fn drains(&self) {
-        let status = Status { certificate_not_after: None, snapshot_written: None, draining: true, subscriptions: 0 };
+    async fn says(&self, said: Said) {
+        let draining = said == Said::Drains;
+        let status = Status { certificate_not_after: None, snapshot_written: None, draining, subscriptions: 0 };
         self.reports.send(ProxyReport { report: Some(Report::Status(status)) }).await.expect("a stream");
     }
 }
@@ -122,7 +132,7 @@ async fn a_workload_is_registered_while_its_proxy_is_connected_and_takes_traffic
 
         let second = Proxy::connect(&controller, "b-2").await;
         pushed(&mut watching, &name, |listing| ips(listing) == ["10.9.2.1", "10.9.2.2"]).await;
-        first.drains().await;
+        first.says(Said::Drains).await;
         let (_, took) = pushed(&mut watching, &name, |listing| ips(listing) == ["10.9.2.2"]).await;
         eprintln!("{}: draining, taken back after {took:?}", watching.server);
         assert!(took < Duration::from_secs(3), "{took:?}");

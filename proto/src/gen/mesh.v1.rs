@@ -467,6 +467,9 @@ pub struct UnusableInstances {
     /// At most 1,000; more are left out.
     #[prost(message, repeated, tag = "1")]
     pub instances: ::prost::alloc::vec::Vec<UnusableInstance>,
+    /// Those that it uses, but not as any other: kept, half_open or warming. At most 1,000.
+    #[prost(message, repeated, tag = "2")]
+    pub watched: ::prost::alloc::vec::Vec<UnusableInstance>,
 }
 /// An instance that a proxy does not use.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -477,9 +480,12 @@ pub struct UnusableInstance {
     /// IP:port
     #[prost(string, tag = "2")]
     pub address: ::prost::alloc::string::String,
-    /// ejected, on_trial, failing_health, resting or draining.
+    /// ejected, on_trial, failing_health, resting or draining; kept, half_open or warming of those watched.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Since when.
+    #[prost(message, optional, tag = "4")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// What the calls of a proxy came to since its last report of this kind, for services that have lanes. Sent every two
 /// seconds at most, and only when there was a call.

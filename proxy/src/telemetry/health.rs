@@ -51,11 +51,23 @@ pub struct Unusable {
     pub usability: Usability,
 }
 
+/// An instance to which a worker gives part of its weight, because it is new.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Warming {
+    /// Its service.
+    pub service: ServiceKey,
+    /// Its address.
+    pub address: SocketAddr,
+    /// When that began, Unix milliseconds.
+    pub start: u64,
+}
+
 /// Health as one worker counts and shows it.
 #[derive(Debug, Default)]
 pub struct HealthMetrics {
     series: ArcSwap<Vec<Arc<HealthSeries>>>,
     unusable: ArcSwap<Vec<Unusable>>,
+    warming: ArcSwap<Vec<Warming>>,
 }
 
 impl HealthMetrics {
@@ -67,6 +79,18 @@ impl HealthMetrics {
     /// What is not usable now.
     pub fn unusable(&self) -> Arc<Vec<Unusable>> {
         self.unusable.load_full()
+    }
+
+    /// What warms up now.
+    pub fn warming(&self) -> Arc<Vec<Warming>> {
+        self.warming.load_full()
+    }
+
+    /// Shows what warms up now. Only the owning worker may call it.
+    pub fn show_warming(&self, warming: Vec<Warming>) {
+        if **self.warming.load() != warming {
+            self.warming.store(Arc::new(warming));
+        }
     }
 
     /// Shows what is not usable now. Only the owning worker may call it.

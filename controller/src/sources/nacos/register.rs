@@ -14,11 +14,10 @@ use mesh_core::{
     discovery::nacos::{
         Name,
         registration::{
-            GRACE, Judged, Presence, Registered, Registration, Registrations, Slot, Step, Verdict, judge, visible,
-            wanted,
+            GRACE, Judged, Presence, Registered, Registration, Slot, Step, Verdict, judge, visible, wanted,
         },
     },
-    lifecycle::{Said, State as Stage},
+    lifecycle::{Kind, Said, State as Stage},
     resources::nacos::{Register, Server},
 };
 use tokio::{
@@ -35,7 +34,12 @@ use super::{
 };
 use crate::{
     compose::SourceName,
-    publish::{Published, Reported, proxies::Proxies, standings::Standings},
+    publish::{
+        Published, Reported,
+        events::{Events, What},
+        proxies::Proxies,
+        standings::Standings,
+    },
     telemetry::{Metrics, Selected},
 };
 
@@ -94,6 +98,7 @@ pub struct Registrar {
     published: Arc<Published>,
     proxies: Arc<Proxies>,
     standings: Arc<Standings>,
+    events: Arc<Events>,
     metrics: Arc<Metrics>,
     seen: BTreeMap<String, Seen>,
     registered: Registered,
@@ -137,6 +142,7 @@ impl Registrar {
             published: Arc::clone(published),
             proxies: Arc::clone(&reported.proxies),
             standings: Arc::clone(&reported.standings),
+            events: Arc::clone(&reported.events),
             metrics: Arc::clone(metrics),
             seen: BTreeMap::new(),
             registered: Registered::default(),
@@ -173,7 +179,7 @@ impl Registrar {
             views.mark_unchanged();
             proxies.mark_unchanged();
             let judged = self.judged();
-            let done = self.carry_out(&wanted(&judged), &ending).await;
+            let done = self.carry_out(&judged, &ending).await;
             let due = self.due(&judged);
             self.show(judged);
             wait = match done {
@@ -184,8 +190,7 @@ impl Registrar {
                 }
             };
         }
-        let nothing = Registrations::new();
-        let farewell = self.carry_out(&nothing, &ending);
+        let farewell = self.carry_out(&[], &ending);
         // What was not taken back in time ends with its connection.
         drop(timeout(FAREWELL, farewell).await);
         ending.cancel();
@@ -271,12 +276,13 @@ impl Registrar {
         self.shown.send_replace(Arc::new(rows));
     }
 
-    /// Does what leads to `wanted`, as far as there are connections; the first failure is returned at the end.
-    async fn carry_out(&mut self, wanted: &Registrations, ending: &CancellationToken) -> Result<(), Error> {
+    /// Does what leads to what is wanted of these, as far as there are connections; the first failure is returned at the end.
+    async fn carry_out(&mut self, judged: &[Judged], ending: &CancellationToken) -> Result<(), Error> {
+        let wanted = wanted(judged);
         let mut failed = Ok(());
         self.failures.clear();
         let before = self.registered.count();
-        for step in self.registered.steps(wanted) {
+        for step in self.registered.steps(&wanted) {
             let slot = match &step {
                 Step::Deregister(slot, ..) | Step::Register(slot, ..) => *slot,
             };
@@ -295,7 +301,10 @@ impl Registrar {
                 }
             };
             match done {
-                Ok(()) => self.registered.done(step),
+                Ok(()) => {
+                    self.note(&step, judged);
+                    self.registered.done(step);
+                }
                 Err(error) => {
                     if let Step::Register(_, name, address, _) = step {
                         self.failures.insert((name, address), (error.to_string(), error.cause.remedy()));
@@ -309,6 +318,23 @@ impl Registrar {
             info!(server = self.options.name, namespace = self.options.namespace, instances = after, "registered");
         }
         failed
+    }
+
+    fn note(&self, step: &Step, judged: &[Judged]) {
+        let (kind, name, address) = match step {
+            Step::Register(_, name, address, _) => (Kind::Registered, name, address),
+            Step::Deregister(_, name, address, _) => (Kind::Deregistered, name, address),
+        };
+        let one = judged.iter().find(|one| one.name == *name && one.address == *address);
+        let what = What {
+            kind,
+            workload: one.and_then(|one| one.workload.clone()).unwrap_or_default(),
+            service: one.map(|one| one.label.clone()).unwrap_or_default(),
+            address: Some(*address),
+            by: String::new(),
+            detail: format!("{name} at {}", self.source),
+        };
+        self.events.note(&self.metrics, what);
     }
 
     /// Begins connections until there is one of that number.
