@@ -20,10 +20,8 @@ use mesh_core::{
         route::{PathMatch, RouteMatch, ValueCondition, ValueMatch},
     },
     resources::{
-        Domains, Problem, compile,
-        document::parse_taking,
-        parse,
-        traffic_policy::{Absent, FIELDS, Field, NotYet},
+        Domains, Problem, compile, parse,
+        traffic_policy::{Absent, FIELDS, Field},
     },
 };
 use serde_yaml_ng::Value;
@@ -35,9 +33,8 @@ mod broken;
 
 const FULL: &str = include_str!("traffic/full.yaml");
 
-/// Reads also what no proxy heeds yet.
 fn read(text: &str) -> Result<TrafficPolicy, Vec<Problem>> {
-    let world = compile(&parse_taking("policy.yaml", text, NotYet::Taken)?, &Domains::default())?;
+    let world = compile(&parse("policy.yaml", text)?, &Domains::default())?;
     Ok(world.traffic["cart.shop"].clone())
 }
 
@@ -324,7 +321,7 @@ fn the_table_of_fields_has_exactly_what_the_reader_takes() {
                 map.insert("zzz".into(), 1.into());
             }
             let text = serde_yaml_ng::to_string(&broken).unwrap();
-            let problems = parse_taking("a.yaml", &text, NotYet::Taken).unwrap_err();
+            let problems = parse("a.yaml", &text).unwrap_err();
             let unknown = problems.iter().find(|problem| problem.path.ends_with("zzz")).expect(&path);
             let (_, allowed) = unknown.message.split_once("(allowed: ").expect(&unknown.message);
             let allowed: BTreeSet<&str> = allowed.trim_end_matches(')').split(", ").collect();
@@ -371,23 +368,6 @@ fn the_defaults_of_the_table_are_those_of_the_reader() {
 }
 
 #[test]
-fn what_no_proxy_heeds_yet_is_refused_unless_it_says_what_happens_anyway() {
-    let problems = parse("policy.yaml", FULL).unwrap_err();
-    let is_refused = |path: &str| {
-        let whole = format!("TrafficPolicy shop/cart: spec.{path}");
-        problems.iter().any(|problem| problem.path == whole && problem.message == "is not in force yet: leave it out")
-    };
-    for path in ["timeouts.perTry", "retries.on", "limits.pending", "rateLimits"] {
-        assert!(is_refused(path), "{path}: {problems:#?}");
-    }
-    let rest = "  timeouts: {perTry: 0s}\n  retries: {attempts: 2}\n  outlierDetection: {honourRetryAfter: false}\n";
-    parse("policy.yaml", &policy(rest)).unwrap();
-    for field in fields().filter(|field| !field.is_in_force()) {
-        assert!(!matches!(field.path, "service" | "retries.attempts" | "zones.preferSame"), "{}", field.path);
-    }
-}
-
-#[test]
 fn state_of_an_earlier_version_keeps_its_attempts_and_its_probe() {
     let second = r#"{"secs":1,"nanos":0}"#;
     let text = format!(
@@ -411,7 +391,7 @@ fn the_reference_page_is_the_table() {
     let mut page =
         "# Fields of a TrafficPolicy\n\nEvery field below `spec`; `docs/traffic-policy.md` explains them with \
                     examples. `[]` stands for each element of a list. Durations are written as `500ms`, `2s`, `1m30s`, \
-                    `1h`, percentages as `70` or `70%`. Fields that are not in force yet are refused.\n"
+                    `1h`, percentages as `70` or `70%`.\n"
             .to_owned();
     let mut part = None;
     for field in fields() {
@@ -430,7 +410,6 @@ fn the_reference_page_is_the_table() {
             Absent::Means(text) => cell(text),
         };
         let meaning = cell(field.meaning);
-        let meaning = if field.is_in_force() { meaning } else { format!("**Not in force yet.** {meaning}") };
         writeln!(page, "| `{}` | {} | {absent} | {meaning} |", field.path, cell(field.value)).unwrap();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/traffic-policy.md");

@@ -8,7 +8,6 @@ use super::{
     Metadata, Resource, Spec, kinds,
     node::{Context, Node},
     problem::{Origin, Problem},
-    traffic_policy::NotYet,
     wording::suggestion,
 };
 use crate::names;
@@ -21,21 +20,13 @@ pub const FILE_MAX: usize = 64 << 20;
 /// # Errors
 /// All problems of all documents.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Resource>, Vec<Problem>> {
-    parse_taking(file, text, NotYet::Refused)
-}
-
-/// As [`parse`], with fields that are not in force yet taken or refused.
-///
-/// # Errors
-/// All problems of all documents.
-pub fn parse_taking(file: &str, text: &str, not_yet: NotYet) -> Result<Vec<Resource>, Vec<Problem>> {
     if text.len() > FILE_MAX {
         let message = format!("{} bytes are too many; at most {FILE_MAX} are read", text.len());
         return Err(vec![Problem { file: Some(file.to_owned()), line: None, path: String::new(), message }]);
     }
     let (mut resources, mut problems) = (Vec::new(), Vec::new());
     for (first_line, document) in documents(text) {
-        match one(file, first_line, document, not_yet) {
+        match one(file, first_line, document) {
             Ok(resource) => resources.extend(resource),
             Err(found) => problems.extend(found),
         }
@@ -60,7 +51,7 @@ fn documents(text: &str) -> Vec<(u32, &str)> {
     found
 }
 
-fn one(file: &str, first_line: u32, text: &str, not_yet: NotYet) -> Result<Option<Resource>, Vec<Problem>> {
+fn one(file: &str, first_line: u32, text: &str) -> Result<Option<Resource>, Vec<Problem>> {
     let value: Value = serde_yaml_ng::from_str(text).map_err(|error| {
         let line = error.location().map(|location| first_line + location.line() as u32 - 1);
         let message = format!("not YAML: {}", without_place(&error.to_string()));
@@ -71,7 +62,7 @@ fn one(file: &str, first_line: u32, text: &str, not_yet: NotYet) -> Result<Optio
     }
     let document: Arc<str> = text.into();
     let origin = Arc::new(Origin::new(file, first_line, Arc::clone(&document)));
-    let context = Context { origin: &origin, subject: subject(&value), not_yet, problems: RefCell::default() };
+    let context = Context { origin: &origin, subject: subject(&value), problems: RefCell::default() };
     let root = Node::root(&value, &context);
     let read = resource(&root);
     let problems = context.problems.into_inner();

@@ -12,7 +12,6 @@ use super::{
     node::{Context, Node},
     problem::{Origin, Problem},
     services::AddressCalls,
-    traffic_policy::NotYet,
 };
 use crate::discovery::nacos::Name;
 
@@ -159,8 +158,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Server>, Vec<Problem>> {
         whole(line, format!("not YAML: {}", without_place(&error.to_string())))
     })?;
     let origin = Origin::new(file, 1, Arc::from(text));
-    let (subject, not_yet) = (String::new(), NotYet::Refused);
-    let context = Context { origin: &origin, subject, not_yet, problems: RefCell::default() };
+    let context = Context { origin: &origin, subject: String::new(), problems: RefCell::default() };
     let found = read::servers(&Node::root(&value, &context));
     let mut problems = context.problems.into_inner();
     problems.sort();

@@ -7,7 +7,6 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     problem::{Origin, Problem},
-    traffic_policy::NotYet,
     wording::{shortened, suggestion},
 };
 use crate::{identity::Identity, model::route::Pattern};
@@ -21,8 +20,6 @@ pub(super) struct Context<'a> {
     pub(super) origin: &'a Origin,
     /// The resource, as problems name it.
     pub(super) subject: String,
-    /// Whether fields that are not in force yet are taken.
-    pub(super) not_yet: NotYet,
     /// What was found wrong.
     pub(super) problems: RefCell<Vec<Problem>>,
 }
@@ -46,11 +43,6 @@ impl<'a> Node<'a> {
     /// The document itself.
     pub(super) fn root(value: &'a Value, context: &'a Context<'a>) -> Self {
         Node { value, path: String::new(), context }
-    }
-
-    /// Whether fields that are not in force yet are taken.
-    pub(super) fn not_yet(&self) -> NotYet {
-        self.context.not_yet
     }
 
     /// Records a problem with this value.

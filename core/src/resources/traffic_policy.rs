@@ -5,7 +5,6 @@ mod balancing;
 mod fields;
 mod health_check;
 mod measures;
-mod not_yet;
 mod outlier;
 mod rate_limits;
 mod retries;
@@ -15,7 +14,6 @@ mod zones;
 pub(super) use self::zones::zone as zone_name;
 pub use self::{
     fields::{Absent, FIELDS, Field},
-    not_yet::NotYet,
     shown::{Origin, Shown, explain},
 };
 
@@ -53,10 +51,6 @@ const SPEC: &[&str] = &[
 /// Reads the specification.
 pub(super) fn read(node: &Node<'_>, namespace: &str) -> Option<TrafficPolicy> {
     let spec = node.object(SPEC)?;
-    match node.not_yet() {
-        NotYet::Refused => not_yet::refuse(node),
-        NotYet::Taken => {}
-    }
     let default = Policy::default();
     let service = spec.required("service").and_then(|node| service_label(&node, namespace));
     let policy = Policy {

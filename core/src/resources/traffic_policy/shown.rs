@@ -31,13 +31,13 @@ pub enum Origin {
 const OPTIONAL: [&str; 5] =
     ["healthCheck.http", "healthCheck.tcp", "healthCheck.grpc", "healthCheck", "outlierDetection.successRate"];
 
-/// Every field that counts and is in force, in the order of the reference page. `document` is the resource as written, if
+/// Every field that counts, in the order of the reference page. `document` is the resource as written, if
 /// there is one.
 pub fn explain(document: Option<&str>) -> Vec<Shown> {
     let document: Value = document.and_then(|text| serde_yaml_ng::from_str(text).ok()).unwrap_or_default();
     let spec = &document["spec"];
     let mut rows: Vec<Shown> = Vec::new();
-    let is_shown = |field: &&Field| field.path != "service" && field.is_in_force();
+    let is_shown = |field: &&Field| field.path != "service";
     for field in FIELDS.iter().copied().flatten().filter(is_shown) {
         if let Some(row) = row(spec, field)
             && rows.iter().all(|other| other.path != row.path)
@@ -105,9 +105,6 @@ mod tests {
         assert_eq!(value(&rows, "outlierDetection.successRate"), Some(("none", Origin::Default)));
         assert_eq!(value(&rows, "panicThreshold"), Some(("50", Origin::Default)));
         assert_eq!(value(&rows, "rateLimits"), Some(("none", Origin::Default)));
-        for not_yet in ["retries.on"] {
-            assert_eq!(value(&rows, not_yet), None, "{not_yet}");
-        }
         assert!(rows.iter().all(|row| !row.path.starts_with("healthCheck.") && !row.path.contains("[]")));
     }
 
