@@ -31,7 +31,7 @@ pub use find::{Found, Freshness, Known, find};
 pub(crate) use forwarded::ForwardedRole;
 pub use forwarded::{SW8_CORRELATION, TRACESTATE, sw8_correlation, tracestate, uses_tracestate};
 pub use leak::leak;
-pub use level::{Turn, choose, choose_again};
+pub use level::{Turn, choose, choose_again, choose_near};
 pub use living::{Living, Strength, baseline_strength, living};
 pub use moment::{next_change, settled};
 pub use trust::MayLabel;
@@ -182,11 +182,13 @@ pub enum Reason {
     Unhealthy,
     /// The attempts at the level above failed: the last one goes down.
     Retried,
+    /// The level above has nobody usable in the caller's zone, and the group puts the zone first.
+    OtherZone,
 }
 
 impl Reason {
     /// Every reason, in order of declaration.
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 8] = [
         Reason::Unlabelled,
         Reason::Matched,
         Reason::OutsideGroup,
@@ -194,6 +196,7 @@ impl Reason {
         Reason::Missing,
         Reason::Unhealthy,
         Reason::Retried,
+        Reason::OtherZone,
     ];
 
     /// Label for metrics, logs, spans and `explain`.
@@ -206,6 +209,7 @@ impl Reason {
             Reason::Missing => "missing",
             Reason::Unhealthy => "unhealthy",
             Reason::Retried => "retried",
+            Reason::OtherZone => "other_zone",
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use mesh_core::{
     health::{Permission, permission},
-    lane::{Carried, Choice, Level, Reason, Source, Turn, Usable, choose, choose_again, leak},
+    lane::{Carried, Choice, Level, Reason, Source, Turn, Usable, choose, choose_again, choose_near, leak},
     model::{
         endpoint::{Endpoint, ProtocolHint},
         lane::{Lane, LaneGroup, LaneName, LaneRef, LaneState, OnMissing, OnUnhealthy},
@@ -185,6 +185,33 @@ fn chain_of_parents_is_walked_by_what_each_level_says_and_keeps_the_first_reason
         ];
         let world = World::new(lanes, &[("p.l", child), ("p", parent), ("", WELL)]);
         assert_eq!(world.serve(Some("p.l")), *expected, "{child:?} {parent:?} {on_missing:?} {on_unhealthy:?}");
+    }
+}
+
+#[test]
+fn a_group_that_puts_zones_first_passes_over_levels_without_instances_in_the_zone_of_the_caller() {
+    let stays = Lane { on_unhealthy: OnUnhealthy::Stay, ..Lane::new(name("dev.stays")) };
+    let lanes = vec![Lane::new(name("dev")), Lane::new(name("dev.alice")), stays];
+    // Positions: baseline 0 and 1, dev 2, dev.alice 3, dev.stays 4.
+    let levels = [("", WELL), ("dev", &WELL[..1]), ("dev.alice", &WELL[..1]), ("dev.stays", &WELL[..1])];
+    let mut world = World::new(lanes, &levels);
+    let serve = |world: &World, lane: &str, near: &[usize]| {
+        let usable = |position: usize| world.usable[position];
+        let is_near = |position: usize| near.contains(&position);
+        let groups = std::slice::from_ref(&world.group);
+        shown(&choose_near(Some(&label(lane)), groups, &world.service, Usable::Where(&usable), &is_near))
+    };
+    assert_eq!(serve(&world, "dev.alice", &[0]), "g/dev.alice matched 3");
+    world.group.zone_first = true;
+    for (lane, near, expected) in [
+        ("dev.alice", &[3, 0][..], "g/dev.alice matched 3"),
+        ("dev.alice", &[2, 0], "g/dev other_zone 2"),
+        ("dev.alice", &[1], "baseline other_zone 0,1"),
+        ("dev.alice", &[], "g/dev.alice matched 3"),
+        ("dev.stays", &[0, 2], "g/dev.stays matched 4"),
+        ("dev", &[0], "baseline other_zone 0,1"),
+    ] {
+        assert_eq!(serve(&world, lane, near), expected, "{lane} {near:?}");
     }
 }
 

@@ -98,7 +98,10 @@ pub(super) fn explain(view: &View, proxies: &[Proxy], text: &str) -> Result<Valu
     let chain: Vec<&Service> = services.iter().collect();
     let reports = Reports::of(proxies);
     let usable = |service: &Service, position: usize| reports.against(service, position).is_empty();
-    let hops = lane::explain(carried.as_ref(), view.lanes(), &chain, &usable);
+    let mut hops = lane::explain(carried.as_ref(), view.lanes(), &chain, &usable);
+    if let Some(zone) = &question.zone {
+        hops.iter_mut().for_each(|hop| put_zone_first(view, carried.as_ref(), hop, &reports, zone));
+    }
     let hops: Vec<_> = hops
         .iter()
         .map(|found| {
@@ -220,6 +223,18 @@ fn service(view: &View, name: &str) -> Result<Service, String> {
 fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
     let first = items.next()?;
     items.next().is_none().then_some(first)
+}
+
+/// The level that serves callers in a zone, where the lane's group puts zones first.
+fn put_zone_first(view: &View, carried: Option<&Carried>, hop: &mut lane::Hop<'_>, reports: &Reports<'_>, own: &str) {
+    let (service, label) = (hop.service, hop.service.key().label());
+    let asks = view.world().traffic.get(label).is_some_and(|traffic| traffic.zones.prefer_same);
+    if asks && !view.world().drained_zones().contains(own) {
+        let is_near = |position: usize| service.endpoints()[position].zone.as_deref() == Some(own);
+        let allows = |position| reports.against(service, position).is_empty();
+        let usable = lane::Usable::Where(&allows);
+        hop.choice = lane::choose_near(carried, view.lanes(), service, usable, &is_near);
+    }
 }
 
 /// Which zones serve callers in a zone, at the level that serves.

@@ -63,6 +63,7 @@ pub(super) fn groups(console: &Console) -> Vec<Value> {
             "salt": group.salt,
             "trusted": group.trusted,
             "propagation": group.propagation,
+            "zoneFirst": group.zone_first,
             "maxRequestAge": group.max_request_age.as_millis() as u64,
             "lanes": group.lanes.iter().map(lane).collect::<Vec<_>>(),
         })

@@ -91,6 +91,44 @@ fn descend<'a>(
     baseline(groups, service, usable, reason, steps)
 }
 
+/// As [`choose`] for a caller that keeps to its own zone, `is_near` saying who is in it: where the group of the lane says
+/// `zoneFirst`, and the level that would serve has nobody there, the next level below that has, if one has. Only levels that
+/// requests leave when they are unhealthy (`onUnhealthy: fallback`) are passed over.
+pub fn choose_near<'a>(
+    carried: Option<&Carried>,
+    groups: &[LaneGroup],
+    service: &'a Service,
+    usable: Usable<'_>,
+    is_near: &dyn Fn(usize) -> bool,
+) -> Choice<'a> {
+    let first = choose(carried, groups, service, usable);
+    let Choice::Use { level: Level::Lane(lane), candidates, .. } = &first else { return first };
+    let Some(group) = groups.iter().find(|group| group.name == lane.group && group.zone_first) else { return first };
+    let has_near = |candidates: &[usize]| candidates.iter().any(|position| is_near(*position));
+    if has_near(candidates) {
+        return first;
+    }
+    let mut passed = group.lane(&lane.lane);
+    for _ in 0..=CHAIN_MAX {
+        let may_be_left = |lane: &&Lane| match lane.on_unhealthy {
+            OnUnhealthy::Fallback => true,
+            OnUnhealthy::Stay | OnUnhealthy::Reject => false,
+        };
+        let Some(lane) = passed.filter(may_be_left) else { break };
+        let next = group.parent_of(lane);
+        let reason = Reason::OtherZone;
+        let below = descend((groups, group), next, reason, service, usable, &mut Steps::Unwanted);
+        match below {
+            Choice::Use { level: Level::Lane(below), candidates, .. } if !has_near(&candidates) => {
+                passed = group.lane(&below.lane);
+            }
+            Choice::Use { ref candidates, .. } if has_near(candidates) => return below,
+            Choice::Use { .. } | Choice::RejectMissing(_) | Choice::RejectUnhealthy(_) => break,
+        }
+    }
+    first
+}
+
 /// Which attempt of a request that failed at a level follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {

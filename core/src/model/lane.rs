@@ -39,6 +39,10 @@ pub struct LaneGroup {
     pub trusted: Option<BTreeSet<Identity>>,
     /// Where else than in header and baggage the label is looked for.
     pub propagation: Propagation,
+    /// Where a service asks for the own zone: a level that has nobody usable there is passed over for one that has. Default
+    /// false: lanes come before zones.
+    #[serde(default)]
+    pub zone_first: bool,
     /// A request may be this old; a draining lane's label is honoured for so long. Default [`MAX_REQUEST_AGE`].
     pub max_request_age: Duration,
     /// Lanes by name.
@@ -60,6 +64,7 @@ impl LaneGroup {
             salt: name.to_string(),
             trusted: None,
             propagation: Propagation::default(),
+            zone_first: false,
             max_request_age: MAX_REQUEST_AGE,
             lanes: Vec::new(),
             name,

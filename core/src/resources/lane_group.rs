@@ -34,6 +34,8 @@ pub struct LaneGroup {
     pub trust: Trust,
     /// Where else than in header and baggage the label is looked for.
     pub propagation: Propagation,
+    /// Whether the caller's zone comes before the lane.
+    pub zone_first: bool,
     /// Greatest age of a request, for which a draining lane's label is honoured.
     pub max_request_age: Duration,
     /// Rules of lanes that say nothing else.
@@ -69,6 +71,7 @@ const FIELDS: &[&str] = &[
     "saltedBy",
     "trust",
     "propagation",
+    "zoneFirst",
     "maxRequestAge",
     "defaults",
 ];
@@ -90,6 +93,7 @@ pub(super) fn read(spec: &Node<'_>, namespace: &str, name: LaneName) -> Option<L
         salted_by: spec.get("saltedBy").and_then(|node| node.filled_text()).unwrap_or_else(|| name.to_string()),
         trust: spec.get("trust").map(|node| trust(&node, namespace)).unwrap_or_default(),
         propagation: spec.get("propagation").map(|node| propagation(&node)).unwrap_or_default(),
+        zone_first: spec.get("zoneFirst").and_then(|node| node.boolean()).unwrap_or_default(),
         max_request_age: spec.get("maxRequestAge").and_then(|node| node.duration()).unwrap_or(MAX_REQUEST_AGE),
         defaults: spec.get("defaults").map(|node| defaults(&node)).unwrap_or_default(),
         name,

@@ -43,6 +43,7 @@ pub(super) fn group_to_wire(group: &LaneGroup) -> wire::LaneGroup {
             .map(|trusted| wire::Trusted { identities: trusted.iter().map(ToString::to_string).collect() }),
         propagation: Some(propagation_to_wire(&group.propagation)),
         max_request_age: Some(wire_duration(group.max_request_age)),
+        zone_first: group.zone_first,
     }
 }
 
@@ -76,6 +77,7 @@ pub(super) fn group_from_wire(group: wire::LaneGroup) -> Result<LaneGroup, Inval
         propagation: group.propagation.map(propagation_from_wire).transpose()?.unwrap_or_default(),
         max_request_age: optional_duration("lane_group.max_request_age", group.max_request_age)?
             .unwrap_or(MAX_REQUEST_AGE),
+        zone_first: group.zone_first,
     })
 }
 

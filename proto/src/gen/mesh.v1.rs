@@ -776,6 +776,9 @@ pub struct LaneGroup {
     /// Greatest age of a request.
     #[prost(message, optional, tag = "11")]
     pub max_request_age: ::core::option::Option<::prost_types::Duration>,
+    /// Where a service asks for the own zone: a level that has nobody usable there is passed over for one that has.
+    #[prost(bool, tag = "12")]
+    pub zone_first: bool,
 }
 /// Who may set a label.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use mesh_core::{
     health::{Exchange, Panic, Usability, widen},
-    lane::{Carried, Choice, Level, Reason, Turn, Usable, choose, choose_again},
+    lane::{Carried, Choice, Level, Reason, Turn, Usable, choose, choose_again, choose_near},
     model::{endpoint::Endpoint, service::Service},
     outcome::Outcome,
     zone,
@@ -91,6 +91,12 @@ pub fn pick(worker: &Worker, plan: &Plan, carried: Option<&Carried>, before: Bef
     }
 }
 
+/// The caller's zone, where the service asks for that: lane groups may put it before the lane.
+fn near(plan: &Plan) -> Option<&str> {
+    let zone = plan.snapshot.workload.zone.as_deref();
+    zone.filter(|zone| plan.traffic.zones.prefer_same && !plan.snapshot.drained_zones.contains(*zone))
+}
+
 fn among(
     worker: &Worker,
     plan: &Plan,
@@ -113,7 +119,13 @@ fn among(
     let tried = |position: usize| before.tried.contains(&endpoints[position].address);
     let choice = match (before.level, before.turn) {
         (Some((level, reason)), Some(turn)) => choose_again((level, *reason), turn, groups, service, usable, &tried),
-        (Some(_) | None, _) => choose(carried, groups, service, usable),
+        (Some(_) | None, _) => match near(plan) {
+            None => choose(carried, groups, service, usable),
+            Some(own) => {
+                let is_near = |position: usize| endpoints[position].zone.as_deref() == Some(own);
+                choose_near(carried, groups, service, usable, &is_near)
+            }
+        },
     };
     let (level, reason, candidates) = match choice {
         Choice::Use { level, reason, candidates } => (level, reason, candidates),

@@ -100,6 +100,7 @@ fn model(written: &Written<'_>) -> LaneGroup {
         salt: group.salted_by.clone(),
         trusted: None,
         propagation: group.propagation.clone(),
+        zone_first: group.zone_first,
         max_request_age: group.max_request_age,
         lanes: written.lanes.values().map(lane).collect(),
     }

@@ -112,7 +112,7 @@ pub(super) fn group() -> BoxedStrategy<LaneGroup> {
         aliases,
     });
     let trusted = option::of(vec(identity(), 0..3).prop_map(|all| all.into_iter().collect()));
-    let more = (word(), trusted, propagation(), span());
+    let more = (word(), trusted, propagation(), span(), any::<bool>());
     (lane_ref(), any::<u64>(), vec(word(), 0..3), members, carrier, (baseline, vec(lane(), 0..4)), more)
         .prop_map(|(name, revision, entries, members, carrier, (baseline, lanes), more)| LaneGroup {
             name: name.group,
@@ -125,6 +125,7 @@ pub(super) fn group() -> BoxedStrategy<LaneGroup> {
             trusted: more.1,
             propagation: more.2,
             max_request_age: more.3,
+            zone_first: more.4,
             lanes,
         })
         .boxed()
