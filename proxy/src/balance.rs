@@ -17,7 +17,7 @@ use mesh_core::{
         service::{Service, ServiceKey},
     },
     pick::Weights,
-    warm_up::{Level, Newcomers, Parts, Reason, Seen},
+    warm_up::{Level, Newcomers, Parts, Reason, Seen, applies},
 };
 
 use crate::{
@@ -175,8 +175,16 @@ impl Balances {
         for (service, kept) in self.services.borrow().iter() {
             let Some(policy) = kept.warm_up else { continue };
             let length = u64::try_from(policy.duration.as_millis()).unwrap_or(u64::MAX);
-            let new = kept.warming.iter().filter(|(_, start)| now.saturating_sub(*start) < length);
-            shown.extend(new.map(|(position, start)| Warming {
+            let open = kept.service.open();
+            let is_new = |(position, start): &&(usize, u64)| {
+                now.saturating_sub(*start) < length && open.binary_search(position).is_ok()
+            };
+            let new: Vec<&(usize, u64)> = kept.warming.iter().filter(is_new).collect();
+            // Where too many are new, all of them have their whole weight.
+            if !applies(new.len(), open.len()) {
+                continue;
+            }
+            shown.extend(new.into_iter().map(|(position, start)| Warming {
                 service: service.clone(),
                 address: kept.service.endpoints()[*position].address,
                 start: *start,

@@ -12,10 +12,9 @@ use mesh_tests::{
     registry::{Registry, Server},
     wait::{PATIENCE, until},
 };
-use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::SHORT;
+use crate::{applications, world::SHORT};
 
 /// From the order to drain to the registry's list without the instance.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -84,9 +83,12 @@ async fn pod_is_registered_once_its_application_is_ready_and_ready_once_it_is_re
         (pod.missing().await == ["application", "registration"]).then_some(())
     })
     .await;
-    let registrations = pod.mesh.console("/api/v1/registrations").await.unwrap();
-    let verdict = registrations["items"][0]["verdict"].as_str().unwrap_or_default().to_owned();
-    assert!(verdict.contains("its application, is not ready"), "{registrations}");
+    until("the console says why it is not registered", PATIENCE, || async {
+        let registrations = pod.mesh.console("/api/v1/registrations").await.ok()?;
+        let verdict = registrations["items"][0]["verdict"].as_str()?;
+        verdict.contains("its application, is not ready").then_some(())
+    })
+    .await;
     assert_eq!(pod.listed().await, 0);
     raise(pod.sign.path());
     pod.mesh.pod("b").ready().await;
@@ -114,8 +116,12 @@ async fn pod_is_registered_so_long_after_it_is_ready_as_its_rule_says() {
 #[tokio::test]
 async fn registration_is_taken_back_while_the_sidecar_still_serves() {
     let mut pod = Registered::start("back", "").await;
-    let metadata = pod.mesh.console("/api/v1/registrations").await.unwrap()["items"][0]["metadata"].clone();
-    assert!(matches!(&metadata["ready_since"], Value::String(_)), "{metadata}");
+    let _application = applications::start(pod.mesh.application("b")).await;
+    until("it is registered with the moment at which it was ready", PATIENCE, || async {
+        let registrations = pod.mesh.console("/api/v1/registrations").await.ok()?;
+        registrations["items"][0]["metadata"]["ready_since"].is_string().then_some(())
+    })
+    .await;
     let ordered = Instant::now();
     pod.mesh.pod_mut("b").proxy().signal("TERM");
     pod.becomes(0).await;

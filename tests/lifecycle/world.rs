@@ -127,11 +127,16 @@ impl World {
     pub(crate) async fn stop(&mut self, instance: usize) {
         let began = Instant::now();
         self.drain(instance).await;
+        self.stop_application(instance).await;
+        self.end_sidecar(instance, began).await;
+    }
+
+    /// Stops the application of an instance; its port is free then.
+    pub(crate) async fn stop_application(&mut self, instance: usize) {
         match self.applications[instance].take() {
             Some(Application::Here(server)) => server.stop().await,
             Some(Application::Inside { .. }) | None => {}
         }
-        self.end_sidecar(instance, began).await;
     }
 
     /// SIGTERM to a sidecar, which must still run then and end with 0 within the grace that began then.

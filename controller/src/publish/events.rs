@@ -107,7 +107,7 @@ mod tests {
         let last = events.after(EVENTS_MAX as u64 + 2);
         assert_eq!(last.len(), 1);
         assert!(events.after(EVENTS_MAX as u64 + 3).is_empty());
-        let counted = format!("mesh_controller_events_total{{kind=\"ready\"}} {}", EVENTS_MAX + 3);
+        let counted = format!("_events_total{{kind=\"ready\"}} {}", EVENTS_MAX + 3);
         assert!(metrics.expose().contains(&counted), "{}", metrics.expose());
     }
 }

@@ -92,6 +92,10 @@ async fn moved<T>(watched: &mut watch::Receiver<T>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
     use crate::drain::Cause;
 
@@ -108,6 +112,13 @@ mod tests {
         World { missing, order, life }
     }
 
+    /// Longest wait; only a failing test waits that long.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    async fn changed(life: &mut Life) {
+        timeout(PATIENCE, life.changed()).await.expect("the stage is another one");
+    }
+
     fn said(life: &mut Life) -> Option<State> {
         life.report().map(|wire| lifecycle::Life::from_wire(&wire).unwrap().state)
     }
@@ -117,13 +128,13 @@ mod tests {
         let World { missing, order, mut life } = world(Notice::Given);
         assert_eq!((said(&mut life), said(&mut life)), (Some(State::NotReady), None));
         missing.send_replace(BTreeSet::from([MISSING_REGISTRATION.to_owned()]));
-        life.changed().await;
+        changed(&mut life).await;
         assert_eq!((said(&mut life), said(&mut life)), (Some(State::Ready), None));
         order.give(Cause::Admin);
-        life.changed().await;
+        changed(&mut life).await;
         assert_eq!(said(&mut life), Some(State::Draining));
         order.finish_inbound();
-        life.changed().await;
+        changed(&mut life).await;
         assert_eq!((said(&mut life), said(&mut life)), (Some(State::Drained), None));
         life.begin();
         let again = lifecycle::Life::from_wire(&life.report().unwrap()).unwrap();
