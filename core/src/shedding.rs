@@ -10,6 +10,8 @@ use std::time::Duration;
 const TIGHT_FROM: usize = 70;
 /// … from which on they are hardly waited for any more.
 const SHORT_FROM: usize = 85;
+/// … from which on nothing begins: what was let in before may still take more.
+const OVER_FROM: usize = 125;
 
 /// How much of a budget is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +23,10 @@ pub enum Pressure {
     Tight,
     /// 85 % is used.
     Short,
-    /// All of it is: nothing new begins.
+    /// All of it is: nothing begins that may last.
     Full,
+    /// A quarter more than all of it is: nothing begins.
+    Over,
 }
 
 impl Pressure {
@@ -30,6 +34,7 @@ impl Pressure {
     pub fn of(used: usize, budget: usize) -> Self {
         let percent = used.saturating_mul(100).checked_div(budget).unwrap_or_default();
         match percent {
+            OVER_FROM.. => Pressure::Over,
             100.. => Pressure::Full,
             SHORT_FROM.. => Pressure::Short,
             TIGHT_FROM.. => Pressure::Tight,
@@ -44,6 +49,7 @@ impl Pressure {
             Pressure::Tight => "tight",
             Pressure::Short => "short",
             Pressure::Full => "full",
+            Pressure::Over => "over",
         }
     }
 }
@@ -71,12 +77,12 @@ pub fn patience(awaited: Awaited, pressure: Pressure) -> Option<Duration> {
     let seconds = match (awaited, pressure) {
         (Awaited::SizedRequest, Pressure::None) => 20,
         (Awaited::SizedRequest, Pressure::Tight) => 10,
-        (Awaited::SizedRequest, Pressure::Short | Pressure::Full) => 3,
+        (Awaited::SizedRequest, Pressure::Short | Pressure::Full | Pressure::Over) => 3,
         (Awaited::OpenRequest, Pressure::None | Pressure::Tight | Pressure::Short) => return None,
-        (Awaited::OpenRequest, Pressure::Full) => 10,
+        (Awaited::OpenRequest, Pressure::Full | Pressure::Over) => 10,
         (Awaited::Taking, Pressure::None) => 300,
         (Awaited::Taking, Pressure::Tight) => 10,
-        (Awaited::Taking, Pressure::Short | Pressure::Full) => 2,
+        (Awaited::Taking, Pressure::Short | Pressure::Full | Pressure::Over) => 2,
     };
     Some(Duration::from_secs(seconds))
 }
@@ -128,14 +134,16 @@ pub enum AtHand {
 /// nothing would be served otherwise.
 pub const ALWAYS: usize = 16;
 
-/// Why a new exchange is refused, if it is: with no memory left every one, and before that those that may last, so that
-/// requests which are there can be served. `others` are under way on its connection.
+/// Why a new exchange is refused, if it is: those that may last long before the others, so that requests which are there can
+/// be served although what was let in before goes on taking memory. `others` are under way on its connection.
 pub fn refuses(memory: Pressure, others: u32, at_hand: AtHand) -> Option<Shed> {
     match (memory, at_hand) {
         (Pressure::None | Pressure::Tight, _) => None,
         (Pressure::Short, AtHand::Part) => Some(Shed::MemoryOfUpload),
-        (Pressure::Short, AtHand::Whole) => (others > EXCHANGES_SHORT).then_some(Shed::MemoryOfConnection),
-        (Pressure::Full, _) => Some(Shed::Memory),
+        (Pressure::Full, AtHand::Part) | (Pressure::Over, _) => Some(Shed::Memory),
+        (Pressure::Short | Pressure::Full, AtHand::Whole) => {
+            (others > EXCHANGES_SHORT).then_some(Shed::MemoryOfConnection)
+        }
     }
 }
 
@@ -251,7 +259,9 @@ mod tests {
             (85, Pressure::Short),
             (99, Pressure::Short),
             (100, Pressure::Full),
-            (usize::MAX, Pressure::Full),
+            (124, Pressure::Full),
+            (125, Pressure::Over),
+            (usize::MAX, Pressure::Over),
         ] {
             assert_eq!(Pressure::of(used, 100), pressure, "{used}");
             assert_eq!(Pressure::of(used, 0), Pressure::None);
@@ -260,7 +270,7 @@ mod tests {
 
     #[test]
     fn nobody_is_waited_for_longer_when_there_is_less_room() {
-        let all = [Pressure::None, Pressure::Tight, Pressure::Short, Pressure::Full];
+        let all = [Pressure::None, Pressure::Tight, Pressure::Short, Pressure::Full, Pressure::Over];
         for awaited in [Awaited::SizedRequest, Awaited::OpenRequest, Awaited::Taking] {
             let waits = all.map(|pressure| patience(awaited, pressure).unwrap_or(Duration::MAX));
             assert!(waits.is_sorted_by(|longer, shorter| longer >= shorter), "{awaited:?}: {waits:?}");
@@ -295,7 +305,9 @@ mod tests {
             (Pressure::Short, 1, AtHand::Part, Some(Shed::MemoryOfUpload)),
             (Pressure::Short, EXCHANGES_SHORT, AtHand::Whole, None),
             (Pressure::Short, EXCHANGES_SHORT + 1, AtHand::Whole, Some(Shed::MemoryOfConnection)),
-            (Pressure::Full, 1, AtHand::Whole, Some(Shed::Memory)),
+            (Pressure::Full, 1, AtHand::Whole, None),
+            (Pressure::Full, 1, AtHand::Part, Some(Shed::Memory)),
+            (Pressure::Over, 1, AtHand::Whole, Some(Shed::Memory)),
         ];
         for (memory, others, at_hand, refused) in cases {
             assert_eq!(refuses(memory, others, at_hand), refused, "{memory:?} {others} {at_hand:?}");

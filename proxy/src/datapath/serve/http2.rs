@@ -192,7 +192,7 @@ impl<'a> Client<'a> {
     fn fit_window(&mut self) {
         let window = match self.worker.pressure() {
             Pressure::None | Pressure::Tight => CONNECTION_WINDOW,
-            Pressure::Short | Pressure::Full => CONNECTION_WINDOW_SHORT,
+            Pressure::Short | Pressure::Full | Pressure::Over => CONNECTION_WINDOW_SHORT,
         };
         if window != self.window {
             self.window = window;
