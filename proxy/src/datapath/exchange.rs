@@ -316,6 +316,11 @@ impl<'a> Attempts<'a> {
         let mut up = in_time(reaching, timer, (plan.limits, exchange.started(), begun), &hop.picked.upstream)
             .await
             .inspect_err(|failed| watch.failed(failed.outcome, failed.failure, hop.waited()))?;
+        // One who gives up what it asked for a moment ago makes no work for the next hop.
+        if let Some(gone) = futures_util::FutureExt::now_or_never(std::future::poll_fn(|cx| down.poll_reset(cx))) {
+            up.cancel();
+            return Err(gone);
+        }
         exchange.serve();
         let relayed = self.relay(exchange, down, &mut up, (timer, begun), (&hop, &watch, &asked)).await;
         if relayed.is_ok() {

@@ -2,10 +2,15 @@
 
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 
 use super::{Last, Part};
+
+/// Pieces shorter than this, bytes, are put together where several have come.
+const SMALL: usize = 1024;
+/// Bytes that are put together at most, apart from the last piece.
+const GATHERED_MAX: usize = 8 * 1024;
 
 /// The next part of a received body. What is taken counts as used: the window opens again when the other side took it,
 /// since a part is only asked for when there is room for it.
@@ -18,6 +23,9 @@ pub(super) fn poll_part(receive: &mut RecvStream, cx: &mut Context<'_>) -> Poll<
                 if bytes.is_empty() && !end {
                     continue;
                 }
+                if bytes.len() < SMALL && !end {
+                    return Poll::Ready(gather(receive, cx, bytes));
+                }
                 return Poll::Ready(Ok(Part::Data(bytes, if end { Last::Yes } else { Last::Unknown })));
             }
             Some(Err(error)) => return Poll::Ready(Err(error)),
@@ -29,6 +37,23 @@ pub(super) fn poll_part(receive: &mut RecvStream, cx: &mut Context<'_>) -> Poll<
             }
         }
     }
+}
+
+/// Puts what has come already behind a small piece. One who sends byte by byte would otherwise have the same done to the next
+/// hop, on a connection that others use, too.
+fn gather(receive: &mut RecvStream, cx: &mut Context<'_>, first: Bytes) -> Result<Part, h2::Error> {
+    let mut gathered: Option<BytesMut> = None;
+    while gathered.as_ref().is_none_or(|gathered| gathered.len() < GATHERED_MAX) {
+        // What failed, or what follows the last piece, is told with the next part.
+        let Poll::Ready(Some(Ok(bytes))) = receive.poll_data(cx) else { break };
+        receive.flow_control().release_capacity(bytes.len())?;
+        gathered.get_or_insert_with(|| BytesMut::from(&first[..])).extend_from_slice(&bytes);
+        if receive.is_end_stream() {
+            break;
+        }
+    }
+    let last = if receive.is_end_stream() { Last::Yes } else { Last::Unknown };
+    Ok(Part::Data(gathered.map_or(first, BytesMut::freeze), last))
 }
 
 /// Sends a body.
