@@ -230,12 +230,20 @@ impl Health {
     }
 
     /// Takes in what others who probe an instance found out.
-    pub fn hear(&self, worker: &Worker, (key, address): (&ServiceKey, SocketAddr), verdict: ProbeResult) {
-        if self.verdict((key, address)) == verdict {
+    pub fn hear(
+        &self,
+        worker: &Worker,
+        (key, address): (&ServiceKey, SocketAddr),
+        verdict: ProbeResult,
+        check: &HealthCheck,
+    ) {
+        let heeds = |instances: &Instances| instances.known.get(&address).map(|instance| instance.heeds(verdict));
+        let heeded = self.services.borrow().get(key).and_then(heeds);
+        if !heeded.unwrap_or(verdict == ProbeResult::Failed) {
             return;
         }
         let (now, policy) = (worker.now(), OutlierDetection::default());
-        let change = self.change(key, address, (now, &policy), |instance, _| instance.told(verdict, now));
+        let change = self.change(key, address, (now, &policy), |instance, _| instance.told(verdict, now, check));
         self.tell(worker, key, address, change);
     }
 

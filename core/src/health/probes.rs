@@ -102,16 +102,35 @@ impl Instance {
         }
     }
 
-    /// Takes in what others who probe it found out.
-    pub fn told(&mut self, verdict: ProbeResult, now: Duration) -> Change {
+    /// Takes in what others who probe it found out, as often as they say it. Their success brings back an ejected instance
+    /// as one's own does, once each of them must have probed it since.
+    pub fn told(&mut self, verdict: ProbeResult, now: Duration, check: &HealthCheck) -> Change {
         match (verdict, self.probes.is_failing) {
             (ProbeResult::Failed, false) => {
                 self.probes = Probes { is_failing: true, ..Probes::default() };
                 Change::Failing
             }
             (ProbeResult::Succeeded, true) => self.passes(now),
-            (ProbeResult::Failed, true) | (ProbeResult::Succeeded, false) => Change::None,
+            (ProbeResult::Succeeded, false) => match self.standing {
+                Standing::Out { since, .. } if now >= since + round(check) => {
+                    self.come_back(now);
+                    Change::Returned
+                }
+                Standing::Out { .. } | Standing::OnTrial { .. } | Standing::NeverOut | Standing::In { .. } => {
+                    Change::None
+                }
+            },
+            (ProbeResult::Failed, true) => Change::None,
         }
+    }
+
+    /// Whether this verdict of others may change anything.
+    pub fn heeds(&self, verdict: ProbeResult) -> bool {
+        let is_out = match self.standing {
+            Standing::Out { .. } => true,
+            Standing::OnTrial { .. } | Standing::NeverOut | Standing::In { .. } => false,
+        };
+        is_out || self.verdict() != verdict
     }
 
     /// What probes show, all in all.
@@ -145,6 +164,14 @@ impl Instance {
         Change::Healthy
     }
 }
+
+/// In such a time everyone who probes an instance has probed it, and the others know.
+fn round(check: &HealthCheck) -> Duration {
+    check.interval.max(INTERVAL_MIN).mul_f64(1.0 + f64::from(check.jitter) / 100.0) + check.timeout + WORD_MAX
+}
+
+/// So long the word of those who probe takes to the others at most.
+const WORD_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

@@ -172,7 +172,7 @@ impl Prober {
             (Duty::Own, Turn::Now | Turn::At(_) | Turn::UnderWay | Turn::After { .. }) => known,
             (Duty::Others(None), _) => Progress { turn: Turn::Others, found: None, ..known },
             (Duty::Others(Some(verdict)), _) => {
-                self.worker.health.hear(&self.worker, at, verdict);
+                self.worker.health.hear(&self.worker, at, verdict, watched.check);
                 Progress { acquaintance: Acquaintance::Known, turn: Turn::Others, found: None }
             }
         }

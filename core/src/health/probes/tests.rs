@@ -5,8 +5,8 @@ use ProbeResult::{Failed, Succeeded};
 
 use super::*;
 use crate::{
-    health::Usability,
-    model::policy::{Probe, TcpProbe},
+    health::{Exchange, Permission, Seen, Usability},
+    model::policy::{OutlierDetection, Probe, TcpProbe},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -56,13 +56,30 @@ fn first_result_is_enough_at_the_start() {
 fn verdicts_of_others_count_at_once_and_are_told_once() {
     let mut instance = Instance::default();
     let mut told = |verdict| {
-        let change = instance.told(verdict, SECOND);
+        let change = instance.told(verdict, SECOND, &check());
         (change, instance.usability(SECOND))
     };
     assert_eq!(told(Succeeded), (Change::None, Usability::Usable));
     assert_eq!(told(Failed), (Change::Failing, Usability::FailingHealth));
     assert_eq!(told(Failed), (Change::None, Usability::FailingHealth));
     assert_eq!(told(Succeeded), (Change::Healthy, Usability::Usable));
+}
+
+#[test]
+fn success_of_others_brings_back_what_was_ejected_once_all_of_them_have_probed_it_since() {
+    let policy = OutlierDetection { consecutive_gateway_failures: 1, ..OutlierDetection::default() };
+    let mut instance = Instance::default();
+    let granted = || Permission::Granted;
+    instance.observe(Seen::GatewayFailure, Exchange::Ordinary, (SECOND * 10, 0), &policy, granted);
+    // An interval of 10 s with its jitter, the timeout, and a second for the word.
+    for (second, change, usability) in
+        [(22, Change::None, Usability::Ejected), (24, Change::Returned, Usability::Usable)]
+    {
+        assert!(instance.heeds(Succeeded));
+        assert_eq!(instance.told(Succeeded, SECOND * second, &check()), change, "{second}");
+        assert_eq!(instance.usability(SECOND * second), usability, "{second}");
+    }
+    assert!(!instance.heeds(Succeeded) && instance.heeds(Failed));
 }
 
 #[test]
