@@ -188,7 +188,7 @@ pub async fn http1(
             return Ok(Pooled { wire, reused: true, lease: Lease::of(upstream) });
         }
         if let Some(lease) = Lease::new(upstream, limits.connections) {
-            drop(waiting);
+            waiting.leave();
             let session = Some(SessionProtocol::Http1);
             let (socket, lease) = connect::dial(worker, upstream, session, (limit, lease)).await?;
             return Ok(new(worker, socket, lease));

@@ -240,6 +240,7 @@ pub async fn http2(
             }
             Found::None => match Lease::new(upstream, limits.connections) {
                 Some(lease) => {
+                    waiting.leave();
                     let connected = connect(worker, upstream, (limit, lease)).await;
                     shared.failed.replace(connected.as_ref().err().cloned());
                     shared.connected.notify_waiters();

@@ -122,6 +122,18 @@ impl<'a> Waiting<'a> {
         Ok(())
     }
 
+    /// It waits no longer: those behind it need not wait for it.
+    pub(super) fn leave(&mut self) {
+        let queue = &self.upstream.queue;
+        if self.until.take().is_some() {
+            queue.waiting.set(queue.waiting.get() - 1);
+        }
+        if std::mem::take(&mut self.is_in_line) {
+            let in_line = &queue.in_line[self.line as usize];
+            in_line.set(in_line.get() - 1);
+        }
+    }
+
     fn refused(&self, why: &str) -> Unreachable {
         self.worker.sink.metrics.waits_refused.add(1);
         Unreachable::overloaded(format!("{}: {why}", self.upstream.address))
@@ -130,13 +142,6 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let queue = &self.upstream.queue;
-        if self.until.is_some() {
-            queue.waiting.set(queue.waiting.get() - 1);
-        }
-        if self.is_in_line {
-            let in_line = &queue.in_line[self.line as usize];
-            in_line.set(in_line.get() - 1);
-        }
+        self.leave();
     }
 }
