@@ -137,9 +137,12 @@ impl<'a> Repeats<'a> {
 
     /// How long to wait before the attempt that follows `attempt`; `None` = not at all.
     pub fn pause(&self, attempt: &Attempt<'_>) -> Option<Duration> {
-        match attempt.failure.cost() {
-            Cost::Nothing => None,
-            Cost::Repeat => Some(retry::pause(&self.rules.policy.backoff, attempt.made, self.worker.random())),
+        match (self.rules.extent, attempt.failure.cost()) {
+            // The caller's sidecar waits, which has other instances to ask.
+            (Extent::Unsent, _) | (Extent::All, Cost::Nothing) => None,
+            (Extent::All, Cost::Repeat) => {
+                Some(retry::pause(&self.rules.policy.backoff, attempt.made, self.worker.random()))
+            }
         }
     }
 }
