@@ -18,6 +18,8 @@ mod callers;
 mod control;
 #[path = "lifecycle/ends.rs"]
 mod ends;
+#[path = "lifecycle/faults.rs"]
+mod faults;
 #[path = "lifecycle/health.rs"]
 mod health;
 #[path = "lifecycle/notices.rs"]
@@ -38,6 +40,8 @@ mod sources;
 mod standins;
 #[path = "lifecycle/storm.rs"]
 mod storm;
+#[path = "lifecycle/warm_up.rs"]
+mod warm_up;
 #[path = "lifecycle/world.rs"]
 mod world;
 #[path = "lifecycle/zones.rs"]

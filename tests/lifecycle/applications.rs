@@ -1,7 +1,14 @@
 //! An application that answers everything that callers of these tests ask: short requests, event streams, gRPC calls and
 //! WebSockets.
 
-use std::{net::SocketAddr, sync::LazyLock, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -30,13 +37,45 @@ const WAITING: usize = 4;
 /// A big answer: more than what waits between two sidecars. All of them share one memory.
 static BIG: LazyLock<Bytes> = LazyLock::new(|| vec![b'x'; 1024 * 1024].into());
 
-/// Starts one.
-pub(crate) async fn start(address: SocketAddr) -> Server {
-    Server::start(address, move |request| answer(address, request)).await
+/// How long an application takes for an answer at `/paced`; changed while it runs.
+#[derive(Clone)]
+pub(crate) struct Pace(Arc<AtomicU64>);
+
+impl Pace {
+    /// What it takes at first.
+    pub(crate) const ORDINARY: Duration = Duration::from_millis(100);
+
+    pub(crate) fn set(&self, pace: Duration) {
+        self.0.store(pace.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
 }
 
-async fn answer(address: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+impl Default for Pace {
+    fn default() -> Self {
+        Pace(Arc::new(AtomicU64::new(Pace::ORDINARY.as_millis() as u64)))
+    }
+}
+
+/// Starts one.
+pub(crate) async fn start(address: SocketAddr) -> Server {
+    start_paced(address, Pace::default()).await
+}
+
+/// Starts one that takes so long for answers at `/paced`.
+pub(crate) async fn start_paced(address: SocketAddr, paced: Pace) -> Server {
+    Server::start(address, move |request| answer(address, request, paced.clone())).await
+}
+
+async fn answer(address: SocketAddr, request: Request<Incoming>, paced: Pace) -> Response<Body> {
     match request.uri().path() {
+        "/paced" => {
+            pace(paced.get()).await;
+            text("paced")
+        }
         "/who" => text(address.to_string()),
         "/events" => {
             let pause = request.uri().query().and_then(|query| query.strip_prefix("pause=")?.parse().ok());

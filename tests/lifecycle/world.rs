@@ -3,6 +3,7 @@
 use std::{
     net::Ipv4Addr,
     process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,13 +12,13 @@ use mesh_tests::{
     mesh::{Builder, Mesh},
     netns::Inside,
     pod::PodSpec,
-    server::Server,
+    server::{Seen, Server},
     wait::{PATIENCE, until, until_true},
 };
 use tokio::sync::oneshot;
 
 use crate::{
-    applications,
+    applications::{self, Pace},
     callers::{Callers, HOST, Kind},
 };
 
@@ -35,6 +36,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(15);
 pub(crate) struct World {
     pub(crate) mesh: Mesh,
     pub(crate) applications: Vec<Option<Application>>,
+    /// How long they take for an answer.
+    pub(crate) paces: Vec<Pace>,
 }
 
 /// A running application; ends when dropped.
@@ -43,6 +46,7 @@ pub(crate) enum Application {
     /// In the network namespace of its pod.
     Inside {
         _server: Inside,
+        seen: Arc<Seen>,
     },
 }
 
@@ -73,9 +77,10 @@ impl World {
             builder = builder.pod(with(with(spec, SHORT), settings));
         }
         let mesh = builder.start().await;
-        let mut world = World { mesh, applications: Vec::new() };
+        let mut world = World { mesh, applications: Vec::new(), paces: Vec::new() };
         for instance in 0..instances {
             world.applications.push(None);
+            world.paces.push(Pace::default());
             world.start_application(instance).await;
         }
         world.reachable().await;
@@ -96,14 +101,19 @@ impl World {
     async fn start_application(&mut self, instance: usize) {
         let pod = self.mesh.pod(&pod(instance));
         let address = pod.application();
+        let pace = self.paces[instance].clone();
         self.applications[instance] = Some(match &pod.namespace {
-            None => Application::Here(applications::start(address).await),
-            Some(space) => Application::Inside {
-                _server: Inside::run(space, move || async move {
-                    let _server = applications::start(address).await;
+            None => Application::Here(applications::start_paced(address, pace).await),
+            Some(space) => {
+                let (tell, told) = oneshot::channel();
+                let server = Inside::run(space, move || async move {
+                    let server = applications::start_paced(address, pace).await;
+                    // Whoever asked waits for it.
+                    drop(tell.send(Arc::clone(&server.seen)));
                     std::future::pending().await
-                }),
-            },
+                });
+                Application::Inside { _server: server, seen: told.await.expect("the application starts") }
+            }
         });
         until_true("the application listens", PATIENCE, || pod.listens(address.port())).await;
     }
@@ -176,7 +186,8 @@ impl World {
     pub(crate) fn requests(&self, instance: usize) -> usize {
         match &self.applications[instance] {
             Some(Application::Here(server)) => server.seen.requests(),
-            Some(Application::Inside { .. }) | None => 0,
+            Some(Application::Inside { seen, .. }) => seen.requests(),
+            None => 0,
         }
     }
 }
