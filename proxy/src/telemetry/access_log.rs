@@ -104,6 +104,7 @@ struct Line<'a> {
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pick: Option<&'static str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     source: &'static str,
