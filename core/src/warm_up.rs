@@ -36,11 +36,13 @@ pub fn applies(new: usize, level: usize) -> bool {
     new > 0 && new.saturating_mul(2) < level
 }
 
-/// Most exchanges that a new instance may have under way: what its share of `per_weight` makes it have, with some headroom,
-/// and one at least. `per_weight` are the exchanges under way at instances that are not new, for each 1.0 of weight.
+/// Most exchanges that a new instance may have under way: what its share of `per_weight` makes it have, with some headroom
+/// and room for chance, which counts where there are few; one at least. `per_weight` are the exchanges under way at
+/// instances that are not new, for each 1.0 of weight.
 pub fn cap(weight: u32, share: u32, per_weight: f64) -> u32 {
     let part = f64::from(weight) / f64::from(WEIGHT_ONE) * f64::from(share) / f64::from(WEIGHT_ONE);
-    (per_weight * part * HEADROOM).ceil().max(1.0) as u32
+    let expected = per_weight * part;
+    (expected * HEADROOM + expected.sqrt()).ceil().max(1.0) as u32
 }
 
 /// A weight of which a part counts; a positive one stays positive.
