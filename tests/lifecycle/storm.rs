@@ -101,7 +101,12 @@ fn to_first_of(services: impl IntoIterator<Item = ServiceKey>, mut policy: Outbo
     policy
 }
 
-/// Pods and their memory before the storm, KiB.
+/// The lane of every second session.
+fn lane() -> LaneRef {
+    format!("shop/{LANE}").parse().expect("a lane")
+}
+
+/// Pods and their memory before the storm, and at most, KiB.
 pub(crate) struct Memory(Vec<(&'static str, u64, u64)>);
 
 impl Memory {
@@ -211,7 +216,8 @@ impl World {
                 let weight = [1, 10_000, 5_000][number / 8 % 3];
                 self.plane.instance("b.demo", at, |instance| instance.weight = weight).await;
             }
-            2 => self.stay_in_lane(number / 4 % 2 == 1).await,
+            2 if number / 4 % 2 == 0 => self.second_in(&[]).await,
+            2 => self.second_in(&[lane()]).await,
             _ => {
                 let services = vec![self.plane.key("b.demo"); 1 + number / 4 % 3];
                 self.plane.lead(HOST, to_first_of(services, self.plane.policy("b.demo"))).await;
@@ -219,10 +225,9 @@ impl World {
         }
     }
 
-    /// Puts the second instance into the lane, or takes it out.
-    async fn stay_in_lane(&self, is_in: bool) {
-        let lane: LaneRef = format!("shop/{LANE}").parse().expect("a lane");
-        self.plane.instance("b.demo", 1, |instance| instance.lanes = is_in.then_some(lane).into_iter().collect()).await;
+    /// Puts the second instance into these lanes alone.
+    async fn second_in(&self, lanes: &[LaneRef]) {
+        self.plane.instance("b.demo", 1, |instance| instance.lanes = lanes.to_vec()).await;
     }
 
     /// Updates of instances all the time, and flips among them. Returns how many updates were sent, and how long it took.
@@ -251,7 +256,7 @@ impl World {
     /// Says how everything ends, and how long it takes until it is in force.
     async fn end(&self) -> Duration {
         self.plane.instance("b.demo", 0, |instance| instance.weight = LAST).await;
-        self.stay_in_lane(true).await;
+        self.second_in(&[lane()]).await;
         let revision = self.plane.lanes(|groups| groups[0].lanes[0].state = LaneState::Active).await;
         for number in 0..SERVICES {
             for instance in 0..INSTANCES {
