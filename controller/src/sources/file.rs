@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::{
     Change, Shared,
-    folder::{self, ApplyError, Text},
+    folder::{self, ApplyError, Parsed, Text},
     lanes::{self, Order, OrderError},
     zones::{self, ZoneOrder},
 };
@@ -95,6 +95,13 @@ pub enum LaneError {
 /// Answers a console; called when what was written is in force.
 type Answer = Box<dyn FnOnce() + Send>;
 
+/// What was seen last.
+#[derive(Default)]
+struct Seen {
+    texts: Option<Result<Vec<Text>, Vec<Problem>>>,
+    parsed: Parsed,
+}
+
 /// The source.
 pub struct FileSource {
     /// File or folder.
@@ -121,7 +128,7 @@ impl FileSource {
         let _watcher = watcher(&self.place, signal);
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut seen, mut took) = (None, Duration::ZERO);
+        let (mut seen, mut took) = (Seen::default(), Duration::ZERO);
         loop {
             let mut answer = None;
             tokio::select! {
@@ -143,14 +150,21 @@ impl FileSource {
     }
 
     /// Loads the files unless they are what was seen last.
-    async fn load(&self, seen: &mut Option<Result<Vec<Text>, Vec<Problem>>>) {
+    async fn load(&self, seen: &mut Seen) {
         let place = self.place.clone();
         let texts = blocking(move || folder::read(&place)).await;
-        if seen.as_ref() == Some(&texts) {
+        if seen.texts.as_ref() == Some(&texts) {
             return;
         }
-        *seen = Some(texts.clone());
-        match self.workshop.run(move || folder::resources(&texts?)).await {
+        seen.texts = Some(texts.clone());
+        let mut parsed = std::mem::take(&mut seen.parsed);
+        let work = move || {
+            let resources = texts.and_then(|texts| parsed.resources(texts));
+            (resources, parsed)
+        };
+        let (resources, parsed) = self.workshop.run(work).await;
+        seen.parsed = parsed;
+        match resources {
             Ok(resources) => self.read(Arc::new(resources)).await,
             Err(problems) => self.refused(problems),
         }

@@ -84,20 +84,35 @@ fn content(file: &Path) -> io::Result<(String, u64)> {
     Ok((fs::read_to_string(file)?, u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// Parses all files together. Lanes that do not say when they were made count from when their file was written.
-///
-/// # Errors
-/// All problems of all files.
-pub fn resources(texts: &[Text]) -> Result<Vec<Resource>, Vec<Problem>> {
-    let mut resources = Vec::new();
-    let mut problems = Vec::new();
-    for Text { file, text, written } in texts {
-        match parse(&file.display().to_string(), text) {
-            Ok(found) => resources.extend(found.into_iter().map(|resource| dated(resource, *written))),
-            Err(found) => problems.extend(found),
+/// What files said when they were read last: those that did not change are not parsed again.
+#[derive(Debug, Default)]
+pub struct Parsed(BTreeMap<PathBuf, (Text, Vec<Resource>)>);
+
+impl Parsed {
+    /// What all files say together. Lanes that do not say when they were made count from when their file was written.
+    ///
+    /// # Errors
+    /// All problems of all files; those that have none are not parsed again all the same.
+    pub fn resources(&mut self, texts: Vec<Text>) -> Result<Vec<Resource>, Vec<Problem>> {
+        let (mut before, mut problems) = (std::mem::take(&mut self.0), Vec::new());
+        for text in texts {
+            let known = before.remove(&text.file).filter(|(known, _)| *known == text).map(|(_, resources)| resources);
+            match known.map_or_else(|| parse_one(&text), Ok) {
+                Ok(resources) => drop(self.0.insert(text.file.clone(), (text, resources))),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if problems.is_empty() {
+            Ok(self.0.values().flat_map(|(_, found)| found).cloned().collect())
+        } else {
+            Err(problems)
         }
     }
-    if problems.is_empty() { Ok(resources) } else { Err(problems) }
+}
+
+fn parse_one(Text { file, text, written }: &Text) -> Result<Vec<Resource>, Vec<Problem>> {
+    let found = parse(&file.display().to_string(), text)?;
+    Ok(found.into_iter().map(|resource| dated(resource, *written)).collect())
 }
 
 fn dated(mut resource: Resource, written: u64) -> Resource {
@@ -135,7 +150,7 @@ pub fn replaces(place: &Path, new: &Resource, file: &Path, old: &Resource) -> bo
 pub fn placed(texts: &[Text]) -> Result<Vec<(PathBuf, Resource)>, Vec<Problem>> {
     let mut placed = Vec::new();
     for text in texts {
-        let found = resources(std::slice::from_ref(text))?;
+        let found = parse_one(text)?;
         placed.extend(found.into_iter().map(|resource| (text.file.clone(), resource)));
     }
     Ok(placed)
@@ -195,4 +210,38 @@ fn file_name(resource: &Resource) -> String {
     // Names of resources hold nothing that a path could be made of; this keeps it so whatever they become.
     let name = parts.join("-").replace(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')), "_");
     format!("{name}.yaml")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, service: &str, written: u64) -> Text {
+        let text = format!(
+            "apiVersion: lanemesh.io/v1alpha1\nkind: Services\nservices:\n- {{name: {service}, ports: [{{port: 80}}]}}\n"
+        );
+        Text { file: name.into(), text, written }
+    }
+
+    fn names(resources: &[Resource]) -> Vec<&str> {
+        let mut found = Vec::new();
+        for resource in resources {
+            let Spec::Services(services) = &resource.spec else { panic!("{resource:?}") };
+            found.extend(services.iter().map(|service| service.name.as_str()));
+        }
+        found
+    }
+
+    #[test]
+    fn files_that_did_not_change_say_what_they_said_and_all_others_what_they_say_now() {
+        let mut parsed = Parsed::default();
+        let (a, b) = (file("a.yaml", "one", 1), file("b.yaml", "two", 1));
+        assert_eq!(names(&parsed.resources(vec![a.clone(), b.clone()]).unwrap()), ["one", "two"]);
+        let other = file("b.yaml", "three", 2);
+        assert_eq!(names(&parsed.resources(vec![a.clone(), other]).unwrap()), ["one", "three"]);
+        let broken = Text { text: "kind: Nothing".to_owned(), ..b.clone() };
+        assert!(parsed.resources(vec![a.clone(), broken]).is_err());
+        assert_eq!(names(&parsed.resources(vec![a, b.clone()]).unwrap()), ["one", "two"]);
+        assert_eq!(names(&parsed.resources(vec![b]).unwrap()), ["two"], "a file that is gone says nothing");
+    }
 }
