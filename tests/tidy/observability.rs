@@ -21,7 +21,7 @@ const OF_TARGETS: &[&str] = &["instance", "job"];
 /// Series that Prometheus makes itself.
 const BUILT_IN: &[(&str, &[&str])] = &[("ALERTS", &["alertname", "alertstate", "severity"])];
 /// Every reason; metrics carry none where there was nothing to choose.
-const REASONS: [Reason; 7] = Reason::ALL;
+const REASONS: [Reason; 8] = Reason::ALL;
 
 /// What there is to be named.
 struct Names {
