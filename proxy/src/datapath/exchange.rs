@@ -12,8 +12,8 @@ use mesh_core::{
     outcome::Outcome,
     reach::{Carriage, Spoken},
     relay::Side,
-    retry::{self, Attempt, Decision, Failure, idempotence},
-    shedding::{ALWAYS, Pressure, refuses, refuses_place},
+    retry::{self, Attempt, Decision, idempotence},
+    shedding::{ALWAYS, AtHand, Pressure, refuses},
 };
 use tokio::time::Instant;
 
@@ -293,18 +293,8 @@ impl<'a> Attempts<'a> {
         exchange.zone = picked.zone;
         exchange.pick = picked.note();
         self.tried.push(picked.upstream.address);
-        let places = picked.upstream.pressure(&plan.traffic.limits);
-        if exchange.attempts == 1
-            && let Some(why) = refuses_place(places, down.at_hand())
-        {
-            worker.shed(why);
-            let detail = format!("{} has few places left, and the request is still to come", picked.upstream.address);
-            return Err(refused(Refused::new(Outcome::Overloaded, detail)));
-        }
-        let in_flight = picked.upstream.begin(plan.traffic.limits.requests).ok_or_else(|| {
-            let detail = format!("too many exchanges at {}", picked.upstream.address);
-            refused(Refused::new(Outcome::Overloaded, detail))
-        })?;
+        let at_hand = if exchange.attempts == 1 { down.at_hand() } else { AtHand::Whole };
+        let in_flight = hop::place(worker, plan, &picked.upstream, at_hand).map_err(refused)?;
         let Some(head) = &exchange.head else {
             return Err(refused(Refused::new(Outcome::Internal, "an exchange without head")));
         };
@@ -316,8 +306,7 @@ impl<'a> Attempts<'a> {
         let mut up = in_time(reaching, timer, (plan.limits, exchange.started(), begun), &hop.picked.upstream)
             .await
             .inspect_err(|failed| watch.failed(failed.outcome, failed.failure, hop.waited()))?;
-        // One who gives up what it asked for a moment ago makes no work for the next hop.
-        if let Some(gone) = futures_util::FutureExt::now_or_never(std::future::poll_fn(|cx| down.poll_reset(cx))) {
+        if let Some(gone) = down.has_given_up() {
             up.cancel();
             return Err(gone);
         }
@@ -342,13 +331,7 @@ impl<'a> Attempts<'a> {
             },
             Err(failed) => {
                 up.cancel();
-                if let Some(Failure::Lost | Failure::Reset) = failed.failure {
-                    hop.picked.upstream.observe_failure(worker.now());
-                }
-                if failed.failure == Some(Failure::Lost) {
-                    // Its other connections are as dead: who comes next finds out at once.
-                    worker.upstreams.let_go(hop.picked.upstream.address);
-                }
+                hop::observe(worker, &hop.picked.upstream, &failed);
                 Err(failed)
             }
         }

@@ -1,21 +1,60 @@
 //! The way of one attempt: to which instance, who that is, and what carries the request there.
 
+use std::rc::Rc;
+
 use mesh_core::{
     health::Waited,
     model::endpoint::ProtocolHint,
     names,
+    outcome::Outcome,
     reach::{Carriage, Spoken, carriage},
     relay::Side,
+    retry::Failure,
+    shedding::{AtHand, refuses_place},
 };
 
 use crate::{
     datapath::{
-        enforce::{Plan, To},
+        enforce::{Plan, Refused, To},
         message::RequestHead,
         pick::Picked,
+        reach::{self, InFlight},
+        relay::Failed,
     },
     net::http1::TargetForm,
+    worker::Worker,
 };
+
+/// A place among the exchanges under way at an instance.
+///
+/// # Errors
+/// It has none left, or few, and the request is still to come.
+pub(super) fn place(
+    worker: &Worker,
+    plan: &Plan,
+    upstream: &Rc<reach::Upstream>,
+    at_hand: AtHand,
+) -> Result<InFlight, Refused> {
+    let limits = &plan.traffic.limits;
+    if let Some(why) = refuses_place(upstream.pressure(limits), at_hand) {
+        worker.shed(why);
+        let detail = format!("{} has few places left, and the request is still to come", upstream.address);
+        return Err(Refused::new(Outcome::Overloaded, detail));
+    }
+    let none = || Refused::new(Outcome::Overloaded, format!("too many exchanges at {}", upstream.address));
+    upstream.begin(limits.requests).ok_or_else(none)
+}
+
+/// Takes in how an attempt failed.
+pub(super) fn observe(worker: &Worker, upstream: &reach::Upstream, failed: &Failed) {
+    if let Some(Failure::Lost | Failure::Reset) = failed.failure {
+        upstream.observe_failure(worker.now());
+    }
+    if failed.failure == Some(Failure::Lost) {
+        // Its other connections are as dead: who comes next finds out at once.
+        worker.upstreams.let_go(upstream.address);
+    }
+}
 
 /// The way to one instance.
 pub(super) struct Hop {

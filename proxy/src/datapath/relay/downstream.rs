@@ -4,7 +4,7 @@ mod http1;
 mod http2;
 mod inner;
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use mesh_core::shedding::AtHand;
 
@@ -64,6 +64,15 @@ impl Downstream<'_> {
         match self {
             Downstream::Http1(_) | Downstream::Inner(_) => Poll::Pending,
             Downstream::Http2(side) => side.poll_gone(cx),
+        }
+    }
+
+    /// Whether the client has reset its stream already: one who gives up what it asked for a moment ago makes no work for the
+    /// next hop.
+    pub fn has_given_up(&mut self) -> Option<Failed> {
+        match self.poll_reset(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(gone) => Some(gone),
+            Poll::Pending => None,
         }
     }
 
