@@ -712,7 +712,7 @@ pub struct Standing {
     pub registration_wait_seconds: u32,
 }
 /// What is known about a workload.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Workload {
     /// <group>/<lane>
     #[prost(string, repeated, tag = "1")]
