@@ -44,6 +44,9 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX as u32;
 const FRAME_MAX: u32 = 64 * 1024;
 /// Bytes that one stream may queue for the connection.
 const SEND_BUFFER_MAX: usize = 256 * 1024;
+/// Streams in a row that are given up before their answers begin, after which a connection gets no further ones: servers take
+/// more of them for an attack (h2 from 20 on), and end the connection for all who use it.
+const GIVEN_UP_MAX: u32 = 16;
 /// Streams reset by us whose late frames are still forgiven.
 const RESET_STREAMS_MAX: usize = 64;
 
@@ -72,6 +75,8 @@ pub(super) struct Streams {
     /// Open ones.
     pub(super) open: Cell<usize>,
     allowed: Cell<usize>,
+    /// How many in a row were given up before their answers began.
+    given_up: Cell<u32>,
 }
 
 impl Streams {
@@ -98,6 +103,18 @@ impl Ready {
     fn new(send: SendRequest<Bytes>, streams: &Rc<Streams>, upstream: &Rc<Upstream>) -> Self {
         streams.open.set(streams.open.get() + 1);
         Ready { send, streams: Rc::clone(streams), upstream: Rc::clone(upstream) }
+    }
+}
+
+impl Ready {
+    /// The answer of its stream has begun.
+    pub fn answered(&self) {
+        self.streams.given_up.set(0);
+    }
+
+    /// Its stream is given up before that.
+    pub fn given_up(&self) {
+        self.streams.given_up.set(self.streams.given_up.get().saturating_add(1));
     }
 }
 
@@ -137,8 +154,11 @@ impl SharedConnections {
     fn take(&self, upstream: &Rc<Upstream>, now: Duration) -> Found {
         let mut list = self.list.borrow_mut();
         let mut cx = Context::from_waker(Waker::noop());
-        // Closed or going away: streams under way end by themselves.
-        list.retain_mut(|shared| !matches!(shared.send.poll_ready(&mut cx), Poll::Ready(Err(_))));
+        // Closed, going away, or about to be ended by its peer: streams under way end by themselves.
+        list.retain_mut(|shared| {
+            shared.streams.given_up.get() < GIVEN_UP_MAX
+                && !matches!(shared.send.poll_ready(&mut cx), Poll::Ready(Err(_)))
+        });
         let room =
             |shared: &Shared| shared.streams.open.get() < shared.send.current_max_send_streams().min(STREAMS_MAX);
         let Some(position) = list.iter().position(room) else {
@@ -296,7 +316,7 @@ pub(super) async fn shake_hands(
         .await
         .map_err(|_| failed("no handshake in time".to_owned()))?
         .map_err(|error| failed(error.to_string()))?;
-    let streams = Rc::new(Streams { open: Cell::new(0), allowed: Cell::new(STREAMS_FIRST) });
+    let streams = Rc::new(Streams { open: Cell::new(0), allowed: Cell::new(STREAMS_FIRST), given_up: Cell::new(0) });
     let asked = match upstream.transport {
         // Servers that are no proxies take frequent pings for an attack.
         Transport::Plain | Transport::Provider(_) => Asked::No,

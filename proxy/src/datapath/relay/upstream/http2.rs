@@ -80,6 +80,7 @@ impl Http2Upstream {
         let (parts, receive) = ready!(Pin::new(response).poll(cx)).map_err(|error| failed(&error))?.into_parts();
         let (is_end, headers) = (receive.is_end_stream(), Headers(parts.headers));
         self.response = None;
+        self.connection.answered();
         self.receive = Some(receive);
         if let Some(why) = headers.too_long("HTTP/1.1 200 \r\n\r\n".len(), self.heads) {
             let why = format!("the endpoint's response: {why}");
@@ -104,6 +105,14 @@ impl Http2Upstream {
     pub(super) fn cancel(mut self) {
         if let Some(send) = &mut self.send {
             send.reset(Reason::CANCEL);
+        }
+    }
+}
+
+impl Drop for Http2Upstream {
+    fn drop(&mut self) {
+        if self.response.is_some() {
+            self.connection.given_up();
         }
     }
 }
