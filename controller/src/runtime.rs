@@ -141,13 +141,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         ready,
     };
     running.own("source", source.run(stopping.clone()));
-    let sidecars = sidecars::Watcher {
-        proxies: Arc::clone(&reported.proxies),
-        published: Arc::clone(&published),
-        changes: changes.clone(),
-        events: Arc::clone(&reported.events),
-        metrics: Arc::clone(&metrics),
-    };
+    let sidecars = watcher(&reported, &published, &changes, &metrics);
     running.follow(registries, registrars, &reported, settings.state_directory()?.join(meshed::FILE));
     running.own("sidecars", sidecars.run(stopping.clone()));
     running.own("usage", Arc::clone(&reported.usage).keep(stopping.clone()));
@@ -159,6 +153,22 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     running.own("authority", signing.refresher(&settings, metrics).run(stopping));
     info!(listen = %running.listen, admin = %running.admin, file = %place.display(), "controller started");
     Ok(running)
+}
+
+/// Who watches what becomes of sidecars.
+fn watcher(
+    reported: &Reported,
+    published: &Arc<Published>,
+    changes: &mpsc::Sender<Change>,
+    metrics: &Arc<Metrics>,
+) -> sidecars::Watcher {
+    sidecars::Watcher {
+        proxies: Arc::clone(&reported.proxies),
+        published: Arc::clone(published),
+        changes: changes.clone(),
+        events: Arc::clone(&reported.events),
+        metrics: Arc::clone(metrics),
+    }
 }
 
 /// Sources beside the file.

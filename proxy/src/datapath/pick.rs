@@ -1,6 +1,6 @@
 //! Step 5: which instance takes the exchange.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, rc::Rc, sync::Arc};
 
 use mesh_core::{
     health::{Exchange, Panic, Usability, widen},
@@ -117,26 +117,7 @@ fn among(
     let usable = if is_whole { Usable::All } else { Usable::Where(&allows) };
     let groups = &plan.snapshot.lanes;
     let tried = |position: usize| before.tried.contains(&endpoints[position].address);
-    let choice = match (before.level, before.turn) {
-        (Some((level, reason)), Some(turn)) => choose_again((level, *reason), turn, groups, service, usable, &tried),
-        (Some(_) | None, _) => match near(plan) {
-            None => choose(carried, groups, service, usable),
-            Some(own) => {
-                let is_near = |position: usize| endpoints[position].zone.as_deref() == Some(own);
-                choose_near(carried, groups, service, usable, &is_near)
-            }
-        },
-    };
-    let (level, reason, candidates) = match choice {
-        Choice::Use { level, reason, candidates } => (level, reason, candidates),
-        Choice::RejectMissing(lane) => {
-            return Err(Refused::new(Outcome::LaneMissing, format!("lane {lane} has no member of {key}")));
-        }
-        Choice::RejectUnhealthy(lane) => {
-            let detail = format!("lane {lane} has too few usable members of {key}");
-            return Err(Refused::new(Outcome::LaneUnhealthy, detail));
-        }
-    };
+    let (level, reason, candidates) = level(plan, service, carried, (before, &tried), usable)?;
     let (candidates, panic) = if is_whole {
         (candidates, Panic::Calm)
     } else {
@@ -172,4 +153,35 @@ fn among(
         exchange,
         panic,
     })
+}
+
+/// The level that serves, why, and its instances that can.
+fn level<'a>(
+    plan: &Plan,
+    service: &'a Service,
+    carried: Option<&Carried>,
+    (before, tried): (Before<'_>, &dyn Fn(usize) -> bool),
+    usable: Usable<'_>,
+) -> Result<(Level, Reason, Cow<'a, [usize]>), Refused> {
+    let (key, endpoints, groups) = (service.key(), service.endpoints(), &plan.snapshot.lanes);
+    let choice = match (before.level, before.turn) {
+        (Some((level, reason)), Some(turn)) => choose_again((level, *reason), turn, groups, service, usable, &tried),
+        (Some(_) | None, _) => match near(plan) {
+            None => choose(carried, groups, service, usable),
+            Some(own) => {
+                let is_near = |position: usize| endpoints[position].zone.as_deref() == Some(own);
+                choose_near(carried, groups, service, usable, &is_near)
+            }
+        },
+    };
+    match choice {
+        Choice::Use { level, reason, candidates } => Ok((level, reason, candidates)),
+        Choice::RejectMissing(lane) => {
+            Err(Refused::new(Outcome::LaneMissing, format!("lane {lane} has no member of {key}")))
+        }
+        Choice::RejectUnhealthy(lane) => {
+            let detail = format!("lane {lane} has too few usable members of {key}");
+            Err(Refused::new(Outcome::LaneUnhealthy, detail))
+        }
+    }
 }
