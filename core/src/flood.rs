@@ -25,8 +25,13 @@ const CONTROL: Allowance = Allowance { burst: 1_000, per_second: 100 };
 /// WINDOW_UPDATE: two for each DATA frame of ours come from those who acknowledge every frame. How far they open the window
 /// says nothing: that of a client who reads slowly opens by single messages.
 const UPDATES: Allowance = Allowance { burst: 4_000, per_second: 1_000 };
-/// DATA without a byte that ends nothing, and CONTINUATION.
+/// DATA without a byte that ends nothing, and short CONTINUATION.
 const EMPTY: Allowance = Allowance { burst: 200, per_second: 20 };
+/// A CONTINUATION of so many bytes is what a long head needs, not made to cost work: a head is cut into frames of 16 KiB, of
+/// which the last may be short. How many a head may have, the HTTP/2 library bounds.
+const CONTINUATION_LONG: u32 = 8 * 1024;
+/// Short ones that the beginning of a head gives back.
+const EMPTY_BACK: u32 = 1;
 /// Updates that a DATA frame of ours gives back.
 const UPDATES_BACK: u32 = 3;
 /// Control frames that a request, or a DATA frame that carries something, either way, gives back.
@@ -41,7 +46,7 @@ pub enum Flood {
     Control,
     /// WINDOW_UPDATE.
     Updates,
-    /// DATA without bytes, CONTINUATION.
+    /// DATA without bytes, short CONTINUATION.
     Empty,
 }
 
@@ -133,8 +138,10 @@ impl Meter {
             }
             Kind::Headers => {
                 self.control.give_back(CONTROL_BACK);
+                self.empty.give_back(EMPTY_BACK);
                 return Ok(());
             }
+            Kind::Continuation if frame.length >= CONTINUATION_LONG => return Ok(()),
             Kind::Data | Kind::Continuation => (&mut self.empty, Flood::Empty),
             Kind::Reset => (&mut self.resets, Flood::Resets),
             Kind::WindowUpdate => (&mut self.updates, Flood::Updates),
@@ -201,6 +208,17 @@ mod tests {
         assert_eq!(flood(1), 0);
         assert_eq!(flood(3), 200);
         assert_eq!(flood(1_000), 1_000);
+    }
+
+    #[test]
+    fn long_heads_are_free() {
+        let mut meter = Meter::default();
+        for _ in 0..100_000 {
+            let whole = Frame { length: 16 * 1024, ..frame(Kind::Continuation) };
+            for frame in [frame(Kind::Headers), whole, whole, frame(Kind::Continuation)] {
+                assert_eq!(meter.received(frame, || Duration::ZERO), Ok(()));
+            }
+        }
     }
 
     #[test]
