@@ -9,6 +9,9 @@ use crate::model::policy::RetryBudget;
 
 /// What requests earned fades within about this time: after a quiet hour its requests pay for no storm.
 const EARNED_LASTS: Duration = Duration::from_secs(10);
+/// What is paid with at least: a repeat that was there when [`Budget::has`] looked, of which a little has faded until it is
+/// taken.
+const NEARLY_ONE: f64 = 0.99;
 /// Repeats of the minimum that may be made at once: those of this time, one at least.
 const MINIMUM_LASTS: Duration = Duration::from_secs(1);
 
@@ -48,15 +51,16 @@ impl Budget {
         self.minimum >= 1.0 || self.earned >= 1.0
     }
 
-    /// Pays for a repeat; false where it cannot.
+    /// Pays for a repeat; false where it cannot. Whoever just heard that it can is not refused: the answer that it held back
+    /// for the repeat would be lost.
     pub fn take(&mut self, policy: RetryBudget, now: Duration) -> bool {
-        let has = self.has(policy, now);
-        if has {
+        if self.has(policy, now) || self.earned >= NEARLY_ONE {
             // The minimum first: it comes back by itself.
             let from = if self.minimum >= 1.0 { &mut self.minimum } else { &mut self.earned };
             *from -= 1.0;
+            return true;
         }
-        has
+        false
     }
 
     /// Works out what is left at `now`. To be called every second or so while there are requests.

@@ -207,6 +207,19 @@ fn earnings_fade() {
 }
 
 #[test]
+fn repeat_that_was_there_a_moment_ago_is_paid_for() {
+    let policy = RetryBudget { percent: 20, min_per_second: 0 };
+    let mut budget = Budget::new(policy, 1, Duration::ZERO);
+    for _ in 0..5 {
+        budget.note();
+    }
+    assert!(budget.has(policy, at(1.0)));
+    assert!(budget.take(policy, at(1.000_1)));
+    assert!(!budget.has(policy, at(1.000_1)));
+    assert!(!budget.take(policy, at(1.000_1)));
+}
+
+#[test]
 fn budget_of_nothing_pays_for_nothing() {
     let nothing = RetryBudget { percent: 0, min_per_second: 0 };
     let mut budget = Budget::new(nothing, 4, Duration::ZERO);
