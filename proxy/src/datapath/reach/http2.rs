@@ -146,7 +146,10 @@ pub struct SharedConnections {
     list: RefCell<Vec<Shared>>,
     connecting: Cell<bool>,
     connected: Notify,
-    failed: RefCell<Option<Unreachable>>,
+    /// How often one began to be made.
+    round: Cell<u64>,
+    /// Why the last one came to nothing, and which that was.
+    failed: RefCell<Option<(u64, Unreachable)>>,
 }
 
 impl SharedConnections {
@@ -252,9 +255,13 @@ pub async fn http2(
             }
             Found::None if shared.connecting.get() => {
                 // The one who connects has a limit of its own; then everyone looks again, or fails with it.
+                let round = shared.round.get();
                 waiting.until(shared.connected.notified()).await?;
-                if let Some(failed) = shared.failed.borrow().clone() {
-                    return Err(failed);
+                // News of another connection wakes as well: a failure from before is not that of this one.
+                if let Some((failed, why)) = &*shared.failed.borrow()
+                    && *failed == round
+                {
+                    return Err(why.clone());
                 }
                 continue;
             }
@@ -262,7 +269,7 @@ pub async fn http2(
                 Some(lease) => {
                     waiting.leave();
                     let connected = connect(worker, upstream, (limit, lease)).await;
-                    shared.failed.replace(connected.as_ref().err().cloned());
+                    shared.failed.replace(connected.as_ref().err().map(|why| (shared.round.get(), why.clone())));
                     shared.connected.notify_waiters();
                     connected?
                 }
@@ -286,6 +293,7 @@ async fn connect(
     (limit, lease): (Duration, Lease),
 ) -> Result<Ready, Unreachable> {
     upstream.shared.connecting.set(true);
+    upstream.shared.round.set(upstream.shared.round.get() + 1);
     let connecting = Connecting(&upstream.shared);
     let session = Some(SessionProtocol::Http2);
     let (socket, lease) = connect::dial(worker, upstream, session, (limit, lease)).await?;
