@@ -43,6 +43,7 @@ use tonic::{Status, transport::Server};
 use crate::{
     peer::Authority,
     pod::{SERVICE_PORT, TRUST_DOMAIN},
+    wait::{PATIENCE, within},
 };
 
 /// Messages that wait for one stream; who says more waits, as HTTP/2 has it.
@@ -195,11 +196,15 @@ impl ControlPlane {
     }
 
     /// Waits until so many proxies have acknowledged a revision, or a later one.
+    ///
+    /// # Panics
+    /// When that takes longer than [`PATIENCE`].
     pub async fn acknowledged(&self, proxies: usize, revision: u64) {
         let mut acknowledged = self.state.acknowledged.subscribe();
         let all = |by: &BTreeMap<String, u64>| by.values().filter(|one| **one >= revision).count() >= proxies;
+        let what = format!("{proxies} proxies acknowledge revision {revision}");
         // The sender lives as long as we do.
-        let _ = acknowledged.wait_for(all).await;
+        let _ = within(&what, PATIENCE, acknowledged.wait_for(all)).await;
     }
 
     /// Why proxies refused revisions.

@@ -119,13 +119,14 @@ impl MeshPolicy for State {
         }
         let (acknowledged, refused) = (self.acknowledged.clone(), Arc::clone(&self.refused));
         tokio::spawn(async move {
-            while let Ok(Some(ProxyReport { report: Some(report) })) = reports.message().await {
-                if let Report::Ack(ack) = report {
+            // One that says nothing we know is passed over.
+            while let Ok(Some(ProxyReport { report })) = reports.message().await {
+                if let Some(Report::Ack(ack)) = report {
                     let revision = ack.revision.parse().unwrap_or_default();
                     acknowledged.send_modify(|all| {
                         all.insert(pod.clone(), revision);
                     });
-                } else if let Report::Nack(nack) = report {
+                } else if let Some(Report::Nack(nack)) = report {
                     let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
                     refused.push(format!("{pod}: revision {}: {}", nack.revision, nack.reason));
                 }
