@@ -20,15 +20,19 @@ pub(super) enum Waiting {
     NotYet,
     /// Until then.
     Until(Instant),
-    /// Not any more: it was registered once, or the time is over. Readiness does not turn with a registry from then on.
+    /// Not any more: it was registered once, was ready before, or the time is over. Readiness does not turn with a registry
+    /// from then on.
     Over,
 }
 
 impl Waiting {
     /// Takes in how the registration stands.
     pub(super) fn take(&mut self, registration: Registration, missing: &watch::Sender<BTreeSet<String>>, now: Instant) {
+        let was_ready = missing.borrow().is_empty();
         let next = match (*self, registration) {
             (Waiting::Over, _) | (Waiting::NotYet, Registration::NotOurs) => *self,
+            // Rules and weights change while pods serve: readiness of all of them would turn at once.
+            (Waiting::NotYet, Registration::Awaited(_)) if was_ready => Waiting::Over,
             (Waiting::NotYet, Registration::Awaited(longest)) => Waiting::Until(now + longest.min(WAIT_MAX)),
             (Waiting::Until(_), Registration::Awaited(_)) => *self,
             (Waiting::Until(_), Registration::NotOurs) => Waiting::NotYet,
@@ -63,13 +67,17 @@ mod tests {
 
     const LONGEST: Registration = Registration::Awaited(Duration::from_secs(30));
 
+    fn not_ready() -> watch::Sender<BTreeSet<String>> {
+        watch::Sender::new(BTreeSet::from(["policy".to_owned()]))
+    }
+
     fn is_missing(missing: &watch::Sender<BTreeSet<String>>) -> bool {
         missing.borrow().contains(MISSING_REGISTRATION)
     }
 
     #[tokio::test]
     async fn readiness_waits_until_the_workload_is_registered_for_the_first_time() {
-        let (missing, mut waiting, now) = (watch::Sender::default(), Waiting::default(), Instant::now());
+        let (missing, mut waiting, now) = (not_ready(), Waiting::default(), Instant::now());
         for (registration, expected) in [
             (Registration::NotOurs, false),
             (LONGEST, true),
@@ -85,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_does_not_wait_longer_than_is_said() {
-        let (missing, mut waiting, now) = (watch::Sender::default(), Waiting::default(), Instant::now());
+        let (missing, mut waiting, now) = (not_ready(), Waiting::default(), Instant::now());
         waiting.take(LONGEST, &missing, now);
         waiting.take(LONGEST, &missing, now + Duration::from_secs(20));
         assert_eq!(waiting.until(), Some(now + Duration::from_secs(30)));
@@ -93,5 +101,14 @@ mod tests {
         assert_eq!((is_missing(&missing), waiting.until()), (false, None));
         waiting.take(LONGEST, &missing, now);
         assert!(!is_missing(&missing));
+    }
+
+    #[tokio::test]
+    async fn readiness_does_not_turn_when_a_rule_comes_to_name_a_pod_that_serves() {
+        let (missing, mut waiting, now) = (not_ready(), Waiting::default(), Instant::now());
+        waiting.take(Registration::NotOurs, &missing, now);
+        missing.send_replace(BTreeSet::new());
+        waiting.take(LONGEST, &missing, now);
+        assert_eq!((is_missing(&missing), waiting.until()), (false, None));
     }
 }
