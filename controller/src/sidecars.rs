@@ -48,10 +48,11 @@ impl Watcher {
     /// Runs until `stopping`.
     pub async fn run(self, stopping: CancellationToken) {
         let (started, mut changes) = (Instant::now(), self.proxies.changes());
+        let mut views = self.published.views();
         let (mut sidecars, mut told) = (Sidecars::default(), Marks::new());
         loop {
-            let here = self.proxies.said();
             let view = self.published.view();
+            let here = self.proxies.said(view.world());
             let is_listed = |workload: &str| is_listed(view.world(), workload);
             for changed in sidecars.renew(&here, &is_listed, started.elapsed()) {
                 self.note(&changed);
@@ -66,6 +67,8 @@ impl Watcher {
             tokio::select! {
                 () = stopping.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
+                // Whose a workload is may be known only now.
+                changed = views.changed() => if changed.is_err() { return },
                 () = sleep(LOOK), if sidecars.remembers() => {}
             }
         }

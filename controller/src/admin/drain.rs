@@ -44,19 +44,20 @@ pub(super) fn order(console: &Console, text: &str) -> Result<Value, Refused> {
         return Err((StatusCode::CONFLICT, what));
     }
     if !request.leave_none
-        && let Some(service) = left_without(view.world(), &keys)
+        && let Some(service) = left_without(view.world(), &keys, &ordered(console, &all))
     {
         let what =
             format!("service {service} would have no instance left that takes calls; leaveNone says that it may");
         return Err((StatusCode::CONFLICT, what));
     }
     let standings = &console.reported.standings;
-    let told = chosen.iter().map(|proxy| standings.order(&key(proxy), proxy.started)).collect();
-    console.published.wake(&told);
-    info!(pods = ?keys, "ordered to drain");
+    // Before whoever is woken can say what came of it.
     for key in &keys {
         console.reported.events.note(&console.metrics, What::of_workload(Kind::DrainOrdered, key));
     }
+    let told = chosen.iter().map(|proxy| standings.order(&key(proxy), proxy.started)).collect();
+    console.published.wake(&told);
+    info!(pods = ?keys, "ordered to drain");
     let all = console.reported.proxies.all();
     let items = all.iter().filter(|proxy| keys.contains(&key(proxy))).map(|proxy| answers::proxy(proxy, standings));
     Ok(json!({ "items": items.collect::<Vec<_>>() }))
@@ -64,6 +65,12 @@ pub(super) fn order(console: &Console, text: &str) -> Result<Value, Refused> {
 
 fn key(proxy: &Proxy) -> String {
     World::workload_key(&proxy.namespace, &proxy.pod)
+}
+
+/// Those that are ordered to drain already: some may not have begun.
+fn ordered(console: &Console, all: &[Proxy]) -> BTreeSet<String> {
+    let standings = &console.reported.standings;
+    all.iter().filter(|proxy| standings.is_ordered(&key(proxy), proxy.started)).map(key).collect()
 }
 
 /// Whom a name means: one pod, or every connected pod of a service.
@@ -90,10 +97,11 @@ fn chosen<'p>(name: &str, world: &World, all: &'p [Proxy]) -> Result<Vec<&'p Pro
     Ok(pods)
 }
 
-/// A service that takes calls now and would have no instance left for them.
-fn left_without(world: &World, drained: &BTreeSet<String>) -> Option<String> {
-    let leaving = drained.iter().filter_map(|key| world.workloads.get(key));
-    let labels: BTreeSet<&String> = leaving.clone().flat_map(|workload| &workload.services).collect();
+/// A service that takes calls now and would have no instance left for them, where others have been `ordered` to drain.
+fn left_without(world: &World, drained: &BTreeSet<String>, ordered: &BTreeSet<String>) -> Option<String> {
+    let chosen = drained.iter().filter_map(|key| world.workloads.get(key));
+    let labels: BTreeSet<&String> = chosen.flat_map(|workload| &workload.services).collect();
+    let leaving = drained.union(ordered).filter_map(|key| world.workloads.get(key));
     let addresses: BTreeSet<_> = leaving.flat_map(|workload| &workload.addresses).collect();
     let serves = |service: &WorldService, stays: &dyn Fn(&std::net::SocketAddr) -> bool| {
         let endpoints = service.ports.values().flat_map(|port| &port.endpoints);
@@ -136,11 +144,13 @@ services:
     #[test]
     fn nobody_is_left_without_an_instance_unless_that_is_said() {
         let world = compile(&parse("", SERVICES).unwrap(), &Domains::default()).unwrap();
-        let left =
-            |pods: &[&str]| left_without(&world, &pods.iter().map(|pod| World::workload_key("shop", pod)).collect());
-        assert_eq!(left(&["b-1"]), None);
-        assert_eq!(left(&["b-1", "b-2"]), Some("b.shop".to_owned()));
+        let keys = |pods: &[&str]| pods.iter().map(|pod| World::workload_key("shop", pod)).collect();
+        let left = |pods: &[&str], ordered: &[&str]| left_without(&world, &keys(pods), &keys(ordered));
+        assert_eq!(left(&["b-1"], &[]), None);
+        assert_eq!(left(&["b-1", "b-2"], &[]), Some("b.shop".to_owned()));
+        // The first has not begun yet.
+        assert_eq!(left(&["b-2"], &["b-1"]), Some("b.shop".to_owned()));
         // It takes no calls.
-        assert_eq!(left(&["b-3"]), None);
+        assert_eq!(left(&["b-3"], &[]), None);
     }
 }

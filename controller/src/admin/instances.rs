@@ -36,7 +36,7 @@ pub(super) fn explain(console: &Console, query: Option<&str>) -> Result<Value, (
     let service = world.services.get(&label);
     let service = service.ok_or_else(|| (StatusCode::NOT_FOUND, format!("there is no service {label}")))?;
     let proxies = console.reported.proxies.all();
-    let lives = console.reported.proxies.said();
+    let lives = console.reported.proxies.said(world);
     let seen = seen(&proxies, &label);
     let workloads = workloads(world, &label);
     let warm_up = world.traffic.get(&label).map_or_else(|| TrafficPolicy::default().warm_up, |policy| policy.warm_up);

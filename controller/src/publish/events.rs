@@ -84,9 +84,11 @@ impl Events {
         list.events.push_back(Event { number, time, what });
     }
 
-    /// Those after a number, oldest first.
+    /// Those after a number, oldest first; all where the number was not given yet: who has it from an earlier process has
+    /// heard none of these.
     pub fn after(&self, number: u64) -> Vec<Event> {
         let list = self.lock();
+        let number = if number > list.last { 0 } else { number };
         let first = list.events.partition_point(|event| event.number <= number);
         list.events.iter().skip(first).cloned().collect()
     }
@@ -107,6 +109,7 @@ mod tests {
         let last = events.after(EVENTS_MAX as u64 + 2);
         assert_eq!(last.len(), 1);
         assert!(events.after(EVENTS_MAX as u64 + 3).is_empty());
+        assert_eq!(events.after(EVENTS_MAX as u64 + 4).len(), EVENTS_MAX);
         let counted = format!("_events_total{{kind=\"ready\"}} {}", EVENTS_MAX + 3);
         assert!(metrics.expose().contains(&counted), "{}", metrics.expose());
     }

@@ -11,7 +11,7 @@ use mesh_core::{
     identity::Identity,
     lifecycle::{Kind, Said, Seen, State, observed},
     model::service::ServiceKey,
-    resources::{World, services::Account},
+    resources::{World, services::Account, world::WorldWorkload},
 };
 use mesh_proto::{
     convert::{
@@ -186,13 +186,18 @@ impl Proxies {
         self.changes.subscribe()
     }
 
-    /// How far the life of each workload's proxy is, by `<namespace>/<pod>`; of those that have said so.
-    pub fn said(&self) -> BTreeMap<String, Said> {
+    /// How far the life of each workload's proxy is, by `<namespace>/<pod>`; of those that have said so, and that are not of
+    /// another account than `world` has for the workload: nothing proves the name of a pod.
+    pub fn said(&self, world: &World) -> BTreeMap<String, Said> {
         let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found: BTreeMap<String, Said> = BTreeMap::new();
         for proxy in connected.values() {
             let Some(said) = said(proxy) else { continue };
-            let known = found.entry(World::workload_key(&proxy.namespace, &proxy.pod)).or_insert(said);
+            let key = World::workload_key(&proxy.namespace, &proxy.pod);
+            if is_other(proxy, world.workloads.get(&key)) {
+                continue;
+            }
+            let known = found.entry(key).or_insert(said);
             *known = known.of_two(said);
         }
         found
@@ -301,6 +306,14 @@ fn difference(before: &States, after: &States) -> Vec<Observed> {
     keys.into_iter().flat_map(of).collect()
 }
 
+/// Whether a proxy proves an account that is not the workload's.
+fn is_other(proxy: &Proxy, workload: Option<&WorldWorkload>) -> bool {
+    let (proven, known) = (proxy.identity.as_ref(), workload.and_then(|workload| workload.identity.as_ref()));
+    proven.zip(known).is_some_and(|(proven, known)| {
+        (proven.namespace(), proven.service_account()) != (known.namespace(), known.service_account())
+    })
+}
+
 /// What a proxy has said of its life; a stream that has just begun may be that of one which said it on another before. Those of
 /// earlier versions say only that they drain, and take calls before.
 fn said(proxy: &Proxy) -> Option<Said> {
@@ -330,7 +343,34 @@ impl Drop for Entry {
 
 #[cfg(test)]
 mod tests {
+    use mesh_core::resources::{Domains, compile, parse};
+
     use super::*;
+
+    const SERVICES: &str = "\
+apiVersion: lanemesh.io/v1alpha1
+kind: Services
+services:
+- name: b
+  namespace: shop
+  ports: [{port: 80}]
+  endpoints:
+  - {address: '10.0.0.1:8080', pod: b-1, identity: {serviceAccount: b}}
+";
+
+    #[test]
+    fn nobody_speaks_for_a_workload_of_another_account() {
+        let world = compile(&parse("", SERVICES).unwrap(), &Domains::default()).unwrap();
+        for (account, pod, heard) in [("b", "b-1", true), ("c", "b-1", false), ("c", "c-1", true)] {
+            let table = Arc::new(Proxies::default());
+            let hello = Hello { namespace: "shop".to_owned(), pod: pod.to_owned(), ..Hello::default() };
+            let identity = Identity::new("cluster.local", "shop", account).unwrap();
+            let entry = table.enter(&hello, Some(identity), ([10, 0, 0, 9], 1).into());
+            let life = Life { state: State::Draining, since: UNIX_EPOCH, ready_since: None };
+            entry.report(&Report::Lifecycle(life.to_wire()));
+            assert_eq!(!table.said(&world).is_empty(), heard, "{account} {pod}");
+        }
+    }
 
     #[test]
     fn admin_port_on_every_address_is_told_at_the_address_of_the_pod() {

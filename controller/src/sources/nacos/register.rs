@@ -199,7 +199,7 @@ impl Registrar {
 
     /// What is decided now of every instance that a rule selects.
     fn judged(&mut self) -> Vec<Judged> {
-        let (now, here) = (Instant::now(), self.proxies.said());
+        let (now, here) = (Instant::now(), self.proxies.said(self.published.view().world()));
         for (workload, seen) in &mut self.seen {
             if !here.contains_key(workload) {
                 seen.gone = seen.gone.or(Some(now));
