@@ -47,8 +47,9 @@ const SEND_BUFFER_MAX: usize = 256 * 1024;
 /// Streams in a row that are given up before their answers begin, after which a connection gets no further ones: servers take
 /// more of them for an attack (h2 from 20 on), and end the connection for all who use it.
 const GIVEN_UP_MAX: u32 = 16;
-/// Streams reset by us whose late frames are still forgiven.
-const RESET_STREAMS_MAX: usize = 64;
+/// Streams reset by us whose late frames are still forgiven: all of a connection, whose caller may go away with them at once.
+/// Late frames of others end the connection after a while.
+const RESET_STREAMS_MAX: usize = STREAMS_MAX;
 
 #[derive(Debug)]
 struct Shared {

@@ -48,8 +48,10 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX;
 const CONNECTION_WINDOW_SHORT: u32 = 4 * STREAM_WINDOW;
 /// Bytes that one stream may queue for the connection.
 const SEND_BUFFER_MAX: usize = 64 * 1024;
-/// Streams that a client reset, and those that we reset, before the connection counts as an attack (CVE-2023-44487).
+/// Streams that a client reset before they were looked at, before the connection counts as an attack (CVE-2023-44487).
 const RESET_STREAMS_MAX: usize = 50;
+/// Streams reset by us whose late frames are still forgiven: all of a connection, since all may be answered early at once.
+const FORGIVEN_STREAMS_MAX: usize = STREAMS_MAX as usize;
 /// Streams reset by us because of the client's errors, before the connection is closed.
 const ERROR_RESETS_MAX: usize = 256;
 /// Longest time for the preface and settings.
@@ -74,7 +76,7 @@ pub async fn http2(worker: &Rc<Worker>, accepted: Accepted) {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER_MAX)
         .max_header_list_size(worker.config.head_limits.list_bytes())
-        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+        .max_concurrent_reset_streams(FORGIVEN_STREAMS_MAX)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
         .handshake(metered);
