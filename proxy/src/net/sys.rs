@@ -64,7 +64,17 @@ static ASKED_FOR: AtomicIsize = AtomicIsize::new(0);
 const UNTOLD_MAX: isize = 32 * 1024;
 
 thread_local! {
-    static UNTOLD: Cell<isize> = const { Cell::new(0) };
+    static UNTOLD: Untold = const { Untold(Cell::new(0)) };
+}
+
+/// What a thread has not told. It tells the rest when it ends: threads for blocking calls come and go, and what each of them
+/// kept for itself would make the count wrong by more and more.
+struct Untold(Cell<isize>);
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        ASKED_FOR.fetch_add(self.0.take(), Ordering::Relaxed);
+    }
 }
 
 /// Bytes that this process has asked for and not given back; 0 where [`Counted`] is not its allocator.
@@ -73,8 +83,7 @@ pub fn asked_for() -> usize {
 }
 
 fn count(change: isize) {
-    // The cell has no destructor, so it is there as long as its thread.
-    UNTOLD.with(|untold| {
+    let told = UNTOLD.try_with(|Untold(untold)| {
         let sum = untold.get() + change;
         if sum.abs() < UNTOLD_MAX {
             untold.set(sum);
@@ -83,10 +92,14 @@ fn count(change: isize) {
             ASKED_FOR.fetch_add(sum, Ordering::Relaxed);
         }
     });
+    if told.is_err() {
+        // The thread is about to end.
+        ASKED_FOR.fetch_add(change, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: every call is passed on to the allocator of the system as it came, which keeps the contract; counting neither
-// allocates nor unwinds.
+// allocates nor unwinds (of thread locals the standard library asks the system's allocator itself).
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -165,6 +178,16 @@ mod tests {
             assert_eq!(mapping(permissions, file, changed), [], "{permissions} {file} {changed}");
         }
         assert_eq!(unchanged_mappings("1-2 r-xp 0 08:01 1 /a\n3-4 rw-p 0 08:01 1 /a\nAnonymous: 0 kB\n"), []);
+    }
+
+    #[test]
+    fn thread_that_ends_tells_what_it_has_not_told() {
+        // Nobody else counts here: the allocator of tests is another.
+        let before = ASKED_FOR.load(Ordering::Relaxed);
+        for _ in 0..10 {
+            std::thread::spawn(|| count(100)).join().unwrap();
+        }
+        assert_eq!(ASKED_FOR.load(Ordering::Relaxed) - before, 1_000);
     }
 
     #[test]
