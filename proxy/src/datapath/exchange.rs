@@ -408,7 +408,10 @@ impl<'a> Attempts<'a> {
             if leaves { Persistence::Close } else { Persistence::Keep }
         };
         let plan = self.plan;
-        let places = || hop.picked.upstream.pressure(&plan.traffic.limits).min(Pressure::Tight);
+        let places = || {
+            let at_door = worker.guests.pressure_at(connection.direction);
+            hop.picked.upstream.pressure(&plan.traffic.limits).min(Pressure::Tight).max(at_door)
+        };
         let limits = Limits::new((worker, &places), timer, plan.limits, (exchange.started(), begun, sent));
         let replay = &mut self.replay;
         let on_trailers = |grpc_status: Option<&[u8]>| watch.trailers(grpc_status);

@@ -14,6 +14,7 @@ use mesh_core::shedding::{Pressure, Shed};
 use slab::Slab;
 
 use super::Door;
+use crate::telemetry::worker::Direction;
 
 /// Connections that are ended at one look because memory is short: those that waited longest.
 const ENDED_AT_ONCE: usize = 16;
@@ -132,6 +133,8 @@ pub struct Guests {
     peers: RefCell<AHashMap<IpAddr, usize>>,
     doors: [Cell<usize>; Door::ALL.len()],
     pressure: Cell<Pressure>,
+    /// The same of the listeners for each direction.
+    door_pressure: [Cell<Pressure>; Direction::ALL.len()],
 }
 
 impl Guests {
@@ -143,12 +146,18 @@ impl Guests {
             peers: RefCell::default(),
             doors: Default::default(),
             pressure: Cell::default(),
+            door_pressure: Default::default(),
         }
     }
 
     /// How many places are taken by connections on which something is under way, when that was looked at last.
     pub fn pressure(&self) -> Pressure {
         self.pressure.get()
+    }
+
+    /// The same of the places that listeners for this direction may have.
+    pub fn pressure_at(&self, direction: Direction) -> Pressure {
+        self.door_pressure[direction as usize].get()
     }
 
     /// Connections of callers.
@@ -214,8 +223,17 @@ impl Guests {
 
     /// Looks how many are busy, and ends some of those that wait while memory is short. Returns how many were ended.
     pub fn tick(&self, now: Duration, memory: Pressure) -> usize {
-        let busy = self.staying(|one| one.guest.resting.get().is_none());
-        self.pressure.set(Pressure::of(busy, self.places.all));
+        let mut all = 0;
+        let mut fullest = [0; Direction::ALL.len()];
+        for door in Door::ALL {
+            let busy = self.staying(|one| one.door == door && one.guest.resting.get().is_none());
+            let fullest = &mut fullest[door.direction() as usize];
+            (all, *fullest) = (all + busy, busy.max(*fullest));
+        }
+        self.pressure.set(Pressure::of(all, self.places.all));
+        for (pressure, busy) in self.door_pressure.iter().zip(fullest) {
+            pressure.set(Pressure::of(busy, self.places.door));
+        }
         if memory < Pressure::Short {
             return 0;
         }

@@ -72,6 +72,19 @@ fn waiting_connections_are_ended_while_memory_is_short_and_busy_ones_are_what_pr
 }
 
 #[test]
+fn listener_whose_places_are_taken_is_short_of_them_however_many_there_are_in_all() {
+    let guests = guests(1_000, 10, 10);
+    let seats: Vec<Seat> = (0..10).map(|_| admit(&guests, PEER, 1).unwrap()).collect();
+    let shown = || Direction::ALL.map(|direction| guests.pressure_at(direction));
+    assert_eq!(guests.tick(Duration::from_secs(2), Pressure::None), 0);
+    assert_eq!(shown(), [Pressure::None, Pressure::None]);
+    seats.iter().for_each(|seat| seat.guest.works());
+    assert_eq!(guests.tick(Duration::from_secs(2), Pressure::None), 0);
+    assert_eq!(shown(), [Pressure::Full, Pressure::None]);
+    assert_eq!(guests.pressure(), Pressure::None);
+}
+
+#[test]
 fn process_is_divided_among_its_workers_and_no_listener_has_all_of_it() {
     assert_eq!(Places::of(80, 16_384, 4_096, 1), Places { all: 80, door: 60, peer: 4_096 });
     assert_eq!(Places::of(20_000, 100, 10, 4), Places { all: 5_000, door: 25, peer: 3 });
