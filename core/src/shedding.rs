@@ -12,6 +12,8 @@ const TIGHT_FROM: usize = 70;
 const SHORT_FROM: usize = 85;
 /// … from which on nothing begins: what was let in before may still take more.
 const OVER_FROM: usize = 125;
+/// Fewer places of an instance than this are few.
+const PLACES_FEW: u32 = 16;
 
 /// How much of a budget is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +42,11 @@ impl Pressure {
             TIGHT_FROM.. => Pressure::Tight,
             0.. => Pressure::None,
         }
+    }
+
+    /// Of the places of an instance. Of few there are no last ones to be kept: whoever finds none waits in line.
+    pub fn of_places(used: u32, places: u32) -> Self {
+        if places < PLACES_FEW { Pressure::None } else { Pressure::of(used as usize, places as usize) }
     }
 
     /// Label for logs and metrics.
@@ -319,6 +326,9 @@ mod tests {
         assert_eq!(refuses_place(Pressure::Tight, AtHand::Part), None);
         assert_eq!(refuses_place(Pressure::Short, AtHand::Part), Some(Shed::PlacesOfUpload));
         assert_eq!(refuses_place(Pressure::Full, AtHand::Whole), None);
+        assert_eq!(Pressure::of_places(16, 16), Pressure::Full);
+        // With all but none of a few taken, whoever comes waits in line.
+        assert_eq!(Pressure::of_places(1, 1), Pressure::None);
     }
 
     #[test]

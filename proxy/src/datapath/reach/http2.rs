@@ -154,6 +154,11 @@ pub struct SharedConnections {
 }
 
 impl SharedConnections {
+    /// Connections.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.list.borrow().len()).unwrap_or(u32::MAX)
+    }
+
     /// A connection with room for a stream.
     fn take(&self, upstream: &Rc<Upstream>, now: Duration) -> Found {
         let mut list = self.list.borrow_mut();

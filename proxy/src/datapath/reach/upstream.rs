@@ -125,10 +125,11 @@ impl Upstream {
         Asked { upstream: Rc::clone(self), waits: Cell::new(true) }
     }
 
-    /// How many of the connections and exchanges are taken that the instance may have.
+    /// How many of the connections and exchanges are taken that the instance may have. A connection of HTTP/2 takes no place
+    /// from anybody: it has room for many exchanges, and is there when none is under way.
     pub fn pressure(&self, limits: &Limits) -> Pressure {
-        let of = |used: u32, limit: u32| Pressure::of(used as usize, limit as usize);
-        of(self.in_flight.get(), limits.requests).max(of(self.open.get(), limits.connections))
+        let taken = self.open.get().saturating_sub(self.shared.count());
+        Pressure::of_places(self.in_flight.get(), limits.requests).max(Pressure::of_places(taken, limits.connections))
     }
 
     /// Takes in a measured round trip: request sent to response headers.
