@@ -1,5 +1,5 @@
-//! Limits of calls to models and of requests to services, as the data path uses them: counted in one ledger for all workers; who talks to the stores
-//! from which some are leased runs on the control thread, and no exchange waits for it.
+//! Limits of calls to models and of requests to services, as the data path uses them: counted in one ledger for all
+//! workers; who talks to the stores from which some are leased runs on the control thread, and no exchange waits for it.
 
 mod follow;
 mod redis;
