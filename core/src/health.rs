@@ -121,6 +121,8 @@ enum Standing {
     },
     OnTrial {
         since: Duration,
+        /// When another exchange may try it.
+        until: Duration,
     },
 }
 
@@ -139,6 +141,7 @@ impl Instance {
             Standing::NeverOut | Standing::In { .. } => Usability::Usable,
             Standing::Out { until, .. } if now >= until => Usability::HalfOpen,
             Standing::Out { .. } => Usability::Ejected,
+            Standing::OnTrial { until, .. } if now >= until => Usability::HalfOpen,
             Standing::OnTrial { .. } => Usability::OnTrial,
         }
     }
@@ -169,23 +172,17 @@ impl Instance {
         self.leaving = self.leaving.filter(|leaving| leaving.ready_since == ready_since);
     }
 
-    /// Whether it would be ejected if its level did not need it: it is used, but is not to be relied on.
-    pub fn is_kept(&self, policy: &OutlierDetection) -> bool {
-        let reached = |count: u32, limit: u32| limit > 0 && count >= limit;
-        reached(self.gateway_failures, policy.consecutive_gateway_failures)
-            || reached(self.local_origin_failures, policy.consecutive_local_origin_failures)
-    }
-
-    /// Begins the trial of an instance that is [`Usability::HalfOpen`]; nobody else gets it until that ends.
-    pub fn begin_trial(&mut self) {
-        if let Standing::Out { since, .. } = self.standing {
-            self.standing = Standing::OnTrial { since };
+    /// Begins the trial of an instance that is [`Usability::HalfOpen`]; nobody else gets it until that ends, or has shown
+    /// nothing for [`TRIAL_MAX`].
+    pub fn begin_trial(&mut self, now: Duration) {
+        if let Standing::Out { since, .. } | Standing::OnTrial { since, .. } = self.standing {
+            self.standing = Standing::OnTrial { since, until: now + TRIAL_MAX };
         }
     }
 
     /// The trial ended without showing anything (its client went away): the next exchange is one.
     pub fn abandon_trial(&mut self, now: Duration) {
-        if let Standing::OnTrial { since } = self.standing {
+        if let Standing::OnTrial { since, .. } = self.standing {
             self.standing = Standing::Out { since, until: now };
         }
     }
@@ -334,6 +331,10 @@ impl Instance {
 fn lasts(until: Option<Duration>, now: Duration) -> bool {
     until.is_some_and(|until| now < until)
 }
+
+/// So long one exchange alone tries an instance: one that waits for ever, or a stream that lasts for hours, must not keep it
+/// out of traffic.
+pub const TRIAL_MAX: Duration = Duration::from_secs(30);
 
 /// Greatest part by which chance lengthens a time out, so that many callers do not come back at once.
 const JITTER: f64 = 0.1;

@@ -98,16 +98,8 @@ impl Health {
     }
 
     /// Whether an instance is usable, and not only because its level needs it.
-    pub fn is_sound(
-        &self,
-        service: &ServiceKey,
-        address: SocketAddr,
-        now: Duration,
-        policy: &OutlierDetection,
-    ) -> bool {
-        let services = self.services.borrow();
-        let known = services.get(service).and_then(|instances| instances.known.get(&address));
-        known.is_none_or(|known| known.usability(now) == Usability::Usable && !known.is_kept(policy))
+    pub fn is_sound(&self, service: &ServiceKey, address: SocketAddr, now: Duration) -> bool {
+        self.usability(service, address, now) == Usability::Usable
     }
 
     /// A number that is another one whenever what is known of the service's instances has changed; 0 = nothing is.
@@ -157,11 +149,11 @@ impl Health {
     }
 
     /// An instance whose time out is over gets its one exchange.
-    pub fn begin_trial(&self, service: &ServiceKey, address: SocketAddr) {
+    pub fn begin_trial(&self, service: &ServiceKey, address: SocketAddr, now: Duration) {
         if let Some(instances) = self.services.borrow_mut().get_mut(service)
             && let Some(instance) = instances.known.get_mut(&address)
         {
-            instance.begin_trial();
+            instance.begin_trial(now);
         }
     }
 
@@ -273,18 +265,19 @@ impl Health {
         let mut services = self.services.borrow_mut();
         let instances = services.entry(key.clone()).or_default();
         let mut instance = instances.known.get(&address).copied().unwrap_or_default();
-        let looks = |instance: &Instance| (instance.usability(now), instance.is_kept(policy));
-        let before = looks(&instance);
+        let before = (instance.usability(now), instances.out);
         let changed = change(&mut instance, instances);
-        if looks(&instance) != before || instances.version == 0 {
-            instances.version = self.next_version();
-        }
+        let after = instance.usability(now);
         if instance.is_blank(now, policy) {
             instances.known.remove(&address);
         } else {
             instances.known.insert(address, instance);
         }
+        // Counting notices, too, whose time was over since.
         instances.count(now);
+        if (after, instances.out) != before || instances.version == 0 {
+            instances.version = self.next_version();
+        }
         if instances.known.is_empty() {
             services.remove(key);
         }

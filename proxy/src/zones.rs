@@ -146,7 +146,7 @@ fn told(
 impl Kept {
     fn new(worker: &Worker, plan: &Plan, ask: &Ask<'_>, health: u64, before: Option<&Kept>) -> Self {
         let (snapshot, service) = (&plan.snapshot, ask.service);
-        let (endpoints, policy) = (service.endpoints(), &plan.traffic.outlier_detection);
+        let endpoints = service.endpoints();
         let members: Cow<'_, [usize]> = match ask.level {
             Level::Lane(lane) => service.in_lane(lane).into(),
             Level::Baseline => service.baseline(&snapshot.lanes),
@@ -157,7 +157,7 @@ impl Kept {
             candidates: ask.candidates,
             weight: &|position| endpoints[position].weight,
             zone: &|position| endpoints[position].zone.as_deref(),
-            is_sound: &|position| worker.health.is_sound(service.key(), endpoints[position].address, now, policy),
+            is_sound: &|position| worker.health.is_sound(service.key(), endpoints[position].address, now),
         };
         let own = snapshot.workload.zone.clone();
         let drained = &snapshot.drained_zones;

@@ -35,7 +35,7 @@ impl Life {
 
     fn tried(&mut self, seen: Seen, second: u32) -> Change {
         assert_eq!(self.instance.usability(at(second).0), Usability::HalfOpen);
-        self.instance.begin_trial();
+        self.instance.begin_trial(at(second).0);
         assert_eq!(self.instance.usability(at(second).0), Usability::OnTrial);
         self.instance.observe(seen, Exchange::Trial, at(second), &self.policy, || panic!("nobody is asked"))
     }
@@ -120,9 +120,18 @@ fn exchanges_that_began_before_the_ejection_show_nothing() {
 #[test]
 fn trial_whose_client_leaves_gives_its_place_to_the_next() {
     let mut life = Life::ejected_at(0);
-    life.instance.begin_trial();
+    life.instance.begin_trial(SECOND * 30);
     life.instance.abandon_trial(SECOND * 31);
     assert_eq!(life.instance.usability(SECOND * 31), Usability::HalfOpen);
+}
+
+#[test]
+fn trial_that_shows_nothing_for_long_lets_another_exchange_try() {
+    let mut life = Life::ejected_at(0);
+    life.instance.begin_trial(SECOND * 30);
+    assert_eq!(life.instance.usability(SECOND * 30 + TRIAL_MAX - SECOND), Usability::OnTrial);
+    assert_eq!(life.instance.usability(SECOND * 30 + TRIAL_MAX), Usability::HalfOpen);
+    assert_eq!(life.tried(Success, 60), Change::Returned);
 }
 
 #[test]
@@ -192,7 +201,7 @@ fn instance_that_fails_every_other_second_changes_less_and_less_often() {
         let exchange = match life.instance.usability(now) {
             Usability::Usable => Exchange::Ordinary,
             Usability::HalfOpen => {
-                life.instance.begin_trial();
+                life.instance.begin_trial(now);
                 Exchange::Trial
             }
             Usability::OnTrial

@@ -204,7 +204,9 @@ fn count(zone: Option<&str>, tally: &Tally, before: Option<&Plan>, now: Duration
         None => tally.usable,
         Some(before) => {
             let known = before.counted.iter().find(|counted| counted.zone.as_deref() == zone);
-            let passed = now.saturating_sub(before.made).as_secs_f64() / RETURN.as_secs_f64();
+            // What a plan that was whole lacks has come back just now, however long ago that plan was made.
+            let begun = if before.returning { before.made } else { now };
+            let passed = now.saturating_sub(begun).as_secs_f64() / RETURN.as_secs_f64();
             tally.usable.min(known.map_or(0.0, |counted| counted.now) + registered * passed)
         }
     };

@@ -271,7 +271,6 @@ fn what_comes_back_gets_its_part_bit_by_bit_and_what_goes_loses_it_at_once() {
         assert_eq!(ground.part(&plan, "a"), 0.0);
         assert!(!plan.is_returning());
         let (mut last, mut now) = (0.0, 60_000);
-        plan = ground.plan(&policy, "a", Some(&plan), now);
         ground.drained.clear();
         plan = ground.plan(&policy, "a", Some(&plan), now);
         assert!(plan.is_returning() && !plan.is_due(Duration::from_millis(now)));

@@ -143,7 +143,7 @@ fn among(
         return Err(Refused::new(Outcome::NoEndpoints, format!("{key} has no instance for {level}")));
     };
     if exchange == Exchange::Trial {
-        worker.health.begin_trial(key, endpoints[position].address);
+        worker.health.begin_trial(key, endpoints[position].address, worker.now());
     }
     Ok(Picked {
         upstream: worker.upstreams.endpoint(worker, &endpoints[position]),

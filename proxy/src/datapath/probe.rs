@@ -44,6 +44,8 @@ struct Done {
 /// What is kept of an instance.
 #[derive(Clone, Copy)]
 struct Progress {
+    /// Since when it is known.
+    came: Duration,
     acquaintance: Acquaintance,
     turn: Turn,
     /// What stands since we probe it.
@@ -52,9 +54,7 @@ struct Progress {
 
 #[derive(Clone, Copy)]
 enum Turn {
-    /// The first probe, as soon as it can be.
-    Now,
-    /// The first probe of an instance that others have probed until now.
+    /// The first probe since it is known, or since others probed it.
     At(Duration),
     /// One is under way.
     UnderWay,
@@ -71,6 +71,14 @@ struct Prober {
     /// Since when services are in use.
     came: BTreeMap<ServiceKey, Duration>,
     under_way: FuturesUnordered<LocalBoxFuture<'static, Done>>,
+}
+
+/// A probe that is due.
+struct Due {
+    at: Duration,
+    place: Place,
+    endpoint: Arc<Endpoint>,
+    traffic: Arc<TrafficPolicy>,
 }
 
 /// A service that is probed.
@@ -118,7 +126,7 @@ impl Prober {
         worker.health.keep_probes_of(used.keys().cloned());
         let mut places = AHashMap::with_capacity(self.places.len());
         let mut found: BTreeMap<ServiceKey, BTreeMap<SocketAddr, ProbeResult>> = BTreeMap::new();
-        let mut next = now + LOOK;
+        let (mut next, mut all_due) = (now + LOOK, Vec::new());
         for (key, calls) in &used {
             let came = *self.came.entry(key.clone()).or_insert(now);
             let Some((service, policy)) = snapshot.services.get(key).zip(snapshot.traffic.get(key.label())) else {
@@ -130,15 +138,14 @@ impl Prober {
             let takes_traffic = |endpoint: &&Arc<Endpoint>| endpoint.is_open();
             for endpoint in service.endpoints().iter().filter(takes_traffic) {
                 let place = (key.clone(), endpoint.address);
-                let mut progress = self.progress(&board, &watched, &place, now);
-                if let Some(due) = self.due(&watched, &place, progress.turn, now) {
-                    if due <= now && self.under_way.len() < AT_ONCE_MAX {
-                        progress.turn = Turn::UnderWay;
-                        let probe = probe(Rc::clone(&worker), place.clone(), Arc::clone(endpoint), Arc::clone(policy));
-                        self.under_way.push(Box::pin(probe));
-                    } else {
-                        next = next.min(due.max(now));
+                let progress = self.progress(&board, &watched, &place, now);
+                match self.due(&watched, &place, progress.turn) {
+                    Some(at) if at <= now => {
+                        let (endpoint, traffic) = (Arc::clone(endpoint), Arc::clone(policy));
+                        all_due.push(Due { at, place: place.clone(), endpoint, traffic });
                     }
+                    Some(at) => next = next.min(at),
+                    None => {}
                 }
                 if let Some(result) = progress.found {
                     found.entry(key.clone()).or_default().insert(endpoint.address, result);
@@ -147,15 +154,29 @@ impl Prober {
             }
         }
         self.places = places;
+        self.start(all_due);
         worker.shared.probing.show(&worker.probing, Seen { used: own, found });
         // Where too many are under way, the end of one is waited for.
         let wait = next.saturating_sub(now).max(if self.under_way.len() < AT_ONCE_MAX { Duration::ZERO } else { LOOK });
         (!used.is_empty()).then_some(wait)
     }
 
+    /// Starts what is due, as far as there is room: what has waited longest first, lest a service with many dead instances
+    /// keep others from being probed.
+    fn start(&mut self, mut all_due: Vec<Due>) {
+        all_due.sort_by_key(|due| due.at);
+        let room = AT_ONCE_MAX.saturating_sub(self.under_way.len());
+        for Due { place, endpoint, traffic, .. } in all_due.into_iter().take(room) {
+            if let Some(progress) = self.places.get_mut(&place) {
+                progress.turn = Turn::UnderWay;
+            }
+            self.under_way.push(Box::pin(probe(Rc::clone(&self.worker), place, endpoint, traffic)));
+        }
+    }
+
     /// How far the probing of an instance is, now that the board says this; takes over what others found.
     fn progress(&self, board: &Reading, watched: &Watched<'_>, place: &Place, now: Duration) -> Progress {
-        let new = Progress { acquaintance: Acquaintance::New, turn: Turn::Now, found: None };
+        let new = Progress { came: now, acquaintance: Acquaintance::New, turn: Turn::At(now), found: None };
         let known = self.places.get(place).copied().unwrap_or(new);
         let at = (watched.key, place.1);
         match (board.duty(&self.worker.probing, at, watched.check, watched.patience), known.turn) {
@@ -169,19 +190,21 @@ impl Prober {
                     Progress { turn, found: Some(self.worker.health.verdict(at)), ..known }
                 }
             },
-            (Duty::Own, Turn::Now | Turn::At(_) | Turn::UnderWay | Turn::After { .. }) => known,
+            (Duty::Own, Turn::At(_) | Turn::UnderWay | Turn::After { .. }) => known,
             (Duty::Others(None), _) => Progress { turn: Turn::Others, found: None, ..known },
             (Duty::Others(Some(verdict)), _) => {
                 self.worker.health.hear(&self.worker, at, verdict, watched.check);
-                Progress { acquaintance: Acquaintance::Known, turn: Turn::Others, found: None }
+                // What has just come the controller's word may not be about yet: then it says of it what it says of most.
+                let is_new = now < known.came + WORD_WAIT;
+                let acquaintance = if is_new { known.acquaintance } else { Acquaintance::Known };
+                Progress { acquaintance, turn: Turn::Others, found: None, ..known }
             }
         }
     }
 
     /// When the next probe is due, unless one is under way.
-    fn due(&self, watched: &Watched<'_>, place: &Place, turn: Turn, now: Duration) -> Option<Duration> {
+    fn due(&self, watched: &Watched<'_>, place: &Place, turn: Turn) -> Option<Duration> {
         match turn {
-            Turn::Now => Some(now),
             Turn::At(due) => Some(due),
             Turn::UnderWay | Turn::Others => None,
             Turn::After { begun, chance } => {

@@ -84,7 +84,7 @@ proptest! {
             let granted = || Permission::Granted;
             match usability {
                 Usability::HalfOpen => {
-                    instance.begin_trial();
+                    instance.begin_trial(now);
                     prop_assert_eq!(instance.usability(now), Usability::OnTrial);
                     let change = instance.observe(seen, Exchange::Trial, (now, 0), &policy, granted);
                     if matches!(seen, Success | ServerError) {
@@ -134,7 +134,7 @@ proptest! {
             let ask = || granted;
             let change = match (instance.usability(now), rests) {
                 (Usability::HalfOpen, _) => {
-                    instance.begin_trial();
+                    instance.begin_trial(now);
                     instance.observe(seen, Exchange::Trial, (now, 0), &policy, ask)
                 }
                 (_, true) => instance.asks_for_rest(now, SECOND * 7, ask),

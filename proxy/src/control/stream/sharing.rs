@@ -19,6 +19,8 @@ use crate::{control::client::MESSAGE_MAX, shared::Shared};
 
 /// Shortest time between two reports: changes that come together are one.
 const PACE: Duration = Duration::from_millis(100);
+/// So long the controller may leave reports unread: while one waits, nothing of what it says is taken in.
+const SEND_MAX: Duration = Duration::from_secs(10);
 /// Pause before a control plane without this API is asked again: it may be replaced by one that has it.
 const UNIMPLEMENTED_PAUSE: Duration = Duration::from_secs(300);
 
@@ -93,7 +95,8 @@ fn calls(shared: &Shared) -> Calls {
 }
 
 async fn send(reports: &mpsc::Sender<CallerHealth>, report: CallerHealth) -> Result<(), RpcStatus> {
-    reports.send(report).await.map_err(|_| RpcStatus::unavailable("the controller stopped reading reports"))
+    let sent = reports.send_timeout(report, SEND_MAX).await;
+    sent.map_err(|_| RpcStatus::unavailable("the controller stopped reading reports"))
 }
 
 fn ending() -> RpcStatus {

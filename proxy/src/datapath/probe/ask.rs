@@ -52,7 +52,8 @@ pub(super) async fn ask(
 
 async fn connect(worker: &Worker, endpoint: &Endpoint, traffic: &TrafficPolicy) -> Result<(Socket, Lease), String> {
     let upstream = worker.upstreams.endpoint(worker, endpoint);
-    let reached = reach::raw(worker, &upstream, traffic.timeouts.connect, traffic.limits.connections).await;
+    // A probe waits for nobody's place: an instance that has as many connections as it may have is busy, not ill.
+    let reached = reach::raw(worker, &upstream, traffic.timeouts.connect, u32::MAX).await;
     reached.map_err(|unreachable| unreachable.detail)
 }
 
