@@ -131,7 +131,7 @@ fn games() -> Vec<Script> {
     let unfinished = frame(HEADERS, 0, 1, &head("/", "GET"));
     vec![
         game("empty_data", Expected::Ended, opened(&[post(1)]), |_| repeated(&frame(DATA, 0, 1, b""))),
-        game("empty_continuations", Expected::Ended, opened(&[unfinished.clone()]), |_| {
+        game("empty_continuations", Expected::Ended, opened(std::slice::from_ref(&unfinished)), |_| {
             repeated(&frame(CONTINUATION, 0, 1, b""))
         }),
         game("endless_continuations", Expected::Ended, opened(&[unfinished]), |_| {

@@ -108,11 +108,10 @@ async fn bodies_are_sent_again_byte_for_byte_and_a_post_only_where_that_is_allow
             }
         }
     }
-    let came = came.lock().expect("no panic while held");
+    let came = came.lock().expect("no panic while held").clone();
     for (name, attempts, hash) in sent {
         assert_eq!(came[&name], vec![hash; attempts], "{name}");
     }
-    drop(came);
     let metrics = mesh.pod("a").metrics().await;
     assert_eq!(metrics.sum("mesh_retries_refused_total", &[("reason", "method")]), 12.0);
     assert_eq!(metrics.sum("mesh_retries_refused_total", &[("reason", "body")]), 4.0);

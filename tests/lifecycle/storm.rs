@@ -216,7 +216,7 @@ impl World {
                 let weight = [1, 10_000, 5_000][number / 8 % 3];
                 self.plane.instance("b.demo", at, |instance| instance.weight = weight).await;
             }
-            2 if number / 4 % 2 == 0 => self.second_in(&[]).await,
+            2 if (number / 4).is_multiple_of(2) => self.second_in(&[]).await,
             2 => self.second_in(&[lane()]).await,
             _ => {
                 let services = vec![self.plane.key("b.demo"); 1 + number / 4 % 3];

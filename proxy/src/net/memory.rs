@@ -33,7 +33,7 @@ pub fn pressure() -> Pressure {
 /// the group as this process sees it, and where its own group is not mounted as the root, below that.
 pub fn limit_of_group() -> Option<usize> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    places(&groups).iter().filter_map(|place| read_limit(place)).min()
+    places(&groups).iter().filter_map(read_limit).min()
 }
 
 fn read_limit(file: impl AsRef<Path>) -> Option<usize> {

@@ -114,7 +114,7 @@ fn each_key_has_the_whole_limit_and_who_lacks_a_part_shares_one() {
     let (gray, blue): (LaneName, LaneName) = ("gray".parse().unwrap(), "blue".parse().unwrap());
     let tenant = |name: &'static str| -> [(&str, &str); 1] { [("X-Tenant", name)] };
     let (one, two) = (tenant("1"), tenant("2"));
-    let (one, two): (&[(&str, &str)], &[(&str, &str)]) = (&one, &two);
+    let (one, two) = (&one[..], &two[..]);
     let cases: [(RateKey, [Request<'_>; 3]); 4] = [
         (RateKey::Identity, [of(Some(&a)), of(Some(&b)), of(None)]),
         (RateKey::Namespace, [of(Some(&a)), of(None), of(None)]),
