@@ -17,6 +17,8 @@
 //!    what they keep (or 10 s have passed).
 //! 5. Who begins to use limits has the share of one that is idle, until all others know that there is one more sharer, as
 //!    in 4. Who has not used any for [`SHARER_LASTS`] shrinks its share first, and says so then.
+//! 6. When there are fewer proxies or sharers, the shares of the others grow only after all have said again what they
+//!    keep: it was leased while smaller shares were kept free, and cells with no room for greater ones become tight.
 //!
 //! [`Holder`] is a proxy's side. [`Pool`] is the store's: the script that runs in Redis, said in Rust; tests hold the two
 //! to one another.
@@ -132,7 +134,7 @@ pub struct Call {
 pub struct Answer {
     /// When it left, microseconds; no two answers have the same.
     pub time: u64,
-    /// When a proxy joined last, or the store may have lost what it knew; who sees it change says everything again.
+    /// When shares changed last, or the store may have lost what it knew; who sees it change says everything again.
     pub anew: u64,
     /// In the order of the asks.
     pub cells: Vec<CellAnswer>,

@@ -39,7 +39,7 @@ end
 -- State
 
 local FIELDS = {'run', 'lost', 'remembered', 'remembered_sharers', 'resumed', 'called', 'changed', 'base',
-  'base_sharers', 'members'}
+  'base_sharers', 'shown', 'shown_sharers', 'members'}
 local state = {}
 for position, value in ipairs(redis.call('HMGET', STATE, unpack(FIELDS))) do
   local field = FIELDS[position]
@@ -130,10 +130,16 @@ local sharers = math.max(remembering() and state.remembered_sharers or 0, redis.
 local heard_by_all = tonumber(redis.call('ZRANGE', TOLD, 0, 0, 'WITHSCORES')[2] or '0')
 local all_back = registered >= state.remembered and heard_by_all >= state.lost
 local lost_lately = time - state.lost < RETURN or (remembering() and not all_back)
+if count < state.base or sharers < state.base_sharers then
+  -- Shares will grow, and leases were given that leave no room for that.
+  state.changed = time
+end
 if state.base == 0 or (heard_by_all >= state.changed and not lost_lately) then
   state.base, state.base_sharers = count, sharers
+  state.shown, state.shown_sharers = count, sharers
 end
 state.base, state.base_sharers = math.min(state.base, count), math.min(state.base_sharers, sharers)
+state.shown, state.shown_sharers = math.max(state.shown, count), math.max(state.shown_sharers, sharers)
 local settled = time - state.resumed > PAUSE and not lost_lately
 
 -- Cells
@@ -351,12 +357,17 @@ if heard then
     redis.call('PEXPIRE', key, KEPT)
   end
   tell(LOOSE, loose)
+  local least, least_sharers = 0, 0
+  if upto < time then
+    -- What is tight must be told before a share grows.
+    least, least_sharers = known, known_sharers
+  end
   -- Who shares already goes on, by the numbers that hold now.
-  local proxies = (known > 0 or is_known(joined)) and count or 0
+  local proxies = (known > 0 or is_known(joined)) and math.max(state.shown, least) or 0
   if part == ASKING and proxies > 0 and is_known(tonumber(redis.call('HGET', SHARERS, proxy))) then
     part = SHARING
   end
-  news = {proxies, sharers, part, upto}
+  news = {proxies, math.max(state.shown_sharers, least_sharers), part, upto}
   for _, key in ipairs({STATE, TOLD, JOINED, NUMBER, SHARERS, LENGTHS, LOOSE}) do
     redis.call('PEXPIRE', key, KEPT)
   end

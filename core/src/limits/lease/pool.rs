@@ -47,12 +47,16 @@ pub struct Pool {
     called: u64,
     /// Most sharers that somebody knew then.
     remembered_sharers: u64,
-    /// When the last proxy joined or became a sharer.
+    /// When the last proxy joined, became a sharer, or was one no more.
     changed: u64,
     /// Proxies that each one knows of at least.
     base: u64,
     /// Sharers that each one knows of at least.
     base_sharers: u64,
+    /// Proxies that are told of: not fewer before everybody said again what it keeps.
+    shown: u64,
+    /// Sharers that are told of.
+    shown_sharers: u64,
     proxies: BTreeMap<String, Proxy>,
     cells: BTreeMap<CellWindow, Cell>,
     tight: BTreeSet<(u64, CellWindow)>,
@@ -160,10 +164,16 @@ impl Pool {
         let heard_by_all = self.proxies.values().map(|proxy| proxy.told).min().unwrap_or(0);
         let all_back = self.proxies.len() as u64 >= self.remembered && heard_by_all >= self.lost;
         let lost_lately = time - self.lost < RETURN || self.is_remembering(time) && !all_back;
+        if count < self.base || sharers < self.base_sharers {
+            // Shares will grow, and leases were given that leave no room for that.
+            self.changed = time;
+        }
         if self.base == 0 || (heard_by_all >= self.changed && !lost_lately) {
             (self.base, self.base_sharers) = (count, sharers);
+            (self.shown, self.shown_sharers) = (count, sharers);
         }
         (self.base, self.base_sharers) = (self.base.min(count), self.base_sharers.min(sharers));
+        (self.shown, self.shown_sharers) = (self.shown.max(count), self.shown_sharers.max(sharers));
         Now { time, count, sharers, heard_by_all, lost_lately, settled: time - self.resumed > PAUSE && !lost_lately }
     }
 
@@ -262,12 +272,6 @@ impl Pool {
         let others = self.proxies.iter().filter(|(name, _)| **name != call.proxy);
         let others_told = others.map(|(_, other)| other.told).min();
         let is_known = |since: u64| !now.lost_lately && others_told.is_none_or(|told| told >= since);
-        // Who shares already goes on, by the numbers that hold now.
-        let proxies = if call.shares.proxies > 0 || is_known(joined) { now.count } else { 0 };
-        let part = match (call.shares.part, sharer) {
-            (Part::Asking, Some(since)) if proxies > 0 && is_known(since) => Part::Sharing,
-            (part, _) => part,
-        };
         let mut until = now.time;
         let mut told_of = |list: &BTreeSet<(u64, CellWindow)>| {
             let news: Vec<_> = list.iter().filter(|(when, _)| *when > told).take(NEWS_MAX).collect();
@@ -277,7 +281,16 @@ impl Pool {
             news.into_iter().map(|(_, at)| *at).collect::<Vec<_>>()
         };
         let (tight, loose) = (told_of(&self.tight), told_of(&self.loose));
-        News { shares: Shares { proxies, sharers: now.sharers, part }, until, tight, loose }
+        // What is tight must be told before a share grows.
+        let (least, least_sharers) = if until < now.time { (call.shares.proxies, call.shares.sharers) } else { (0, 0) };
+        // Who shares already goes on, by the numbers that hold now.
+        let has_share = call.shares.proxies > 0 || is_known(joined);
+        let proxies = if has_share { self.shown.max(least) } else { 0 };
+        let part = match (call.shares.part, sharer) {
+            (Part::Asking, Some(since)) if proxies > 0 && is_known(since) => Part::Sharing,
+            (part, _) => part,
+        };
+        News { shares: Shares { proxies, sharers: self.shown_sharers.max(least_sharers), part }, until, tight, loose }
     }
 
     /// What all proxies hold of a cell.

@@ -396,6 +396,22 @@ fn who_has_not_called_for_a_minute_shares_no_more() {
     assert_eq!(taken, [750, 75, 75]);
 }
 
+#[test]
+fn share_of_a_key_in_use_grows_for_nobody_when_others_become_idle() {
+    for streams in 1..=15 {
+        let mut world = World::new(4, vec![limit(Counted::Concurrent, 15, 0)], OnStoreDown::Open);
+        world.pass(2_000);
+        world.use_limits(0..2);
+        world.taken_of(1, 0, streams, 1);
+        while world.proxies[1].store.shares().sharers != 1 {
+            world.taken_of(2, 1, 1, 1);
+            world.proxies[1].open.drain(..).for_each(|(_, stream)| stream.cancel());
+            world.pass(100);
+        }
+        world.burst(1, 1);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Requests {
@@ -492,6 +508,26 @@ fn play(proxies: usize, limits: Vec<Limit>, steps: Vec<Step>) {
             }
         }
     }
+}
+
+#[test]
+fn streams_of_proxies_that_became_idle_while_the_store_was_away_leave_no_greater_share() {
+    let requests = |key, at, count| Step::Requests { key, at, count, tokens: 1 };
+    let steps = vec![
+        Step::Pass(4_000),
+        requests(0, 3, 1),
+        requests(2, 1, 1),
+        Step::Mend,
+        requests(2, 2, 1),
+        requests(1, 0, 17),
+        Step::Pass(269),
+        Step::Cut,
+        Step::Pass(63_370),
+        requests(0, 1, 4),
+        Step::Mend,
+        requests(1, 1, 33),
+    ];
+    play(4, vec![limit(Counted::Concurrent, 15, 0)], steps);
 }
 
 proptest! {
