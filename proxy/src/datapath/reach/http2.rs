@@ -48,6 +48,8 @@ const SEND_BUFFER_MAX: usize = 256 * 1024;
 /// that may await their answers on one to a server that is no sidecar: clients may give up all of them at once. Servers take
 /// more of that for an attack (h2 from 20 on), and end the connection for all who use it.
 const GIVEN_UP_MAX: u32 = 16;
+/// Streams that may await their answers on one connection to a sidecar, which bears more of that.
+const UNANSWERED_MAX: u32 = 40;
 /// Streams reset by us whose late frames are still forgiven: all of a connection, whose caller may go away with them at once.
 /// Late frames of others end the connection after a while.
 const RESET_STREAMS_MAX: usize = STREAMS_MAX;
@@ -181,7 +183,7 @@ impl SharedConnections {
         });
         let unanswered_max = match upstream.transport {
             Transport::Plain | Transport::Provider(_) => GIVEN_UP_MAX,
-            Transport::Sidecar { .. } | Transport::Redirected { .. } => u32::MAX,
+            Transport::Sidecar { .. } | Transport::Redirected { .. } => UNANSWERED_MAX,
         };
         let room = |shared: &Shared| {
             shared.streams.open.get() < shared.send.current_max_send_streams().min(STREAMS_MAX)
