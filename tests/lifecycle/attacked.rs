@@ -97,6 +97,11 @@ impl Attacked {
     /// Attacks while good clients call: none of their requests fails, no sidecar takes more memory than `memory` MiB, and
     /// all are idle again when it is over.
     pub(crate) async fn bears(&self, when: &str, memory: u64, attack: impl Future<Output = ()>) {
+        self.bears_nearly(when, (memory, 0.0), attack).await;
+    }
+
+    /// As [`Attacked::bears`], where so great a part of the good requests may fail.
+    pub(crate) async fn bears_nearly(&self, when: &str, (memory, lost): (u64, f64), attack: impl Future<Output = ()>) {
         let outbound = self.mesh.pod("a").outbound();
         let kinds = [Kind::Http1Get, Kind::Http1Post, Kind::Http2];
         let callers = Callers::start(None, outbound, &kinds, 1, PAUSE);
@@ -105,8 +110,8 @@ impl Attacked {
         let began = Instant::now();
         attack.await;
         let seconds = began.elapsed().as_secs();
-        let kept: usize = callers.end_without_failure(when).await.values().sum();
-        let answered = (kept + load.end_without_failure(when).await) as u64;
+        let kept: usize = callers.end_with_at_most(lost, when).await.values().sum();
+        let answered = (kept + load.end_with_at_most(lost, when).await) as u64;
         assert!(answered >= seconds * RATE_MIN, "{when}: only {answered} answers in {seconds} s");
         let memory_used = watched.map(Watched::end);
         eprintln!("{when}: {answered} answers in {seconds} s, memory (KiB) {memory_used:?}");

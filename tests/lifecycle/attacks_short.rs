@@ -47,6 +47,10 @@ async fn sidecar_with_few_descriptors_bears_thousands_of_slow_clients() {
     assert_eq!(status, 200);
 }
 
+/// Part of the good requests that may be refused while memory is short. None is what is wanted; some still come in the moment
+/// in which the first uploads have taken it and none of them was given up yet.
+const LOST: f64 = 0.01;
+
 /// A control group of version 1 with a limit of memory; removed when dropped.
 struct Group(PathBuf);
 
@@ -96,7 +100,7 @@ async fn upload(to: SocketAddr) {
 }
 
 #[tokio::test]
-async fn sidecar_with_little_memory_bears_thousands_of_slow_uploads() {
+async fn sidecar_with_little_memory_outlives_thousands_of_slow_uploads_and_refuses_hardly_anybody() {
     let groups = ATTACKED.map(|pod| (pod, Group::new(pod)));
     let limited = |name: &str| {
         let group = groups.iter().find(|(pod, _)| *pod == name);
@@ -108,7 +112,7 @@ async fn sidecar_with_little_memory_bears_thousands_of_slow_uploads() {
         let mut uploads: JoinSet<()> = (0..UPLOADS).map(|_| upload(outbound)).collect();
         while uploads.join_next().await.is_some() {}
     };
-    attacked.bears("little memory", GROUP, attack).await;
+    attacked.bears_nearly("little memory", (GROUP, LOST), attack).await;
     for (pod, group) in &groups {
         eprintln!("{pod}: {} MiB of {GROUP}, shed {:?}", group.most(), attacked.shed_all(pod).await);
     }

@@ -136,12 +136,18 @@ impl Callers {
 
     /// Ends them.
     pub(crate) async fn end_without_failure(self, when: &str) -> BTreeMap<Kind, usize> {
+        self.end_with_at_most(0.0, when).await
+    }
+
+    /// Ends them; so great a part of their calls may have failed.
+    pub(crate) async fn end_with_at_most(self, part: f64, when: &str) -> BTreeMap<Kind, usize> {
         self.tally.stop.store(true, Ordering::Relaxed);
         within("the end of the callers", 2 * LIMIT, self.ended).await.expect("callers do not panic");
         let failures = self.tally.failures.lock().expect("no panic while held").clone();
         let done = self.tally.done.lock().expect("no panic while held").clone();
         let shown = &failures[..failures.len().min(SHOWN)];
-        assert!(failures.is_empty(), "{when}: {} failed ({done:?}): {shown:#?}", failures.len());
+        let most = part * done.values().sum::<usize>() as f64;
+        assert!(failures.len() as f64 <= most, "{when}: {} failed ({done:?}): {shown:#?}", failures.len());
         done
     }
 }
