@@ -40,7 +40,11 @@ spec: {group: shop}
 apiVersion: lanemesh.io/v1alpha1
 kind: TrafficPolicy
 metadata: {name: b, namespace: demo}
-spec: {service: b, outlierDetection: {baseEjectionTime: 2s}}
+spec:
+  service: b
+  outlierDetection: {baseEjectionTime: 2s}
+  # All that the lane is sent fails at once, which is more than the default budget repeats.
+  retries: {budget: {percent: 100, minPerSecond: 100}}
 ";
 /// How long it may take until the caller's sidecar knows: HTTP/2 asks a silent peer after 2 s and waits 3 s.
 const DETECTION: Duration = Duration::from_secs(5);
