@@ -41,7 +41,7 @@ async fn waited(pair: &Pair, count: u64) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(LIMIT, counted).await.unwrap();
+    tokio::time::timeout(LIMIT, counted).await.expect("a peer of the test does as it is told");
 }
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -121,21 +121,25 @@ struct FewStreams {
 
 impl FewStreams {
     async fn start(allowed: u32) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a peer of the test does as it is told");
+        let address = listener.local_addr().expect("a peer of the test does as it is told");
         let (told, streams) = mpsc::channel(64);
         let (came, connections) = mpsc::channel(64);
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
             let mut serving = JoinSet::new();
             while let Ok((io, _)) = listener.accept().await {
-                came.send(()).await.unwrap();
+                came.send(()).await.expect("a peer of the test does as it is told");
                 let told = told.clone();
                 serving.spawn(async move {
                     let mut server = h2::server::Builder::new();
-                    let mut server = server.max_concurrent_streams(allowed).handshake::<_, Bytes>(io).await.unwrap();
+                    let mut server = server
+                        .max_concurrent_streams(allowed)
+                        .handshake::<_, Bytes>(io)
+                        .await
+                        .expect("a peer of the test does as it is told");
                     while let Some(Ok((_, respond))) = server.accept().await {
-                        told.send(respond).await.unwrap();
+                        told.send(respond).await.expect("a peer of the test does as it is told");
                     }
                 });
             }
@@ -144,7 +148,10 @@ impl FewStreams {
     }
 
     async fn next(&mut self) -> SendResponse<Bytes> {
-        tokio::time::timeout(LIMIT, self.streams.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(LIMIT, self.streams.recv())
+            .await
+            .expect("a peer of the test does as it is told")
+            .expect("a peer of the test does as it is told")
     }
 
     /// Connections so far.
@@ -164,15 +171,15 @@ fn caller(address: std::net::SocketAddr, limits: Limits) -> Proxy {
 }
 
 async fn client(proxy: &Proxy) -> h2::client::SendRequest<Bytes> {
-    let io = TcpStream::connect(proxy.outbound).await.unwrap();
-    let (send, connection) = h2::client::handshake(io).await.unwrap();
+    let io = TcpStream::connect(proxy.outbound).await.expect("a peer of the test does as it is told");
+    let (send, connection) = h2::client::handshake(io).await.expect("a peer of the test does as it is told");
     tokio::spawn(connection);
-    send.ready().await.unwrap()
+    send.ready().await.expect("a peer of the test does as it is told")
 }
 
 fn requests(client: &mut h2::client::SendRequest<Bytes>, count: usize) -> Vec<h2::client::ResponseFuture> {
-    let request = || Request::post("http://b.demo/").body(()).unwrap();
-    (0..count).map(|_| client.send_request(request(), true).unwrap().0).collect()
+    let request = || Request::post("http://b.demo/").body(()).expect("a peer of the test does as it is told");
+    (0..count).map(|_| client.send_request(request(), true).expect("a peer of the test does as it is told").0).collect()
 }
 
 #[tokio::test]
@@ -187,9 +194,18 @@ async fn peer_that_allows_few_streams_gets_further_connections_and_refuses_nothi
             open.push(application.next().await);
         }
         assert_eq!(application.connections(), 10_usize.div_ceil(allowed as usize), "{allowed} at once");
-        open.into_iter().for_each(|mut respond| drop(respond.send_response(Response::new(()), true).unwrap()));
+        open.into_iter().for_each(|mut respond| {
+            drop(respond.send_response(Response::new(()), true).expect("a peer of the test does as it is told"))
+        });
         for response in responses {
-            assert_eq!(tokio::time::timeout(LIMIT, response).await.unwrap().unwrap().status(), 200);
+            assert_eq!(
+                tokio::time::timeout(LIMIT, response)
+                    .await
+                    .expect("a peer of the test does as it is told")
+                    .expect("a peer of the test does as it is told")
+                    .status(),
+                200
+            );
         }
     }
 }
@@ -202,13 +218,20 @@ async fn streams_wait_for_others_to_end_where_no_further_connection_may_be_opene
     let responses = requests(&mut client, 7);
     let mut open = vec![application.next().await, application.next().await];
     for number in 0..7 {
-        open.remove(0).send_response(Response::new(()), true).unwrap();
+        open.remove(0).send_response(Response::new(()), true).expect("a peer of the test does as it is told");
         if number < 5 {
             open.push(application.next().await);
         }
     }
     for response in responses {
-        assert_eq!(tokio::time::timeout(LIMIT, response).await.unwrap().unwrap().status(), 200);
+        assert_eq!(
+            tokio::time::timeout(LIMIT, response)
+                .await
+                .expect("a peer of the test does as it is told")
+                .expect("a peer of the test does as it is told")
+                .status(),
+            200
+        );
     }
     assert_eq!(application.connections(), 1);
     assert_eq!(proxy.metrics.waits_refused.get(), 0);
@@ -221,10 +244,17 @@ async fn peer_that_allows_many_streams_keeps_its_one_connection() {
     let mut client = client(&proxy).await;
     let responses = requests(&mut client, 50);
     for _ in 0..50 {
-        application.next().await.send_response(Response::new(()), true).unwrap();
+        application.next().await.send_response(Response::new(()), true).expect("a peer of the test does as it is told");
     }
     for response in responses {
-        assert_eq!(tokio::time::timeout(LIMIT, response).await.unwrap().unwrap().status(), 200);
+        assert_eq!(
+            tokio::time::timeout(LIMIT, response)
+                .await
+                .expect("a peer of the test does as it is told")
+                .expect("a peer of the test does as it is told")
+                .status(),
+            200
+        );
     }
     assert_eq!(application.connections(), 1);
 }
