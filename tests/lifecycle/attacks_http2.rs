@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::attacked::Attacked;
 
-/// Part of the good requests that may be refused while memory is short. None is what is wanted: a connection that carries
-/// streams of a good client may be refused a further one in the moment in which others have taken what there is.
+/// Part of the good requests that may fail. None is what is wanted: a connection to the next hop that carries
+/// streams of good clients still ends now and then, when an attacker gives up many streams on it at once.
 const LOST: f64 = 0.05;
 
 /// How long each script runs.

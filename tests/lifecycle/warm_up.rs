@@ -174,8 +174,8 @@ fn curve(new: f64, all: f64, part: usize) -> f64 {
     (0..STEPS).map(share).sum::<f64>() / STEPS as f64
 }
 
-/// Whether an algorithm is judged here. Peak EWMA goes by how fast answers come: where a mesh and its tests share two cores, and
-/// for as long as a shortened warm-up lasts, chance in that outweighs age.
+/// Whether an algorithm is judged here. Peak EWMA goes by how fast answers come: where a mesh and its tests share two
+/// cores, and for as long as a shortened warm-up lasts, chance in that outweighs age.
 fn is_judged(algorithm: &str) -> bool {
     algorithm != "peakEwma" || length::of(false, true)
 }

@@ -44,12 +44,9 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX as u32;
 const FRAME_MAX: u32 = 64 * 1024;
 /// Bytes that one stream may queue for the connection.
 const SEND_BUFFER_MAX: usize = 256 * 1024;
-/// Streams in a row that are given up before their answers begin, after which a connection gets no further ones, and streams
-/// that may await their answers on one to a server that is no sidecar: clients may give up all of them at once. Servers take
-/// more of that for an attack (h2 from 20 on), and end the connection for all who use it.
+/// Streams in a row that are given up before their answers begin, after which a connection gets no further ones: servers take
+/// more of them for an attack (h2 from 20 on), and end the connection for all who use it.
 const GIVEN_UP_MAX: u32 = 16;
-/// Streams that may await their answers on one connection to a sidecar, which bears more of that.
-const UNANSWERED_MAX: u32 = 40;
 /// Streams reset by us whose late frames are still forgiven: all of a connection, whose caller may go away with them at once.
 /// Late frames of others end the connection after a while.
 const RESET_STREAMS_MAX: usize = STREAMS_MAX;
@@ -81,8 +78,6 @@ pub(super) struct Streams {
     allowed: Cell<usize>,
     /// How many in a row were given up before their answers began.
     given_up: Cell<u32>,
-    /// Open ones whose answers have not begun.
-    unanswered: Cell<u32>,
 }
 
 impl Streams {
@@ -103,24 +98,19 @@ pub struct Ready {
     pub send: SendRequest<Bytes>,
     streams: Rc<Streams>,
     upstream: Rc<Upstream>,
-    is_answered: bool,
 }
 
 impl Ready {
     fn new(send: SendRequest<Bytes>, streams: &Rc<Streams>, upstream: &Rc<Upstream>) -> Self {
         streams.open.set(streams.open.get() + 1);
-        streams.unanswered.set(streams.unanswered.get() + 1);
-        Ready { send, streams: Rc::clone(streams), upstream: Rc::clone(upstream), is_answered: false }
+        Ready { send, streams: Rc::clone(streams), upstream: Rc::clone(upstream) }
     }
 }
 
 impl Ready {
     /// The answer of its stream has begun.
-    pub fn answered(&mut self) {
+    pub fn answered(&self) {
         self.streams.given_up.set(0);
-        if !std::mem::replace(&mut self.is_answered, true) {
-            self.streams.unanswered.set(self.streams.unanswered.get() - 1);
-        }
     }
 
     /// Its stream is given up before that.
@@ -133,9 +123,6 @@ impl Drop for Ready {
     fn drop(&mut self) {
         let left = self.streams.open.get() - 1;
         self.streams.open.set(left);
-        if !self.is_answered {
-            self.streams.unanswered.set(self.streams.unanswered.get() - 1);
-        }
         self.upstream.queue.next(Line::Http2);
         if left == 0 {
             // Nobody uses the connection: it may be closed for one of HTTP/1.
@@ -181,14 +168,8 @@ impl SharedConnections {
             shared.streams.given_up.get() < GIVEN_UP_MAX
                 && !matches!(shared.send.poll_ready(&mut cx), Poll::Ready(Err(_)))
         });
-        let unanswered_max = match upstream.transport {
-            Transport::Plain | Transport::Provider(_) => GIVEN_UP_MAX,
-            Transport::Sidecar { .. } | Transport::Redirected { .. } => UNANSWERED_MAX,
-        };
-        let room = |shared: &Shared| {
-            shared.streams.open.get() < shared.send.current_max_send_streams().min(STREAMS_MAX)
-                && shared.streams.unanswered.get() < unanswered_max
-        };
+        let room =
+            |shared: &Shared| shared.streams.open.get() < shared.send.current_max_send_streams().min(STREAMS_MAX);
         let Some(position) = list.iter().position(room) else {
             return if list.iter().any(|shared| shared.is_young(now)) { Found::Young } else { Found::None };
         };
@@ -349,12 +330,7 @@ pub(super) async fn shake_hands(
         .await
         .map_err(|_| failed("no handshake in time".to_owned()))?
         .map_err(|error| failed(error.to_string()))?;
-    let streams = Rc::new(Streams {
-        open: Cell::new(0),
-        allowed: Cell::new(STREAMS_FIRST),
-        given_up: Cell::new(0),
-        unanswered: Cell::new(0),
-    });
+    let streams = Rc::new(Streams { open: Cell::new(0), allowed: Cell::new(STREAMS_FIRST), given_up: Cell::new(0) });
     let asked = match upstream.transport {
         // Servers that are no proxies take frequent pings for an attack.
         Transport::Plain | Transport::Provider(_) => Asked::No,
